@@ -1,0 +1,147 @@
+//! Pure: the front door - nothing unchecked gets past. [`Config`] is checked; it is made by `load` alone.
+
+pub mod units;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::supervisor::Policy;
+use units::{Bitrate, IceServer, Secret};
+
+/// The whole config, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `broadcast.name`: shown in status, log and page titles.
+    pub name: String,
+    /// The picture.
+    pub video: Video,
+    /// The sound; `None` when `audio.enabled = false`.
+    pub audio: Option<Audio>,
+    /// Where to, and how.
+    pub uplink: Uplink,
+    /// The numbers of the brain (`[reconnect]`, `[mediaPlane]`, parts of `[fallback]`).
+    pub policy: Policy,
+    /// `fallback.captureTimeout`: no encoded frame for this long means the camera has stalled.
+    pub capture_timeout: Duration,
+    /// `[log]`.
+    pub log: Log,
+}
+
+/// `[video]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Video {
+    /// Name of a file in the pipelines folder without `.launch`, or a path to one.
+    pub pipeline: String,
+    /// Device path, for pipelines that have one.
+    pub device: Option<String>,
+    /// URI or file path, for pipelines that have one.
+    pub uri: Option<String>,
+    /// Play a file again when it ends.
+    pub repeat: bool,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Frames a second.
+    pub framerate: u32,
+    /// What goes on the wire.
+    pub codec: VideoCodec,
+    /// Name of an encoder file in the pipelines folder; `None` = auto.
+    pub encoder: Option<String>,
+    /// Target.
+    pub bitrate: Bitrate,
+    /// Longest time between keyframes.
+    pub keyframe_interval: Duration,
+}
+
+/// Video codecs on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VideoCodec {
+    /// Constrained baseline.
+    H264,
+    /// VP8.
+    Vp8,
+    /// VP9, profile 0.
+    Vp9,
+}
+
+/// `[audio]`: always Opus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Audio {
+    /// Name of a file in the pipelines folder without `.launch`, or a path to one.
+    pub pipeline: String,
+    /// Device, for pipelines that have one.
+    pub device: Option<String>,
+    /// Target.
+    pub bitrate: Bitrate,
+    /// 1 or 2.
+    pub channels: u32,
+}
+
+/// `[uplink]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Uplink {
+    /// How to talk to the server.
+    pub protocol: Protocol,
+    /// Always http or https here (`whip://` and `whips://` are aliases).
+    pub url: Url,
+    /// Where the bearer token comes from.
+    pub token: Option<TokenSource>,
+    /// A private CA, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// STUN and TURN servers, besides those that the server names.
+    pub ice_servers: Vec<IceServer>,
+    /// `relay`: TURN only.
+    pub relay_only: bool,
+    /// Key type of the DTLS certificate.
+    pub dtls_certificate: DtlsCertificate,
+    /// Origins (scheme://host:port) besides the one of `url` that redirects, Location and the token may go to.
+    pub trusted_origins: Vec<url::Origin>,
+}
+
+/// Signalling protocols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// RFC 9725.
+    Whip,
+}
+
+/// Where the bearer token comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TokenSource {
+    /// In the config.
+    Value(Secret),
+    /// A file, read anew for each attempt.
+    File(PathBuf),
+}
+
+/// Key type of the DTLS certificate (webrtcbin alone makes RSA-2048; ECDSA-only peers refuse that).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DtlsCertificate {
+    /// P-256.
+    Ecdsa,
+    /// RSA-2048, as webrtcbin makes it.
+    Rsa,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// A tracing filter, such as `info` or `roamcast=debug`.
+    pub level: String,
+    /// Form of the lines.
+    pub format: LogFormat,
+}
+
+/// Form of the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+    /// For journald, with fields.
+    Journald,
+}

@@ -1,0 +1,1 @@
+//! The hands: the one loop, the one place that reads the clock.

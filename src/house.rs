@@ -1,0 +1,1 @@
+//! Opens the rooms in order, joins them by channels, closes them in reverse.

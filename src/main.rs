@@ -1,0 +1,3 @@
+//! args -> config -> house -> exit code.
+
+fn main() {}

@@ -1,0 +1,196 @@
+//! The hatch - encoded tracks out, keyframe wishes back. The only thing the uplink knows of the studio.
+//!
+//! A [`Track`] outlives both sides: the studio may be rebuilt (camera lost) and sessions may come and go (network
+//! lost) without either noticing the other. Frames that nobody listens to are dropped; the encoder never waits.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gst::prelude::*;
+use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
+
+/// What a track carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TrackKind {
+    /// Encoded pictures.
+    Video,
+    /// Encoded sound.
+    Audio,
+}
+
+/// All tracks of the broadcast, video first.
+#[derive(Clone)]
+pub struct Hatch {
+    tracks: Vec<Arc<Track>>,
+}
+
+impl Hatch {
+    /// A hatch with these tracks, nothing flowing yet.
+    #[must_use]
+    pub fn new(kinds: &[TrackKind]) -> Self {
+        Self { tracks: kinds.iter().map(|&kind| Arc::new(Track::new(kind))).collect() }
+    }
+
+    /// The tracks, in m-line order.
+    #[must_use]
+    pub fn tracks(&self) -> &[Arc<Track>] {
+        &self.tracks
+    }
+
+    /// The track of this kind, if the broadcast has one.
+    #[must_use]
+    pub fn track(&self, kind: TrackKind) -> Option<&Arc<Track>> {
+        self.tracks.iter().find(|track| track.kind == kind)
+    }
+}
+
+/// One encoded stream.
+pub struct Track {
+    kind: TrackKind,
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    next_id: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    sink: Option<AppSink>,
+    caps: Option<gst::Caps>,
+    listeners: Vec<Listener>,
+}
+
+struct Listener {
+    id: u64,
+    src: AppSrc,
+    /// Video starts at a keyframe; what comes before it cannot be decoded.
+    waits_for_keyframe: bool,
+}
+
+impl Track {
+    fn new(kind: TrackKind) -> Self {
+        Self {
+            kind,
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            next_id: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub const fn kind(&self) -> TrackKind {
+        self.kind
+    }
+
+    /// Encoded frames since the process started.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Encoded bytes since the process started.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Format of the frames, once the first has come.
+    #[must_use]
+    pub fn caps(&self) -> Option<gst::Caps> {
+        self.lock().caps.clone()
+    }
+
+    /// Studio side: from now on the frames of this sink are the track. Replaces the sink of an earlier studio.
+    pub fn plug(self: &Arc<Self>, sink: &AppSink) {
+        sink.set_property("sync", false);
+        sink.set_property("async", false);
+        let track = Arc::clone(self);
+        sink.set_callbacks(
+            AppSinkCallbacks::builder()
+                .new_sample(move |sink| {
+                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                    track.pass_on(&sample);
+                    Ok(gst::FlowSuccess::Ok)
+                })
+                .build(),
+        );
+        self.lock().sink = Some(sink.clone());
+    }
+
+    /// Studio side: this sink is going away. Does nothing if another has been plugged since.
+    pub fn unplug(&self, sink: &AppSink) {
+        sink.set_callbacks(AppSinkCallbacks::builder().build());
+        let mut state = self.lock();
+        if state.sink.as_ref() == Some(sink) {
+            state.sink = None;
+        }
+    }
+
+    /// Session side: frames go to `src` until the [`Subscription`] is dropped; video from the next keyframe on, which
+    /// is asked for at once.
+    pub fn subscribe(self: &Arc<Self>, src: &AppSrc) -> Subscription {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut state = self.lock();
+            if let Some(caps) = &state.caps {
+                src.set_caps(Some(caps));
+            }
+            state.listeners.push(Listener { id, src: src.clone(), waits_for_keyframe: self.kind == TrackKind::Video });
+        }
+        self.request_keyframe();
+        Subscription { track: Arc::clone(self), id }
+    }
+
+    /// Asks the encoder for a keyframe. Harmless when nothing is plugged or the track is sound. The studio limits the
+    /// rate by deferring, never by dropping, such wishes.
+    pub fn request_keyframe(&self) {
+        if self.kind != TrackKind::Video {
+            return;
+        }
+        let Some(sink) = self.lock().sink.clone() else { return };
+        let event = gst_video::UpstreamForceKeyUnitEvent::builder().all_headers(true).build();
+        sink.send_event(event);
+    }
+
+    fn pass_on(&self, sample: &gst::Sample) {
+        let Some(buffer) = sample.buffer() else { return };
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(buffer.size() as u64, Ordering::Relaxed);
+        let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        let mut state = self.lock();
+        if let Some(caps) = sample.caps()
+            && state.caps.as_deref() != Some(caps)
+        {
+            let caps = caps.to_owned();
+            state.listeners.iter().for_each(|listener| listener.src.set_caps(Some(&caps)));
+            state.caps = Some(caps);
+        }
+        for listener in &mut state.listeners {
+            if listener.waits_for_keyframe && !is_key {
+                continue;
+            }
+            listener.waits_for_keyframe = false;
+            // An error means that the session is being torn down; it unsubscribes by itself.
+            let _flushing_or_eos = listener.src.push_sample(sample);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While this lives, frames flow to the session.
+#[must_use]
+pub struct Subscription {
+    track: Arc<Track>,
+    id: u64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.track.lock().listeners.retain(|listener| listener.id != self.id);
+    }
+}

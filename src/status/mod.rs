@@ -1,0 +1,186 @@
+//! Pure: the notice board - [`Status`], the one truth that log, events, systemd, metrics and pages all show (law 7).
+
+use serde::{Deserialize, Serialize};
+
+/// `data.message` of a BroadcastStatus event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// A connection is being established.
+    Signalling,
+    /// Accepted by the server; ICE and DTLS are up.
+    Connected,
+    /// The far end acknowledges media (RTCP), not merely "connected".
+    Broadcasting,
+    /// Connection lost, recovery under way.
+    ReconnectingBroadcast,
+    /// The server says that its own onward leg is reconnecting.
+    Reconnecting,
+}
+
+/// Why the broadcast is reconnecting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reason {
+    /// The server could not be reached, or answered with a fault.
+    ConnectFailed,
+    /// The server refused, but trying again may help (busy, 503, token expired).
+    ServerRefused,
+    /// ICE or DTLS never came up, or ICE was lost.
+    IceFailed,
+    /// ICE says fine, but the far end acknowledges nothing.
+    MediaStalled,
+    /// The network under us changed or went away.
+    NetworkChange,
+    /// The server ended the session.
+    ServerClosed,
+    /// An operator asked for it.
+    Operator,
+}
+
+/// What the next try is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WaitingFor {
+    /// There is no network at all; the next try comes when a route appears.
+    Network,
+    /// Our own backoff.
+    Backoff,
+    /// The server named a time.
+    ServerRetryAfter,
+    /// A fresh token.
+    Token,
+}
+
+/// The planes that break separately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Layer {
+    /// WebSocket or HTTP.
+    Signalling,
+    /// ICE, DTLS, RTP.
+    Media,
+}
+
+/// The names that errors have outside (product.md, "Error codes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    /// 4001: the token is not valid.
+    InvalidToken,
+    /// 4002: the token was valid once.
+    TokenExpired,
+    /// 4003: this token may not publish here.
+    ChannelNotAuthorized,
+    /// 4010: somebody (perhaps our own ghost) has the slot.
+    ConcurrentLimit,
+    /// 4012.
+    AccountSuspended,
+    /// 4020: an administrator ended the broadcast.
+    AdminDisconnect,
+    /// The server wants other credentials (401 twice, 403).
+    AuthFailed,
+    /// 404, 410: no such endpoint.
+    NotFound,
+    /// The server threw us out for being silent.
+    NetworkDisconnect,
+    /// `maxRetries` or `giveUpAfter` is used up.
+    ReconnectionExhausted,
+    /// The server was not reached or answered with a fault; says nothing about media.
+    SignallingFailed,
+    /// ICE or DTLS did not come up.
+    IceConnectionFailed,
+    /// ICE was up and was lost.
+    IceConnectionDisconnected,
+    /// The far end stopped acknowledging media.
+    MediaStalled,
+    /// TLS: the certificate is not one we trust.
+    TlsUntrusted,
+    /// The answer cannot be used.
+    BadAnswer,
+    /// A redirect, Location or Link that would take the token to a stranger.
+    UntrustedRedirect,
+    /// The camera or another source is gone.
+    CaptureLost,
+    /// The encoder failed or is missing.
+    EncoderFailed,
+    /// The token could not be read.
+    TokenProviderFailed,
+    /// Something inside roamcast is broken.
+    Internal,
+}
+
+/// Why the broadcast has ended. Decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StopReason {
+    /// An operator, SIGTERM or Ctrl-C.
+    Requested,
+    /// A source that is not looped has played to its end.
+    EndOfMedia,
+    /// `maxRetries` or `giveUpAfter` is used up.
+    ReconnectionExhausted,
+    /// The server refused for good (token, channel, account, kicked).
+    Refused,
+    /// The config asks for what this machine cannot do (missing plugin, no such device at the start).
+    BadConfig,
+    /// Something inside roamcast is broken (teardowns that never came back).
+    Internal,
+}
+
+impl StopReason {
+    /// The exit code of sysexits(3) as product.md lists them.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Requested | Self::EndOfMedia => 0,
+            Self::ReconnectionExhausted => 69,
+            Self::Internal => 70,
+            Self::Refused => 77,
+            Self::BadConfig => 78,
+        }
+    }
+}
+
+/// Does the camera deliver?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub enum CaptureState {
+    /// Not opened, or closed on request.
+    #[default]
+    Stopped,
+    /// Being opened.
+    Starting,
+    /// Encoded frames come out.
+    Flowing,
+    /// Open, but no frame comes.
+    Stalled,
+    /// Broken; it will be opened again.
+    Failed,
+    /// Played to its end.
+    Ended,
+}
+
+/// Figures of the link in use, once a second.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkStats {
+    /// Sent media, bits per second over the last interval.
+    pub bitrate: u64,
+    /// What the encoder was told to aim for, video and audio together, bits per second.
+    pub target: u64,
+    /// Round-trip time as RTCP measured it, milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Share of packets the far end reported lost in its last report, 0..=1.
+    pub loss: Option<f64>,
+    /// Encoded video frames a second over the last interval.
+    pub fps: f64,
+    /// Encoded video frames since the process started; goes on counting through every reconnect.
+    pub frames: u64,
+    /// Packets sent in this session.
+    pub packets_sent: u64,
+    /// Keyframes the far end asked for in this session (PLI and FIR).
+    pub keyframe_requests: u64,
+    /// Local address in use, where known.
+    pub path: Option<String>,
+}

@@ -1,0 +1,201 @@
+//! Pure: the words of the brain - all it can hear ([`Event`]) and all it can order ([`Action`]).
+//!
+//! Every room that reports to the brain speaks these words and no others.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::status::{CaptureState, ErrorCode, LinkStats, StopReason};
+
+use super::Policy;
+
+/// The number of one try at opening something (a session, or the studio).
+///
+/// A voice that carries another number than the one the brain is living with is stale and is ignored (law 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Attempt(pub u64);
+
+impl Attempt {
+    /// The number after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// Where in the life of a session something went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Opening camera, microphone or encoder.
+    Capture,
+    /// DNS, TCP, TLS: the server was not reached.
+    Dial,
+    /// The server was reached and answered with a refusal or a fault.
+    Request,
+    /// Offer, answer or candidates did not fit.
+    Negotiate,
+    /// ICE or DTLS never came up.
+    Connect,
+    /// It was up, and was lost.
+    Established,
+    /// Closing did not come back.
+    Teardown,
+}
+
+/// The answer to "may we try again?" that every error carries (law 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Yes, after the brain's own backoff.
+    Backoff,
+    /// Yes, but not before this long from now (the server's `Retry-After`, already clamped).
+    After(Duration),
+    /// Yes, once: a second failure of this kind in a row is final (401: the token may just have expired).
+    Once,
+    /// No: trying again cannot help until a person changes something.
+    Never,
+}
+
+/// One error, as the brain and the operator need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Where it happened.
+    pub phase: Phase,
+    /// May we try again?
+    pub retry: Retry,
+    /// The name the outside knows it by.
+    pub code: ErrorCode,
+    /// One clear sentence for people: what, where, what would be right. Holds no secret.
+    pub words: String,
+}
+
+impl Failure {
+    /// A failure from its parts.
+    pub fn new(phase: Phase, retry: Retry, code: ErrorCode, words: impl Into<String>) -> Self {
+        Self { phase, retry, code, words: words.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// All that the brain can hear.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The deadline that the brain asked for has come. Carries nothing: the brain knows what was due.
+    Deadline,
+    /// A person or a signal wants something.
+    Command(Command),
+    /// The lookout saw the network change.
+    Network(PathEvent),
+    /// The studio opened under this number speaks.
+    Media(Attempt, MediaEvent),
+    /// The session opened under this number speaks.
+    Session(Attempt, SessionEvent),
+}
+
+/// What an operator can ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Go on air (also after `Stop` or a halt).
+    Start,
+    /// Leave the air with a goodbye; the process stays. Never reconnects.
+    Stop,
+    /// Leave the air with a goodbye and end the process with this reason. Never reconnects.
+    Shutdown(StopReason),
+    /// Try again now: skips any wait; replaces a live session.
+    Reconnect,
+    /// New numbers to live by, from now on.
+    Policy(Box<Policy>),
+}
+
+/// What the lookout reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathEvent {
+    /// There was no usable network, now there is one; or a new default route or address appeared.
+    RouteAppeared,
+    /// No usable network is left.
+    AllRoutesLost,
+}
+
+/// What the studio reports.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MediaEvent {
+    /// Encoded frames come out (sent once after the start and after each stall).
+    Flowing,
+    /// No encoded video frame came for `fallback.captureTimeout`.
+    Stalled,
+    /// The capture side broke; the studio of this number is of no more use.
+    Failed(Failure),
+    /// A source that is not looped has played to its end.
+    Ended,
+    /// The studio has let go of its devices.
+    Stopped,
+}
+
+/// What a session reports, first to last.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SessionEvent {
+    /// The server accepted the offer and its answer was understood.
+    Accepted {
+        /// The session as the server names it (for WHIP: the path of the resource).
+        session_id: String,
+    },
+    /// ICE and DTLS are up.
+    Connected,
+    /// ICE says that the path is silent; it may come back by itself.
+    Disconnected,
+    /// The far end acknowledged new media of ours (an RTCP report block of our SSRC moved on).
+    Acknowledged,
+    /// Fresh figures of the link (coalesced: only the newest counts).
+    Link(LinkStats),
+    /// It could not be opened, or it was up and is lost. Nothing but `Closed` comes after this.
+    Failed(Failure),
+    /// Teardown is done.
+    Closed,
+    /// Teardown did not come back within its deadline; the thread is left behind.
+    TeardownStuck,
+}
+
+/// All that the brain can order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Open the studio under this number.
+    StartCapture(Attempt),
+    /// Close the studio of this number.
+    StopCapture(Attempt),
+    /// Open a session under this number.
+    Open(Attempt),
+    /// Close the session of this number, with or without telling the server.
+    Close {
+        /// Which one.
+        attempt: Attempt,
+        /// Tell the server (WHIP: DELETE).
+        goodbye: bool,
+    },
+    /// End the process. Comes last, when everything is closed or has had its time.
+    Exit(StopReason),
+}
+
+/// The capture state an event implies, for the notice board.
+impl From<&MediaEvent> for CaptureState {
+    fn from(event: &MediaEvent) -> Self {
+        match event {
+            MediaEvent::Flowing => Self::Flowing,
+            MediaEvent::Stalled => Self::Stalled,
+            MediaEvent::Failed(_) => Self::Failed,
+            MediaEvent::Ended => Self::Ended,
+            MediaEvent::Stopped => Self::Stopped,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The landlord - READY, STATUS, WATCHDOG, STOPPING.

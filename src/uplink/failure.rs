@@ -1,0 +1,1 @@
+//! Pure: every error -> Failure { phase, retry, code, words }.

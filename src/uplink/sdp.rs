@@ -1,0 +1,1 @@
+//! Pure: SDP and candidate text.
