@@ -1,1 +1,176 @@
 //! The hands: the one loop, the one place that reads the clock.
+//!
+//! Wait for (inbox | deadline) -> `now` -> `brain.step(now, event)` -> carry out each action -> publish the status.
+//! Opening and closing run as tasks that send their result back into the inbox with their number.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::{sleep_until, timeout};
+use tracing::error;
+
+use crate::config::Config;
+use crate::inbox::Inbox;
+use crate::media::Studio;
+use crate::media::handover::TrackKind;
+use crate::status::{CaptureState, ErrorCode, StopReason};
+use crate::supervisor::Supervisor;
+use crate::supervisor::event::{Action, Attempt, Event, Failure, MediaEvent, Phase, Retry};
+use crate::systemd::Landlord;
+use crate::uplink::{Line, Session};
+
+use crate::house::board::Board;
+
+/// A camera that does not let go in this time is left behind; the brain may open it again.
+const STUDIO_DEADLINE: Duration = Duration::from_secs(4);
+
+/// All that the hands hold.
+pub struct Driver {
+    brain: Supervisor,
+    inbox: Inbox,
+    line: Arc<Line>,
+    config: Arc<Config>,
+    board: Board,
+    landlord: Landlord,
+    sessions: HashMap<Attempt, Session>,
+    /// Dropping the sender is the order to stop.
+    studios: HashMap<Attempt, oneshot::Sender<()>>,
+}
+
+impl Driver {
+    /// Hands with nothing in them yet.
+    #[must_use]
+    pub fn new(inbox: Inbox, line: Arc<Line>, config: Arc<Config>, board: Board, landlord: Landlord) -> Self {
+        let brain = Supervisor::new(config.policy.clone(), fastrand::u64(..), now());
+        Self { brain, inbox, line, config, board, landlord, sessions: HashMap::new(), studios: HashMap::new() }
+    }
+
+    /// Runs until the brain says that it is over.
+    pub async fn run(mut self) -> StopReason {
+        let mut feeding = Feeding::new(self.landlord.watchdog_interval());
+        loop {
+            let Some(event) = self.wait(feeding.due).await else {
+                self.feed(&mut feeding);
+                continue;
+            };
+            let before = self.brain.status().clone();
+            let actions = self.brain.step(now(), event);
+            self.board.publish(&before, self.brain.status());
+            self.landlord.status(&self.brain.status().line());
+            for action in actions {
+                if let Some(reason) = self.carry_out(action) {
+                    self.landlord.stopping();
+                    return reason;
+                }
+            }
+        }
+    }
+
+    /// The next event; `None` when the watchdog is due first.
+    async fn wait(&self, feeding_due: Option<Instant>) -> Option<Event> {
+        let at = |due: Option<Instant>| async move {
+            match due {
+                #[allow(clippy::disallowed_methods, reason = "the deadline of the brain: the one sleep of the house")]
+                Some(due) => sleep_until(due.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = at(feeding_due) => None,
+            event = self.inbox.next() => Some(event),
+            () = at(self.brain.deadline()) => Some(Event::Deadline),
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) -> Option<StopReason> {
+        match action {
+            Action::StartCapture(attempt) => self.start_capture(attempt),
+            Action::StopCapture(attempt) => drop(self.studios.remove(&attempt)),
+            Action::Open(attempt) => {
+                self.sessions.insert(attempt, Session::open(&self.line, attempt));
+            }
+            Action::Close { attempt, goodbye } => {
+                if let Some(session) = self.sessions.remove(&attempt) {
+                    session.close(goodbye);
+                }
+            }
+            Action::Exit(reason) => return Some(reason),
+        }
+        None
+    }
+
+    fn start_capture(&mut self, attempt: Attempt) {
+        let (order, ordered) = oneshot::channel();
+        self.studios.insert(attempt, order);
+        tokio::spawn(keep_studio(attempt, Arc::clone(&self.config), Arc::clone(&self.line), ordered));
+    }
+
+    /// The watchdog is fed while frames move, or while the brain knows that they do not and works on it. So a hung loop
+    /// and a silently dead encoder both end in a restart by systemd.
+    fn feed(&mut self, feeding: &mut Feeding) {
+        let frames = self.line.hatch.track(TrackKind::Video).map_or(0, |track| track.frames());
+        let aware = match self.brain.status().capture {
+            CaptureState::Flowing => false,
+            CaptureState::Stopped
+            | CaptureState::Starting
+            | CaptureState::Stalled
+            | CaptureState::Failed
+            | CaptureState::Ended => true,
+        };
+        if aware || frames != feeding.frames {
+            self.landlord.feed_watchdog();
+        }
+        feeding.frames = frames;
+        feeding.due = feeding.interval.map(|interval| now() + interval);
+    }
+}
+
+struct Feeding {
+    interval: Option<Duration>,
+    due: Option<Instant>,
+    frames: u64,
+}
+
+impl Feeding {
+    fn new(interval: Option<Duration>) -> Self {
+        Self { interval, due: interval.map(|interval| now() + interval), frames: 0 }
+    }
+}
+
+/// One studio from its opening to its end, as a task: devices block, so both run on blocking threads.
+async fn keep_studio(attempt: Attempt, config: Arc<Config>, line: Arc<Line>, ordered: oneshot::Receiver<()>) {
+    let voice = |event| line.inbox.post(Event::Media(attempt, event));
+    let opening = {
+        let line = Arc::clone(&line);
+        tokio::task::spawn_blocking(move || {
+            Studio::start(attempt, &config, &line.hatch, &line.clock, line.inbox.clone())
+        })
+    };
+    match opening.await {
+        Ok(Ok(studio)) => {
+            let _order_or_driver_gone = ordered.await;
+            let closing = tokio::task::spawn_blocking(move || studio.stop());
+            if timeout(STUDIO_DEADLINE, closing).await.is_err() {
+                error!("the capture pipeline does not stop: it is left behind");
+            }
+        }
+        Ok(Err(failure)) => {
+            voice(MediaEvent::Failed(failure));
+            let _order_or_driver_gone = ordered.await;
+        }
+        Err(_) => {
+            let words = "opening the capture pipeline panicked";
+            voice(MediaEvent::Failed(Failure::new(Phase::Capture, Retry::Backoff, ErrorCode::Internal, words)));
+            let _order_or_driver_gone = ordered.await;
+        }
+    }
+    voice(MediaEvent::Stopped);
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -9,6 +9,43 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
 
+/// One clock and one zero for every pipeline of the process, so that the running time of a frame means the same in the
+/// studio and in each session, and goes on over rebuilds of either.
+#[derive(Clone, Debug)]
+pub struct SharedClock {
+    clock: gst::Clock,
+    base_time: gst::ClockTime,
+}
+
+impl SharedClock {
+    /// The system clock; zero is now.
+    #[must_use]
+    pub fn new() -> Self {
+        let clock = gst::SystemClock::obtain();
+        let base_time = clock.time();
+        Self { clock, base_time }
+    }
+
+    /// Makes a pipeline live by this clock. Call it before the pipeline leaves READY.
+    pub fn govern(&self, pipeline: &gst::Pipeline) {
+        pipeline.use_clock(Some(&self.clock));
+        pipeline.set_start_time(gst::ClockTime::NONE);
+        pipeline.set_base_time(self.base_time);
+    }
+
+    /// Running time of this moment.
+    #[must_use]
+    pub fn running_time(&self) -> gst::ClockTime {
+        self.clock.time().saturating_sub(self.base_time)
+    }
+}
+
+impl Default for SharedClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// What a track carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrackKind {

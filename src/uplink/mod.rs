@@ -1,4 +1,300 @@
 //! The line - one session, one webrtcbin, one life.
+//!
+//! A [`Session`] runs as a task from its opening to its end and reports to the inbox under its number. It never tries
+//! anything twice: when it fails it says so, waits to be closed, and is gone. The brain decides what comes next.
 
+pub mod certificate;
 pub mod failure;
+mod ice_server;
+mod messenger;
+mod outlet;
+mod peer;
+mod rtcp;
 pub mod sdp;
+mod stats;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gst_webrtc::{WebRTCICEConnectionState, WebRTCPeerConnectionState};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::config::{Uplink, Video};
+use crate::inbox::Inbox;
+use crate::media::handover::{Hatch, SharedClock};
+use crate::signal::{Ghost, LocalCandidate, Signaller};
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Attempt, Event, Failure, Phase, Retry, SessionEvent};
+
+use certificate::Certificate;
+use messenger::Messenger;
+use peer::{Peer, PeerEvent};
+
+/// A goodbye may hold up the end of the process: Ctrl-C has to be done within 2 s. What is not said in time is a ghost,
+/// and buried beside the next publish.
+const GOODBYE_DEADLINE: Duration = Duration::from_millis(1200);
+/// webrtcbin goes to NULL in 5 - 50 ms (200 sessions on two busy cores: 310 ms at most). What takes this long hangs.
+const TEARDOWN_DEADLINE: Duration = Duration::from_secs(5);
+/// `Stats` is one event a second (product.md).
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What all sessions of the broadcast share.
+pub struct Line {
+    /// Where to, and how.
+    pub uplink: Uplink,
+    /// Codec and size, for the m-line.
+    pub video: Video,
+    /// Sum of the encoders' targets, bits per second.
+    pub target: u64,
+    /// Where the frames come from.
+    pub hatch: Hatch,
+    /// Time of all pipelines.
+    pub clock: SharedClock,
+    /// `None`: webrtcbin makes its own RSA certificate.
+    pub certificate: Option<Certificate>,
+    /// Where sessions report.
+    pub inbox: Inbox,
+    /// A session of ours that the server may still believe in.
+    pub ghost: Mutex<Option<Ghost>>,
+}
+
+/// One session. Ends with [`Session::close`], by value; a dropped one closes without a goodbye.
+pub struct Session {
+    order: oneshot::Sender<bool>,
+}
+
+impl Session {
+    /// Begins to open a session. Returns at once; all that happens is told to the inbox under `attempt`.
+    #[must_use]
+    pub fn open(line: &Arc<Line>, attempt: Attempt) -> Self {
+        let (order, ordered) = oneshot::channel();
+        tokio::spawn(live(Arc::clone(line), attempt, ordered));
+        Self { order }
+    }
+
+    /// Orders the end, with or without telling the server. Returns at once; `Closed` or `TeardownStuck` follows.
+    pub fn close(self, goodbye: bool) {
+        let _already_gone = self.order.send(goodbye);
+    }
+}
+
+async fn live(line: Arc<Line>, attempt: Attempt, mut ordered: oneshot::Receiver<bool>) {
+    let voice = |event| line.inbox.post(Event::Session(attempt, event));
+    let mut life = Life { line: &line, attempt, messenger: None, peer: None, acknowledged: None, keyframe_requests: 0 };
+    let goodbye = tokio::select! {
+        failure = life.run() => {
+            voice(SessionEvent::Failed(failure));
+            ordered.await
+        }
+        order = &mut ordered => order,
+    };
+    let closed = life.end(goodbye.unwrap_or(false)).await;
+    voice(if closed { SessionEvent::Closed } else { SessionEvent::TeardownStuck });
+}
+
+struct Life<'a> {
+    line: &'a Arc<Line>,
+    attempt: Attempt,
+    messenger: Option<Messenger>,
+    peer: Option<Peer>,
+    /// Highest sequence number of our leading stream that the far end has acknowledged.
+    acknowledged: Option<u32>,
+    keyframe_requests: u64,
+}
+
+impl Life<'_> {
+    /// The whole life up to the failure that ends it. May be dropped at any await.
+    async fn run(&mut self) -> Failure {
+        let (tell, mut heard) = mpsc::unbounded_channel();
+        match self.establish(&tell).await {
+            Ok(mids) => self.attend(&mut heard, &mids).await,
+            Err(failure) => failure,
+        }
+    }
+
+    fn voice(&self, event: SessionEvent) {
+        self.line.inbox.post(Event::Session(self.attempt, event));
+    }
+
+    /// Peer, offer, publish, answer. Gathering starts after the server has answered, with the ICE servers it named
+    /// (RFC 9725 section 4.6): the first request goes out sooner, and nothing is gathered twice.
+    async fn establish(&mut self, tell: &mpsc::UnboundedSender<PeerEvent>) -> Result<Vec<String>, Failure> {
+        let signaller = Signaller::new(&self.line.uplink)?;
+        let ghost = self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let messenger = self.messenger.insert(Messenger::start(signaller, ghost));
+        let (line, tell) = (Arc::clone(self.line), tell.clone());
+        let building = tokio::task::spawn_blocking(move || {
+            Peer::new(&line.hatch, &line.uplink, &line.video, &line.clock, line.certificate.as_ref(), &tell)
+        });
+        let built = building.await.map_err(|_| internal("building webrtcbin panicked"))?;
+        let peer = self.peer.insert(built?);
+        let offer = peer.offer().await?;
+        let accepted = messenger.publish(offer.clone()).await?;
+        sdp::check_answer(&offer, &accepted.answer)?;
+        self.line.inbox.post(Event::Session(
+            self.attempt,
+            SessionEvent::Accepted { session_id: accepted.session_id.clone() },
+        ));
+        let servers = [self.line.uplink.ice_servers.as_slice(), accepted.ice_servers.as_slice()].concat();
+        peer.gather(&offer, &servers).await?;
+        peer.answer(&accepted.answer).await?;
+        Ok(sdp::mids(&offer))
+    }
+
+    /// From the answer on: passes on what is heard, until something breaks.
+    async fn attend(&mut self, heard: &mut mpsc::UnboundedReceiver<PeerEvent>, mids: &[String]) -> Failure {
+        let mut meter = stats::Meter::new(&self.line.hatch);
+        let mut tick = interval(STATS_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut measured = tick.tick().await;
+        loop {
+            tokio::select! {
+                event = heard.recv() => {
+                    let Some(event) = event else { return internal("webrtcbin has gone silent") };
+                    if let Err(failure) = self.hear(event, heard, mids) {
+                        return failure;
+                    }
+                }
+                now = tick.tick() => {
+                    self.report(&mut meter, now - measured).await;
+                    measured = now;
+                }
+            }
+        }
+    }
+
+    fn hear(
+        &mut self,
+        event: PeerEvent,
+        heard: &mut mpsc::UnboundedReceiver<PeerEvent>,
+        mids: &[String],
+    ) -> Result<(), Failure> {
+        match event {
+            PeerEvent::Candidate { mline, candidate } => {
+                let mut batch = vec![local(mline, candidate, mids)];
+                let mut then = None;
+                while let Ok(next) = heard.try_recv() {
+                    match next {
+                        PeerEvent::Candidate { mline, candidate } => batch.push(local(mline, candidate, mids)),
+                        other => {
+                            then = Some(other);
+                            break;
+                        }
+                    }
+                }
+                self.trickle(batch, matches!(then, Some(PeerEvent::GatheringComplete)));
+                match then {
+                    None | Some(PeerEvent::GatheringComplete) => Ok(()),
+                    Some(other) => self.hear(other, heard, mids),
+                }
+            }
+            PeerEvent::GatheringComplete => {
+                self.trickle(Vec::new(), true);
+                Ok(())
+            }
+            PeerEvent::Ice(state) => self.ice(state),
+            PeerEvent::Connection(state) => self.connection(state),
+            PeerEvent::Feedback(feedback) => {
+                self.feedback(&feedback);
+                Ok(())
+            }
+            PeerEvent::Broken(words) => Err(internal(&words)),
+        }
+    }
+
+    fn trickle(&self, batch: Vec<LocalCandidate>, end: bool) {
+        if let Some(messenger) = &self.messenger {
+            messenger.candidates(batch, end);
+        }
+    }
+
+    fn ice(&self, state: WebRTCICEConnectionState) -> Result<(), Failure> {
+        match state {
+            WebRTCICEConnectionState::Failed => {
+                let words = "no path between us and the server: ICE found no pair of addresses that works \
+                             (is UDP open? would a TURN server in `uplink.iceServers` help?)";
+                Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
+            }
+            WebRTCICEConnectionState::Disconnected => {
+                self.voice(SessionEvent::Disconnected);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn connection(&mut self, state: WebRTCPeerConnectionState) -> Result<(), Failure> {
+        match state {
+            WebRTCPeerConnectionState::Connected => {
+                if let Some(peer) = &mut self.peer {
+                    peer.open_outlets();
+                }
+                self.voice(SessionEvent::Connected);
+                Ok(())
+            }
+            WebRTCPeerConnectionState::Failed => {
+                let words = "the DTLS handshake with the server failed (a server that takes only RSA certificates \
+                             needs `uplink.dtlsCertificate = \"rsa\"`)";
+                Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
+            }
+            WebRTCPeerConnectionState::Closed => {
+                let words = "the server ended the session";
+                Err(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn feedback(&mut self, feedback: &rtcp::Feedback) {
+        let Some(peer) = &self.peer else { return };
+        if feedback.keyframe_requests > 0 {
+            self.keyframe_requests += u64::from(feedback.keyframe_requests);
+            peer.request_keyframe();
+        }
+        let leading = peer.leading_ssrc();
+        for report in feedback.reports.iter().filter(|report| Some(report.ssrc) == leading) {
+            if self.acknowledged != Some(report.highest_sequence) {
+                self.acknowledged = Some(report.highest_sequence);
+                self.voice(SessionEvent::Acknowledged);
+            }
+        }
+    }
+
+    async fn report(&mut self, meter: &mut stats::Meter, elapsed: Duration) {
+        let Some(peer) = &self.peer else { return };
+        let Some(reading) = peer.stats().await.map(|stats| stats::read(&stats)) else { return };
+        let line = self.line;
+        let figures = meter.measure(elapsed, reading, &line.hatch, line.target, self.keyframe_requests);
+        self.voice(SessionEvent::Link(figures));
+    }
+
+    /// Goodbye and teardown side by side. False when the teardown hangs: its thread is left behind.
+    async fn end(self, goodbye: bool) -> bool {
+        let (messenger, line) = (self.messenger, self.line);
+        let parting = async {
+            let Some(messenger) = messenger.filter(|_| goodbye) else { return };
+            // A goodbye that is late goes on in the background and leaves its ghost behind if it fails.
+            let line = Arc::clone(line);
+            let saying = tokio::spawn(async move {
+                let ghost = messenger.goodbye().await;
+                if ghost.is_some() {
+                    *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
+                }
+            });
+            let _late = timeout(GOODBYE_DEADLINE, saying).await;
+        };
+        let teardown = tokio::task::spawn_blocking(move || drop(self.peer));
+        let (torn_down, ()) = tokio::join!(timeout(TEARDOWN_DEADLINE, teardown), parting);
+        torn_down.is_ok()
+    }
+}
+
+fn local(mline: u32, candidate: String, mids: &[String]) -> LocalCandidate {
+    let mid = usize::try_from(mline).ok().and_then(|at| mids.get(at)).cloned().unwrap_or_default();
+    LocalCandidate { mid, mline, candidate }
+}
+
+fn internal(words: &str) -> Failure {
+    Failure::new(Phase::Established, Retry::Backoff, ErrorCode::Internal, format!("session pipeline: {words}"))
+}

@@ -1,0 +1,33 @@
+# roamcast - `make run`: live demo from a fresh Debian or Ubuntu machine; `make test`: all tests. See README.md.
+#   make run CONFIG=my.toml    runs the encoder with this config instead of the demo
+#   make run ARGS="--for 30s"  passes more arguments on
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: run test check lint packages-run packages-test peers bench clean help
+
+BIN := target/release/roamcast
+CARGO := cargo --locked
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+run: packages-run
+	@command -v cargo >/dev/null || { echo "make run: cargo is missing: install Rust 1.92 or newer (https://rustup.rs)"; exit 1; }
+	@cargo build --locked --release
+	@if [ -n "$(CONFIG)" ]; then exec $(BIN) run -c "$(CONFIG)" $(ARGS); else exec $(BIN) demo $(ARGS); fi
+
+packages-run:
+	@./scripts/packages run
+
+packages-test:
+	@./scripts/packages run test
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+test: packages-test
+	@./scripts/test
+
+check: lint test

@@ -1,1 +1,0 @@
-//! Opens the rooms in order, joins them by channels, closes them in reverse.

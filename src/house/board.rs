@@ -1,0 +1,65 @@
+//! Where the notices go: every change of the one [`Status`] is told once to each window - standard output, log, viewer page.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::cli::print;
+use crate::status::Status;
+use crate::status::notice::{Notice, notices};
+use crate::status::text;
+
+/// What standard output carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line (`--events json`).
+    Json,
+}
+
+/// The windows and the running number of events.
+pub struct Board {
+    output: Output,
+    page: Option<Arc<watch::Sender<String>>>,
+    sequence: u64,
+}
+
+impl Board {
+    /// A board that writes to standard output and, if given, keeps a viewer page up to date with the JSON of the
+    /// newest BroadcastStatus.
+    #[must_use]
+    pub fn new(output: Output, page: Option<Arc<watch::Sender<String>>>) -> Self {
+        Self { output, page, sequence: 0 }
+    }
+
+    /// Tells what has changed.
+    pub fn publish(&mut self, before: &Status, after: &Status) {
+        for notice in notices(before, after) {
+            self.sequence += 1;
+            let time = wall_clock();
+            let json = notice.to_json(&time, self.sequence);
+            if let (Some(page), Notice::BroadcastStatus(status)) = (&self.page, &notice)
+                && let Ok(text) = serde_json::to_string(status)
+            {
+                page.send_replace(text);
+            }
+            match self.output {
+                Output::Json => print::line(&json),
+                Output::Text => {
+                    if let Some(line) = text::line(&notice) {
+                        print::line(&format!("{}  {line}", time.get(11..19).unwrap_or_default()));
+                    }
+                }
+            }
+            info!(target: "roamcast::events", event = %json);
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the time field of events is wall-clock time; nothing is decided by it")]
+fn wall_clock() -> String {
+    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
+}

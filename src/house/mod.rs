@@ -1,0 +1,70 @@
+//! Opens the rooms in order, joins them by channels, closes them in reverse.
+
+pub mod board;
+mod signals;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::config::{Config, DtlsCertificate};
+use crate::driver::Driver;
+use crate::inbox::Inbox;
+use crate::media::handover::{Hatch, SharedClock, TrackKind};
+use crate::status::StopReason;
+use crate::supervisor::event::{Command, Event};
+use crate::systemd::Landlord;
+use crate::uplink::Line;
+use crate::uplink::certificate::Certificate;
+
+use board::Board;
+
+/// Runs a broadcast from its first frame to its last. Needs a tokio runtime; GStreamer must be initialised.
+/// With `run_for` it stops by itself after that time.
+pub async fn run(config: Config, board: Board, run_for: Option<Duration>) -> StopReason {
+    let inbox = Inbox::default();
+    signals::listen(&inbox);
+    if let Some(limit) = run_for {
+        signals::stop_after(limit, &inbox);
+    }
+    // Held to the end: dropping it ends the watch.
+    let _lookout = match crate::network::watch(inbox.clone()) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            warn!("cannot watch the network ({error}): retries wait for their delay even when a route appears");
+            None
+        }
+    };
+    let config = Arc::new(config);
+    let line = Arc::new(line(&config, &inbox));
+    let landlord = Landlord::from_environment();
+    inbox.post(Event::Command(Command::Start));
+    landlord.ready();
+    Driver::new(inbox, line, config, board, landlord).run().await
+}
+
+fn line(config: &Config, inbox: &Inbox) -> Line {
+    let kinds: &[TrackKind] =
+        if config.audio.is_some() { &[TrackKind::Video, TrackKind::Audio] } else { &[TrackKind::Video] };
+    let audio = config.audio.as_ref().map_or(0, |audio| u64::from(audio.bitrate.bps()));
+    Line {
+        uplink: config.uplink.clone(),
+        video: config.video.clone(),
+        target: u64::from(config.video.bitrate.bps()) + audio,
+        hatch: Hatch::new(kinds),
+        clock: SharedClock::new(),
+        certificate: certificate(config.uplink.dtls_certificate),
+        inbox: inbox.clone(),
+        ghost: Mutex::new(None),
+    }
+}
+
+fn certificate(kind: DtlsCertificate) -> Option<Certificate> {
+    match kind {
+        DtlsCertificate::Rsa => None,
+        DtlsCertificate::Ecdsa => Certificate::generate()
+            .inspect_err(|error| warn!("no ECDSA certificate could be made ({error}): an RSA one is used"))
+            .ok(),
+    }
+}

@@ -1,0 +1,103 @@
+//! A task that owns the [`Signaller`] of one session and carries out orders one after the other. So a session may be
+//! ended at any moment without cutting a request in two: a goodbye queues up behind the publish it belongs to, and no
+//! resource is left on the server that nobody knows of.
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+
+use crate::signal::{Accepted, Ghost, LocalCandidate, Signaller};
+use crate::supervisor::event::Failure;
+
+/// Newest candidates wait here while a PATCH is under way; there are never more than a few dozen.
+const ORDERS_WAITING_MAX: usize = 64;
+
+enum Order {
+    Publish { offer: String, reply: oneshot::Sender<Result<Accepted, Failure>> },
+    Candidates { batch: Vec<LocalCandidate>, end: bool },
+    Goodbye { reply: oneshot::Sender<Option<Ghost>> },
+}
+
+/// Handle of the task; dropping it ends the task without a goodbye.
+pub(crate) struct Messenger {
+    orders: mpsc::Sender<Order>,
+}
+
+impl Messenger {
+    /// Starts the task. A `ghost` (resource of an earlier session that could not be told goodbye) is buried beside the
+    /// publish.
+    pub(crate) fn start(signaller: Signaller, ghost: Option<Ghost>) -> Self {
+        let (orders, heard) = mpsc::channel(ORDERS_WAITING_MAX);
+        tokio::spawn(serve(signaller, ghost, heard));
+        Self { orders }
+    }
+
+    /// Offer out, answer back.
+    pub(crate) async fn publish(&self, offer: String) -> Result<Accepted, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let _task_gone = self.orders.send(Order::Publish { offer, reply }).await;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Sends candidates as soon as the line is free. Never waits.
+    pub(crate) fn candidates(&self, batch: Vec<LocalCandidate>, end: bool) {
+        if self.orders.try_send(Order::Candidates { batch, end }).is_err() {
+            warn!("the server answers too slowly: local ICE candidates are not sent");
+        }
+    }
+
+    /// Ends the session at the server. What comes back is a ghost: a session that the server may still believe in.
+    pub(crate) async fn goodbye(self) -> Option<Ghost> {
+        let (reply, answer) = oneshot::channel();
+        let _task_gone = self.orders.send(Order::Goodbye { reply }).await;
+        answer.await.ok().flatten()
+    }
+}
+
+async fn serve(mut signaller: Signaller, mut ghost: Option<Ghost>, mut orders: mpsc::Receiver<Order>) {
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Publish { offer, reply } => {
+                let burial = ghost.take().map(|ghost| signaller.bury(ghost));
+                let publishing = signaller.publish(&offer);
+                let result = match burial {
+                    None => publishing.await,
+                    Some(burial) => tokio::join!(publishing, burial).0,
+                };
+                let _asker_gone = reply.send(result);
+            }
+            Order::Candidates { mut batch, mut end } => {
+                while let Ok(more) = orders.try_recv() {
+                    match more {
+                        Order::Candidates { batch: newer, end: ends } => {
+                            batch.extend(newer);
+                            end |= ends;
+                        }
+                        Order::Goodbye { reply } => return part(&mut signaller, reply).await,
+                        Order::Publish { .. } => {}
+                    }
+                }
+                if let Err(failure) = signaller.candidates(&batch, end).await {
+                    debug!("trickle: {failure}");
+                }
+            }
+            Order::Goodbye { reply } => return part(&mut signaller, reply).await,
+        }
+    }
+}
+
+async fn part(signaller: &mut Signaller, reply: oneshot::Sender<Option<Ghost>>) {
+    let ghost = match signaller.goodbye().await {
+        Ok(()) => None,
+        Err(failure) => {
+            debug!("goodbye: {failure}");
+            signaller.ghost()
+        }
+    };
+    let _asker_gone = reply.send(ghost);
+}
+
+fn gone() -> Failure {
+    use crate::status::ErrorCode;
+    use crate::supervisor::event::{Phase, Retry};
+    Failure::new(Phase::Request, Retry::Backoff, ErrorCode::Internal, "the messenger of this session has ended")
+}

@@ -1,0 +1,334 @@
+//! The only file that names webrtcbin: one pipeline of its own, one peer connection, one life.
+//!
+//! Callbacks run on threads of GStreamer; each only sends a [`PeerEvent`] (law 8).
+
+use gst::prelude::*;
+use gst_webrtc::{
+    WebRTCICEConnectionState, WebRTCICEGatheringState, WebRTCPeerConnectionState, WebRTCRTPTransceiver,
+    WebRTCRTPTransceiverDirection, WebRTCSDPType, WebRTCSessionDescription,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::units::IceServer;
+use crate::config::{Uplink, Video};
+use crate::media::handover::{Hatch, SharedClock};
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
+
+use super::certificate::Certificate;
+use super::outlet::Outlet;
+use super::rtcp::{self, Feedback};
+
+/// What a peer connection reports.
+#[derive(Debug)]
+pub(crate) enum PeerEvent {
+    /// A local candidate was found.
+    Candidate {
+        /// Number of its m-line.
+        mline: u32,
+        /// The attribute without `a=`.
+        candidate: String,
+    },
+    /// There will be no more local candidates.
+    GatheringComplete,
+    /// State of ICE.
+    Ice(WebRTCICEConnectionState),
+    /// State of the whole, DTLS included.
+    Connection(WebRTCPeerConnectionState),
+    /// RTCP came from the far end.
+    Feedback(Feedback),
+    /// The pipeline broke.
+    Broken(String),
+}
+
+/// One webrtcbin with its tracks.
+pub(crate) struct Peer {
+    pipeline: gst::Pipeline,
+    webrtcbin: gst::Element,
+    outlets: Vec<Outlet>,
+    fingerprint: Option<String>,
+}
+
+impl Peer {
+    /// Builds the pipeline and brings it to PLAYING; nothing is sent yet. Blocks for some milliseconds (the first one in
+    /// a process longer, it loads plugins): call it on a blocking thread.
+    pub(crate) fn new(
+        hatch: &Hatch,
+        uplink: &Uplink,
+        video: &Video,
+        clock: &SharedClock,
+        certificate: Option<&Certificate>,
+        events: &mpsc::UnboundedSender<PeerEvent>,
+    ) -> Result<Self, Failure> {
+        let pipeline = gst::Pipeline::new();
+        let webrtcbin = gst::ElementFactory::make("webrtcbin")
+            .property_from_str("bundle-policy", "max-bundle")
+            .property_from_str("ice-transport-policy", if uplink.relay_only { "relay" } else { "all" })
+            .build()
+            .map_err(|_| missing("webrtcbin", "gstreamer1.0-plugins-bad and gstreamer1.0-nice"))?;
+        pipeline.add(&webrtcbin).map_err(|error| internal(&error))?;
+        clock.govern(&pipeline);
+        if let Some(certificate) = certificate {
+            certificate.install(&webrtcbin);
+        }
+        let mut peer = Self {
+            pipeline,
+            webrtcbin,
+            outlets: Vec::new(),
+            fingerprint: certificate.map(|certificate| certificate.fingerprint().to_owned()),
+        };
+        peer.watch_paths();
+        peer.hide_host_name();
+        peer.listen(events);
+        for track in hatch.tracks() {
+            let outlet = Outlet::new(track, video, fastrand::u32(1..)).map_err(|error| internal(&error))?;
+            peer.attach(&outlet)?;
+            peer.outlets.push(outlet);
+        }
+        peer.pipeline.set_state(gst::State::Playing).map_err(|error| internal(&error))?;
+        peer.listen_to_rtcp(events);
+        Ok(peer)
+    }
+
+    /// The SSRC whose acknowledgement proves that the broadcast arrives: video, or sound when there is no video.
+    pub(crate) fn leading_ssrc(&self) -> Option<u32> {
+        self.outlets.first().map(|outlet| outlet.ssrc)
+    }
+
+    /// Creates the offer. It carries no candidates yet; gathering starts with [`Peer::gather`].
+    pub(crate) async fn offer(&self) -> Result<String, Failure> {
+        let (send, receive) = oneshot::channel();
+        let promise = gst::Promise::with_change_func(move |reply| {
+            let offer = reply.ok().flatten().and_then(|s| s.get::<WebRTCSessionDescription>("offer").ok());
+            let _receiver_gone = send.send(offer);
+        });
+        self.webrtcbin.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
+        let offer = receive.await.ok().flatten().ok_or_else(|| internal(&"webrtcbin made no offer"))?;
+        let text = offer.sdp().as_text().map_err(|error| internal(&error))?;
+        Ok(match &self.fingerprint {
+            Some(fingerprint) => super::sdp::rewrite_fingerprint(&text, fingerprint),
+            None => text,
+        })
+    }
+
+    /// Takes the offer as the local description with these STUN and TURN servers: gathering begins.
+    pub(crate) async fn gather(&self, offer: &str, servers: &[IceServer]) -> Result<(), Failure> {
+        for server in servers {
+            self.add_ice_server(server);
+        }
+        self.describe("set-local-description", WebRTCSDPType::Offer, offer).await
+    }
+
+    /// Takes the checked answer: ICE and DTLS begin.
+    pub(crate) async fn answer(&self, answer: &str) -> Result<(), Failure> {
+        self.describe("set-remote-description", WebRTCSDPType::Answer, answer).await
+    }
+
+    /// Lets media through; the first picture is a keyframe.
+    pub(crate) fn open_outlets(&mut self) {
+        self.outlets.iter_mut().for_each(Outlet::open);
+    }
+
+    /// The far end wants a keyframe. (webrtcbin turns PLI into an event at the payloader, where it would be lost: the
+    /// encoder lives in another pipeline.)
+    pub(crate) fn request_keyframe(&self) {
+        self.outlets.iter().for_each(Outlet::request_keyframe);
+    }
+
+    /// Asks webrtcbin for its statistics.
+    pub(crate) async fn stats(&self) -> Option<gst::Structure> {
+        let (send, receive) = oneshot::channel();
+        let promise = gst::Promise::with_change_func(move |reply| {
+            let _receiver_gone = send.send(reply.ok().flatten().map(gst::StructureRef::to_owned));
+        });
+        self.webrtcbin.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
+        receive.await.ok().flatten()
+    }
+
+    fn attach(&self, outlet: &Outlet) -> Result<(), Failure> {
+        self.pipeline.add(&outlet.bin).map_err(|error| internal(&error))?;
+        let sink = self.webrtcbin.request_pad_simple("sink_%u").ok_or_else(|| internal(&"no sink pad"))?;
+        let transceiver = sink.property::<WebRTCRTPTransceiver>("transceiver");
+        transceiver.set_property("direction", WebRTCRTPTransceiverDirection::Sendonly);
+        transceiver.set_property("codec-preferences", &outlet.caps);
+        if outlet.kind() == crate::media::handover::TrackKind::Video {
+            transceiver.set_property("do-nack", true);
+        }
+        let source = outlet.bin.static_pad("src").ok_or_else(|| internal(&"no src pad"))?;
+        source.link(&sink).map_err(|error| internal(&error))?;
+        Ok(())
+    }
+
+    fn add_ice_server(&self, server: &IceServer) {
+        for url in super::ice_server::for_webrtcbin(server) {
+            match url {
+                super::ice_server::ServerUrl::Stun(url) => self.webrtcbin.set_property("stun-server", url),
+                super::ice_server::ServerUrl::Turn(url) => {
+                    let _taken: bool = self.webrtcbin.emit_by_name("add-turn-server", &[&url]);
+                }
+            }
+        }
+    }
+
+    /// A random CNAME (RFC 7022): rtpbin's own would tell the world the name of user and host.
+    fn hide_host_name(&self) {
+        if let Some(rtpbin) = self.rtpbin() {
+            let sdes = gst::Structure::builder("application/x-rtp-source-sdes")
+                .field("cname", format!("{:016x}", fastrand::u64(..)))
+                .build();
+            rtpbin.set_property("sdes", sdes);
+        }
+    }
+
+    fn rtpbin(&self) -> Option<gst::Element> {
+        self.webrtcbin.dynamic_cast_ref::<gst::Bin>().and_then(|bin| bin.by_name("rtpbin"))
+    }
+
+    /// libnice 0.1.21 as webrtcbin 1.22 uses it never notices a dead path (145 s of silence: no state change). With
+    /// connectivity checks as keepalives it reports `failed` after about 47 s: a backstop behind the brain's own watch.
+    fn watch_paths(&self) {
+        let Some(ice) = self.webrtcbin.property::<Option<glib::Object>>("ice-agent") else { return };
+        if ice.find_property("agent").is_some()
+            && let Some(agent) = ice.property::<Option<glib::Object>>("agent")
+            && agent.find_property("keepalive-conncheck").is_some()
+        {
+            agent.set_property("keepalive-conncheck", true);
+        }
+    }
+
+    fn listen(&self, events: &mpsc::UnboundedSender<PeerEvent>) {
+        let tell = events.clone();
+        self.webrtcbin.connect("on-ice-candidate", false, move |values| {
+            if let (Some(Ok(mline)), Some(Ok(candidate))) =
+                (values.get(1).map(glib::Value::get), values.get(2).map(glib::Value::get))
+            {
+                let _session_over = tell.send(PeerEvent::Candidate { mline, candidate });
+            }
+            None
+        });
+        let tell = events.clone();
+        self.webrtcbin.connect_notify(Some("ice-gathering-state"), move |bin, _| {
+            if bin.property::<WebRTCICEGatheringState>("ice-gathering-state") == WebRTCICEGatheringState::Complete {
+                let _session_over = tell.send(PeerEvent::GatheringComplete);
+            }
+        });
+        let tell = events.clone();
+        self.webrtcbin.connect_notify(Some("ice-connection-state"), move |bin, _| {
+            let _session_over = tell.send(PeerEvent::Ice(bin.property("ice-connection-state")));
+        });
+        let tell = events.clone();
+        self.webrtcbin.connect_notify(Some("connection-state"), move |bin, _| {
+            let _session_over = tell.send(PeerEvent::Connection(bin.property("connection-state")));
+        });
+        self.listen_to_bus(events.clone());
+    }
+
+    fn listen_to_bus(&self, tell: mpsc::UnboundedSender<PeerEvent>) {
+        let Some(bus) = self.pipeline.bus() else { return };
+        let pipeline = self.pipeline.downgrade();
+        bus.set_sync_handler(move |_, message| {
+            use gst::MessageView;
+            #[allow(clippy::wildcard_enum_match_arm, reason = "a bus carries some forty kinds of message; two matter")]
+            match message.view() {
+                MessageView::Error(error) => {
+                    let _session_over = tell.send(PeerEvent::Broken(error.error().to_string()));
+                }
+                // Unhandled, rtpsession warns on every packet that it knows no running time.
+                MessageView::Latency(_) => {
+                    if let Some(pipeline) = pipeline.upgrade() {
+                        pipeline.call_async(|pipeline| {
+                            let _not_yet_live = pipeline.recalculate_latency();
+                        });
+                    }
+                }
+                _ => {}
+            }
+            gst::BusSyncReply::Drop
+        });
+    }
+
+    /// Capture time, not send time, goes into the sender reports: else the delay of the video encoder shows up as bad
+    /// lip sync at the viewer. And every RTCP packet that comes is read for what it acknowledges.
+    fn listen_to_rtcp(&self, events: &mpsc::UnboundedSender<PeerEvent>) {
+        let Some(rtpbin) = self.rtpbin() else { return };
+        rtpbin.set_property("rtcp-sync-send-time", false);
+        let Some(session) = rtpbin.emit_by_name::<Option<glib::Object>>("get-internal-session", &[&0_u32]) else {
+            return;
+        };
+        let tell = events.clone();
+        session.connect("on-receiving-rtcp", false, move |values| {
+            if let Some(Ok(buffer)) = values.get(1).map(glib::Value::get::<gst::Buffer>)
+                && let Ok(packet) = buffer.map_readable()
+            {
+                let _session_over = tell.send(PeerEvent::Feedback(rtcp::read(&packet)));
+            }
+            None
+        });
+    }
+
+    async fn describe(&self, which: &str, kind: WebRTCSDPType, text: &str) -> Result<(), Failure> {
+        let sdp = gst_sdp::SDPMessage::parse_buffer(text.as_bytes()).map_err(|_| bad_sdp("GStreamer cannot read it"))?;
+        let (send, receive) = oneshot::channel();
+        let promise = gst::Promise::with_change_func(move |reply| {
+            let problem = match reply {
+                Ok(reply) => reply.and_then(|s| s.get::<glib::Error>("error").ok()).map(|error| error.to_string()),
+                Err(error) => Some(format!("{error:?}")),
+            };
+            let _receiver_gone = send.send(problem);
+        });
+        self.webrtcbin.emit_by_name::<()>(which, &[&WebRTCSessionDescription::new(kind, sdp), &promise]);
+        match receive.await {
+            Ok(None) => Ok(()),
+            Ok(Some(problem)) => Err(bad_sdp(&problem)),
+            Err(_) => Err(internal(&"webrtcbin dropped the description")),
+        }
+    }
+}
+
+/// Teardown blocks (libnice, DTLS): the owner drops a peer on a blocking thread, with a deadline (law 3). Without
+/// set_state(NULL) every thread and socket leaks.
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.outlets.iter_mut().for_each(Outlet::close);
+        if let Some(bus) = self.pipeline.bus() {
+            bus.unset_sync_handler();
+        }
+        let _already_logged = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+fn missing(element: &str, package: &str) -> Failure {
+    let words = format!("GStreamer element `{element}` is missing: install the Debian packages {package}");
+    Failure::new(Phase::Negotiate, Retry::Never, ErrorCode::Internal, words)
+}
+
+fn internal(problem: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::Internal, format!("webrtcbin: {problem}"))
+}
+
+fn bad_sdp(problem: &str) -> Failure {
+    let words = format!("the SDP answer cannot be used: {problem}");
+    Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::BadAnswer, words)
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[tokio::test]
+    async fn offer_without_a_single_frame() {
+        gst::init().unwrap();
+        let t0 = std::time::Instant::now();
+        let (tell, _heard) = mpsc::unbounded_channel();
+        let hatch = Hatch::new(&[crate::media::handover::TrackKind::Video, crate::media::handover::TrackKind::Audio]);
+        let c = Certificate::generate().unwrap();
+        let uplink = Uplink { protocol: crate::config::Protocol::Whip, url: "http://127.0.0.1/".parse().unwrap(), token: None, ca_file: None, ice_servers: vec![], relay_only: false, dtls_certificate: crate::config::DtlsCertificate::Ecdsa, trusted_origins: vec![] };
+        let video = Video { pipeline: "test".into(), device: None, uri: None, repeat: true, width: 1280, height: 720, framerate: 30, codec: crate::config::VideoCodec::H264, encoder: None, bitrate: crate::config::units::Bitrate::from_bps(2_000_000), keyframe_interval: std::time::Duration::from_secs(2) };
+        for _ in 0..3 {
+        let peer = Peer::new(&hatch, &uplink, &video, &SharedClock::new(), Some(&c), &tell).unwrap();
+        println!("{:?}", t0.elapsed());
+        let offer = peer.offer().await.unwrap();
+        println!("{:?}\n{offer}", t0.elapsed());
+        drop(peer);
+        println!("{:?}", t0.elapsed());
+        }
+    }
+}
