@@ -50,6 +50,14 @@ pub fn check_answer(offer: &str, answer: &str) -> Result<Answer, Failure> {
     if answer.len() > SDP_BYTES_MAX {
         return Err(garbled_answer(format!("the SDP answer is longer than {SDP_BYTES_MAX} bytes")));
     }
+    check(offer, answer).map_err(|failure| match answer.ends_with('\n') {
+        true => failure,
+        // What is missing may be in the part that did not arrive: no reason to give up for good.
+        false => garbled_answer(format!("{} (the answer seems cut off)", failure.words)),
+    })
+}
+
+fn check(offer: &str, answer: &str) -> Result<Answer, Failure> {
     let ours =
         Session::parse(offer.as_bytes()).map_err(|err| garbled_answer(format!("our own offer is broken: {err}")))?;
     let theirs = Session::parse(answer.as_bytes())
@@ -229,16 +237,16 @@ fn is_strong_fingerprint(text: &str) -> bool {
 fn check_bundle(ours: &Session, theirs: &Session) -> Result<(), Failure> {
     let Some(offered) = bundle(ours).filter(|mids| mids.len() > 1) else { return Ok(()) };
     let answered = bundle(theirs).unwrap_or_default();
-    match offered
-        .iter()
-        .zip(&ours.medias)
-        .zip(&theirs.medias)
-        .find(|((mid, _), their)| their.port != 0 && !answered.contains(mid))
-    {
+    let mids = ours.medias.iter().filter_map(|our| value(&our.attributes, "mid"));
+    let left_out = mids.zip(&theirs.medias).find(|(mid, their)| {
+        let is_accepted = their.port != 0;
+        is_accepted && offered.contains(mid) && !answered.contains(mid)
+    });
+    match left_out {
         None => Ok(()),
-        Some(((mid, our), _)) => Err(unfit_answer(format!(
+        Some((mid, their)) => Err(unfit_answer(format!(
             "the SDP answer leaves our {} (mid {mid}) out of `a=group:BUNDLE`; one transport for all is needed",
-            our.media
+            plain(&their.media)
         ))),
     }
 }
