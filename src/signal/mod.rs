@@ -1,7 +1,19 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
+mod http;
+mod token;
+pub mod whip;
+pub mod whip_text;
+
+use std::fmt;
+
+use url::Url;
+
 use crate::config::units::IceServer;
+use crate::config::{Protocol, Uplink};
 use crate::supervisor::event::Failure;
+
+pub use http::Timeouts;
 
 /// What the server said to our offer.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,4 +35,104 @@ pub struct LocalCandidate {
     pub mline: u32,
     /// The candidate attribute without the leading `a=`.
     pub candidate: String,
+}
+
+/// What became of local candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trickle {
+    /// The server has them.
+    Taken,
+    /// This server takes no trickle; it will not be asked again in this session. The offer has to carry them all.
+    Unsupported,
+}
+
+/// A session of ours at the server that nobody uses any more.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ghost {
+    resource: Url,
+}
+
+impl fmt::Debug for Ghost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ghost({})", whip_text::shown(&self.resource))
+    }
+}
+
+/// The messenger for the configured protocol; the same few verbs for all.
+///
+/// Made new for each session or used for one after the other: every request reads the token anew.
+#[derive(Debug)]
+pub enum Signaller {
+    /// RFC 9725.
+    Whip(whip::Whip),
+}
+
+impl Signaller {
+    /// A messenger that has not spoken yet.
+    ///
+    /// # Errors
+    /// `uplink.caFile` cannot be used.
+    pub fn new(uplink: &Uplink) -> Result<Self, Failure> {
+        Self::with_timeouts(uplink, Timeouts::default())
+    }
+
+    /// Like [`Signaller::new`] with other limits of time.
+    ///
+    /// # Errors
+    /// `uplink.caFile` cannot be used.
+    pub fn with_timeouts(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
+        match uplink.protocol {
+            Protocol::Whip => whip::Whip::new(uplink, timeouts).map(Self::Whip),
+        }
+    }
+
+    /// Sends the offer; a session exists at the server once this is `Ok` (and may exist when it is not: say
+    /// [`goodbye`](Self::goodbye) either way).
+    ///
+    /// # Errors
+    /// The table of `uplink::failure`.
+    pub async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
+        match self {
+            Self::Whip(whip) => whip.publish(offer).await,
+        }
+    }
+
+    /// Sends local candidates after the offer, with the ICE credentials of that offer.
+    ///
+    /// # Errors
+    /// The table of `uplink::failure`; that the server takes no trickle is not one.
+    pub async fn candidates(&mut self, parts: &[LocalCandidate], end_of_candidates: bool) -> Result<Trickle, Failure> {
+        match self {
+            Self::Whip(whip) => whip.candidates(parts, end_of_candidates).await,
+        }
+    }
+
+    /// Ends the session at the server; nothing happens when there is none. A session that is gone already counts as
+    /// ended.
+    ///
+    /// # Errors
+    /// The table of `uplink::failure`. The session is forgotten all the same.
+    pub async fn goodbye(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Whip(whip) => whip.goodbye().await,
+        }
+    }
+
+    /// The session that the last `publish` made, to be buried when it is left without a goodbye.
+    #[must_use]
+    pub fn ghost(&self) -> Option<Ghost> {
+        match self {
+            Self::Whip(whip) => whip.ghost(),
+        }
+    }
+
+    /// Ends a session that was left behind. The future borrows nothing: run it beside the new `publish`.
+    ///
+    /// # Errors
+    /// The table of `uplink::failure`.
+    pub fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+        match self {
+            Self::Whip(whip) => whip.bury(ghost),
+        }
+    }
 }

@@ -1,1 +1,295 @@
-//! Pure: every error -> Failure { phase, retry, code, words }.
+//! Pure: every error of the line -> [`Failure`] { phase, retry, code, words }. One table; may we try again? (law 4)
+
+use std::time::Duration;
+
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
+
+/// The least wait when the slot is taken (product.md: ">= 30 s between tries").
+pub const SLOT_BUSY_WAIT_MIN: Duration = Duration::from_secs(30);
+
+/// Where a request went, for the words: no userinfo, no query values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// HTTP method.
+    pub method: &'a str,
+    /// The address as `whip_text::shown` prints it.
+    pub url: &'a str,
+    /// Was a bearer token sent?
+    pub token_sent: bool,
+}
+
+/// A request that got no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// The host name has no address, or the resolver did not answer.
+    Dns,
+    /// Nothing listens on that port.
+    Refused,
+    /// No route to the host, or no network at all.
+    Unreachable,
+    /// No answer, or no whole answer, within the deadline.
+    TimedOut,
+    /// The TLS handshake failed.
+    Tls(Tls),
+    /// The connection broke in the middle.
+    Reset,
+    /// What came is no HTTP; says what the parser said.
+    Protocol(String),
+    /// The body is longer than this many bytes.
+    TooLong(usize),
+}
+
+/// Why a TLS handshake failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tls {
+    /// Signed by nobody we trust (self-signed, private CA, captive portal).
+    UnknownIssuer,
+    /// Issued for another host name.
+    WrongName,
+    /// Its time is over (or our clock is ahead).
+    Expired,
+    /// Its time has not begun (or our clock is behind, as at boot without a battery).
+    NotValidYet,
+    /// Anything else, in the words of the TLS library.
+    Other(String),
+}
+
+/// An answer that is not the one we asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// HTTP status code.
+    pub status: u16,
+    /// `Retry-After`, parsed and clamped.
+    pub retry_after: Option<Duration>,
+    /// What the body is.
+    pub body: Body,
+    /// The first words of a plain text or JSON body, without secrets.
+    pub said: Option<&'a str>,
+}
+
+/// What the body of an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// Looks like SDP.
+    Sdp,
+    /// A web page.
+    Html,
+    /// Something else.
+    Other,
+}
+
+/// Why a redirect was not followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redirect {
+    /// 301, 302, 303, 300: would turn the POST into a GET. Carries the status.
+    ChangesMethod(u16),
+    /// 307, 308 to an origin that is neither the endpoint's nor in `uplink.trustedOrigins`.
+    Foreign,
+    /// From https to http.
+    Downgrade,
+    /// More hops than we follow.
+    TooMany(usize),
+    /// No `Location`, or one that is no address.
+    Nowhere(u16),
+}
+
+/// No answer came.
+#[must_use]
+pub fn transport(place: Place<'_>, why: &Transport) -> Failure {
+    let url = place.url;
+    let (phase, code, words) = match why {
+        Transport::Dns => (
+            Phase::Dial,
+            ErrorCode::SignallingFailed,
+            format!("the host name of `{url}` does not resolve; check the name and the DNS server of this machine"),
+        ),
+        Transport::Refused => (
+            Phase::Dial,
+            ErrorCode::SignallingFailed,
+            format!("nothing listens at `{url}`; start the server or correct the port"),
+        ),
+        Transport::Unreachable => {
+            (Phase::Dial, ErrorCode::SignallingFailed, format!("there is no way to reach `{url}` from this network"))
+        }
+        Transport::TimedOut => (
+            Phase::Dial,
+            ErrorCode::SignallingFailed,
+            format!("no whole answer to {} `{url}` came in time; the server or the network is too slow", place.method),
+        ),
+        Transport::Tls(why) => (Phase::Dial, ErrorCode::TlsUntrusted, tls(url, why)),
+        Transport::Reset => (
+            Phase::Dial,
+            ErrorCode::SignallingFailed,
+            format!("the connection to `{url}` broke before the answer was there"),
+        ),
+        Transport::Protocol(what) => (
+            Phase::Request,
+            ErrorCode::SignallingFailed,
+            format!("what came from `{url}` is no valid HTTP answer: {what}"),
+        ),
+        Transport::TooLong(limit) => (
+            Phase::Request,
+            ErrorCode::BadAnswer,
+            format!("the answer to {} `{url}` is longer than {limit} bytes; an SDP answer is not", place.method),
+        ),
+    };
+    Failure::new(phase, Retry::Backoff, code, words)
+}
+
+/// Clocks get set and certificates get renewed, so all of these are worth another try.
+fn tls(url: &str, why: &Tls) -> String {
+    match why {
+        Tls::UnknownIssuer => format!(
+            "the certificate of `{url}` is signed by nobody we trust; name its CA in `uplink.caFile`, or look for a \
+             captive portal in between"
+        ),
+        Tls::WrongName => format!("the certificate of `{url}` is issued for another host name; correct `uplink.url`"),
+        Tls::Expired => {
+            format!("the certificate of `{url}` has expired; renew it, or set the clock of this machine")
+        }
+        Tls::NotValidYet => {
+            format!("the certificate of `{url}` is not valid yet; set the clock of this machine")
+        }
+        Tls::Other(what) => format!("the TLS handshake with `{url}` failed: {what}"),
+    }
+}
+
+/// An answer came, and its status is not the one we asked for.
+#[must_use]
+pub fn status(place: Place<'_>, refusal: &Refusal<'_>) -> Failure {
+    use ErrorCode as Code;
+    let busy = Retry::After(refusal.retry_after.map_or(SLOT_BUSY_WAIT_MIN, |wait| wait.max(SLOT_BUSY_WAIT_MIN)));
+    let hinted = refusal.retry_after.map_or(Retry::Backoff, Retry::After);
+    let (retry, code, advice) = match refusal.status {
+        200..=299 if refusal.body == Body::Html => (
+            Retry::Backoff,
+            Code::SignallingFailed,
+            "a web page, so a captive portal or a proxy answered, not a WHIP server",
+        ),
+        200..=299 => (Retry::Backoff, Code::SignallingFailed, "a WHIP endpoint answers 201; check `uplink.url`"),
+        // MediaMTX says 400 when somebody publishes to the path already; that passes, a bad offer does not.
+        400 if says_slot_is_busy(refusal.said) => (busy, Code::ConcurrentLimit, "somebody is publishing there already"),
+        400 | 406 | 415 | 422 => {
+            (Retry::Never, Code::BadAnswer, "the server does not take our offer; check `video.codec` and `uplink.url`")
+        }
+        401 if place.token_sent => (Retry::Once, Code::InvalidToken, "the token is not valid or not valid any more"),
+        401 => (Retry::Once, Code::InvalidToken, "the server wants a token; set `uplink.token` or `uplink.tokenFile`"),
+        402 => (Retry::Never, Code::AccountSuspended, "the account must be paid or renewed first"),
+        403 => (Retry::Never, Code::AuthFailed, "this token may not publish here"),
+        404 | 410 => (Retry::Never, Code::NotFound, "there is no WHIP endpoint; check the path in `uplink.url`"),
+        405 => (Retry::Never, Code::NotFound, "this address takes no such request; check the path in `uplink.url`"),
+        407 | 511 => (Retry::Backoff, Code::SignallingFailed, "a proxy or captive portal wants a login first"),
+        409 | 429 => (busy, Code::ConcurrentLimit, "the slot is taken or the server is asked too often"),
+        503 => (hinted, Code::SignallingFailed, "the server is busy or being restarted"),
+        408 | 425 | 500 | 502 | 504 => (Retry::Backoff, Code::SignallingFailed, "a fault on the server's side"),
+        400..=499 => (Retry::Never, Code::SignallingFailed, "the server refuses the request; check `uplink.url`"),
+        _ => (hinted, Code::SignallingFailed, "a fault on the server's side"),
+    };
+    let phase = if code == Code::BadAnswer { Phase::Negotiate } else { Phase::Request };
+    let said = refusal.said.map(|said| format!(" (it says: {said})")).unwrap_or_default();
+    let words = format!("{} `{}` was answered with {}: {advice}{said}", place.method, place.url, refusal.status);
+    Failure::new(phase, retry, code, words)
+}
+
+fn says_slot_is_busy(said: Option<&str>) -> bool {
+    said.is_some_and(|said| said.to_ascii_lowercase().contains("already publishing"))
+}
+
+/// A redirect came that we do not follow. `to` as `whip_text::shown` prints it, if it is an address.
+#[must_use]
+pub fn redirect(place: Place<'_>, to: Option<&str>, why: &Redirect) -> Failure {
+    let Place { url, method, .. } = place;
+    let to = to.unwrap_or("nowhere");
+    let (retry, code, words) = match why {
+        Redirect::ChangesMethod(status) => (
+            // 301 is somebody's configuration; the others are how captive portals catch people, and they go away.
+            if *status == 301 { Retry::Never } else { Retry::Backoff },
+            ErrorCode::SignallingFailed,
+            format!(
+                "{method} `{url}` was answered with {status} to `{to}`, which would turn it into a GET; if that is the \
+                 server and no captive portal, set `uplink.url` to it"
+            ),
+        ),
+        Redirect::Foreign => (
+            Retry::Never,
+            ErrorCode::UntrustedRedirect,
+            format!(
+                "`{url}` sends us on to `{to}`, another origin, where the token must not go; if it is trusted, add it \
+                 to `uplink.trustedOrigins`"
+            ),
+        ),
+        Redirect::Downgrade => (
+            Retry::Never,
+            ErrorCode::UntrustedRedirect,
+            format!("`{url}` sends us on to `{to}`, from https to http, where the token would be readable"),
+        ),
+        Redirect::TooMany(hops) => (
+            Retry::Backoff,
+            ErrorCode::SignallingFailed,
+            format!("{method} `{url}` was redirected more than {hops} times; the server sends us in a circle"),
+        ),
+        Redirect::Nowhere(status) => (
+            Retry::Backoff,
+            ErrorCode::SignallingFailed,
+            format!("{method} `{url}` was answered with {status} and no usable `Location`"),
+        ),
+    };
+    Failure::new(Phase::Request, retry, code, words)
+}
+
+/// The session was made, but its resource is where the token must not go.
+#[must_use]
+pub fn foreign_resource(place: Place<'_>, to: &str) -> Failure {
+    let words = format!(
+        "the session that `{}` made lies at `{to}`, another origin; if it is trusted, add it to \
+         `uplink.trustedOrigins`",
+        place.url
+    );
+    Failure::new(Phase::Request, Retry::Never, ErrorCode::UntrustedRedirect, words)
+}
+
+/// The answer came with the right status, but is not SDP at all. May be a proxy, so it is worth another try.
+#[must_use]
+pub fn not_sdp(place: Place<'_>, body: Body) -> Failure {
+    let what = match body {
+        Body::Empty => "is empty",
+        Body::Sdp => "is cut off",
+        Body::Html => "is a web page (a captive portal or a proxy?)",
+        Body::Other => "is no SDP",
+    };
+    let words = format!("the answer to {} `{}` {what}; an SDP answer was expected", place.method, place.url);
+    Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::BadAnswer, words)
+}
+
+/// The answer is SDP, but cut off or scrambled: worth another try.
+#[must_use]
+pub fn garbled_answer(words: impl Into<String>) -> Failure {
+    Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::BadAnswer, words)
+}
+
+/// The answer is sound SDP that we cannot live with: the server will say the same again.
+#[must_use]
+pub fn unfit_answer(words: impl Into<String>) -> Failure {
+    Failure::new(Phase::Negotiate, Retry::Never, ErrorCode::BadAnswer, words)
+}
+
+/// The token could not be had; the provider may come back.
+#[must_use]
+pub fn no_token(words: impl Into<String>) -> Failure {
+    Failure::new(Phase::Request, Retry::Backoff, ErrorCode::TokenProviderFailed, words)
+}
+
+/// `uplink.caFile` cannot be used.
+#[must_use]
+pub fn bad_ca_file(words: impl Into<String>) -> Failure {
+    Failure::new(Phase::Dial, Retry::Never, ErrorCode::TlsUntrusted, words)
+}
+
+/// Something of our own is broken.
+#[must_use]
+pub fn internal(phase: Phase, words: impl Into<String>) -> Failure {
+    Failure::new(phase, Retry::Backoff, ErrorCode::Internal, words)
+}

@@ -1,0 +1,205 @@
+//! One HTTP request with limits: connect, whole-answer and body size; redirects are given back, not followed.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Request};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use url::{Host, Url};
+
+use crate::config::Uplink;
+use crate::supervisor::event::{Failure, Phase};
+use crate::uplink::failure::{self, Tls, Transport};
+
+use super::whip_text::{is_near, is_near_ip};
+
+/// An SDP answer has some kilobytes; more than this is an attack or a film.
+pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// How long one request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// DNS, TCP and TLS of one address.
+    pub connect: Duration,
+    /// The whole exchange with all its redirects, to the last byte of the body.
+    pub request: Duration,
+}
+
+impl Default for Timeouts {
+    /// Three SYN retransmissions fit into 5 s; a server that needs more than 10 s for an answer is not well.
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), request: Duration::from_secs(10) }
+    }
+}
+
+/// What came back.
+pub(super) struct Reply {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    /// The address that answered is on this machine or a private network.
+    pub(super) near: bool,
+}
+
+/// The client for this uplink.
+///
+/// # Errors
+/// `uplink.caFile` cannot be used.
+pub(super) fn client(uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
+    let broken = |why: &dyn Error| failure::internal(Phase::Dial, format!("the HTTP client cannot be set up: {why}"));
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .map_err(|err| broken(&err))?
+        .with_root_certificates(roots(uplink)?)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut builder = Client::builder()
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(Resolver)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .connect_timeout(timeouts.connect)
+        .user_agent(concat!("roamcast/", env!("CARGO_PKG_VERSION")));
+    if host(&uplink.url).is_some_and(|host| is_near(&host)) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|err| broken(&err))
+}
+
+/// The host in a form that outlives the address.
+fn host(url: &Url) -> Option<Host<String>> {
+    url.host().map(|host| host.to_owned())
+}
+
+/// The roots of this system and `uplink.caFile`; nothing where no https is possible (reading them takes milliseconds).
+fn roots(uplink: &Uplink) -> Result<RootCertStore, Failure> {
+    let mut roots = RootCertStore::empty();
+    let trusts_https = uplink.trusted_origins.iter().any(|origin| origin.ascii_serialization().starts_with("https:"));
+    if uplink.url.scheme() == "https" || trusts_https {
+        let system = rustls_native_certs::load_native_certs();
+        // Single broken certificates of the system are skipped; with none at all the handshake says so.
+        let _counts = roots.add_parsable_certificates(system.certs);
+    }
+    if let Some(path) = &uplink.ca_file {
+        add_ca_file(&mut roots, path)?;
+    }
+    Ok(roots)
+}
+
+fn add_ca_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Failure> {
+    let bad = |why: String| failure::bad_ca_file(format!("`uplink.caFile`: `{}` {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|err| bad(format!("cannot be read: {}", err.kind())))?;
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certs = certs.map_err(|_| bad("is not a PEM file".to_owned()))?;
+    if certs.is_empty() {
+        return Err(bad("holds no certificate; a PEM file with `BEGIN CERTIFICATE` was expected".to_owned()));
+    }
+    for cert in certs {
+        roots.add(cert).map_err(|err| bad(format!("holds a certificate that cannot be used: {err}")))?;
+    }
+    Ok(())
+}
+
+/// Sends the request and reads the answer, not more than [`BODY_BYTES_MAX`].
+pub(super) async fn send(client: &Client, request: Request) -> Result<Reply, Transport> {
+    let mut response = client.execute(request).await.map_err(|err| classify(&err))?;
+    // Behind a proxy this is the proxy's address: then a LAN proxy makes its servers count as near.
+    let by_address = response.remote_addr().is_some_and(|addr| is_near_ip(addr.ip()));
+    let near = by_address || host(response.url()).is_some_and(|host| is_near(&host));
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|err| classify(&err))? {
+        if body.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(Transport::TooLong(BODY_BYTES_MAX));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), body, near })
+}
+
+/// Looks through the causes for one that we know.
+fn classify(error: &reqwest::Error) -> Transport {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    let mut innermost = String::new();
+    while let Some(this) = cause {
+        if this.is::<NoSuchName>() {
+            return Transport::Dns;
+        }
+        if let Some(tls) = this.downcast_ref::<rustls::Error>() {
+            return Transport::Tls(classify_tls(tls));
+        }
+        cause = this.source();
+        if let Some(io) = this.downcast_ref::<io::Error>() {
+            match (io.get_ref(), classify_io(io.kind())) {
+                // `source()` of an io::Error skips the error that it wraps.
+                (Some(wrapped), _) => cause = Some(wrapped),
+                (None, Some(known)) => return known,
+                (None, None) => {}
+            }
+        }
+        innermost = this.to_string();
+    }
+    match error {
+        error if error.is_timeout() => Transport::TimedOut,
+        error if error.is_connect() => Transport::Unreachable,
+        _ => Transport::Protocol(innermost),
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "enums of other crates, open-ended")]
+fn classify_io(kind: io::ErrorKind) -> Option<Transport> {
+    use io::ErrorKind as Kind;
+    match kind {
+        Kind::ConnectionRefused => Some(Transport::Refused),
+        Kind::HostUnreachable | Kind::NetworkUnreachable | Kind::AddrNotAvailable | Kind::NetworkDown => {
+            Some(Transport::Unreachable)
+        }
+        Kind::TimedOut => Some(Transport::TimedOut),
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => {
+            Some(Transport::Reset)
+        }
+        _ => None,
+    }
+}
+
+#[allow(clippy::wildcard_enum_match_arm, reason = "enums of other crates, open-ended")]
+fn classify_tls(error: &rustls::Error) -> Tls {
+    match error {
+        rustls::Error::InvalidCertificate(why) => match why {
+            CertificateError::UnknownIssuer => Tls::UnknownIssuer,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Tls::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Tls::NotValidYet,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Tls::WrongName,
+            other => Tls::Other(other.to_string()),
+        },
+        other => Tls::Other(other.to_string()),
+    }
+}
+
+/// The resolver of this system, with an error that can be told from others.
+#[derive(Debug)]
+struct Resolver;
+
+/// The name has no address, or the resolver did not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the name does not resolve")]
+struct NoSuchName;
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // Port 0: reqwest puts in the one of the address.
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let addrs: Vec<_> = found.map_err(|_| NoSuchName)?.collect();
+            if addrs.is_empty() { Err(NoSuchName.into()) } else { Ok(Box::new(addrs.into_iter()) as Addrs) }
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! Pure: the text of WHIP (RFC 9725): Location, Link, Retry-After, ETag, the trickle fragment (RFC 8840), and who may
+//! see the token.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, SystemTime};
+
+use url::{Host, Origin, Url};
+
+use crate::config::units::{IceServer, Secret};
+use crate::uplink::failure::Body;
+
+use super::LocalCandidate;
+
+/// More ICE servers than this only slow gathering down.
+pub const ICE_SERVERS_MAX: usize = 10;
+/// An agent with more addresses than this is broken or hostile.
+pub const CANDIDATES_MAX: usize = 100;
+/// A `Location`, `Link` target or ICE URL longer than this is nonsense.
+const URL_LEN_MAX: usize = 2048;
+/// A server that says "0" must not turn us into a busy loop.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+/// A server that says "next year" must not end the broadcast.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// What a server says in an error body: this much fits into one sentence.
+const EXCERPT_CHARS_MAX: usize = 160;
+
+/// The address for people: no userinfo, no query values, no fragment.
+#[must_use]
+pub fn shown(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let query = if url.query().is_some() { "?..." } else { "" };
+    format!("{}://{host}{port}{}{query}", url.scheme(), url.path())
+}
+
+/// Why an address may not be used with the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// Neither the endpoint's origin nor one of `uplink.trustedOrigins`.
+    Foreign,
+    /// https to http.
+    Downgrade,
+}
+
+/// May the token, sent to `from` so far, go to `target`?
+///
+/// # Errors
+/// Says why not.
+pub fn may_carry_token(endpoint: &Url, trusted: &[Origin], from: &Url, target: &Url) -> Result<(), Distrust> {
+    let origin = target.origin();
+    if origin != endpoint.origin() && !trusted.contains(&origin) {
+        return Err(Distrust::Foreign);
+    }
+    if from.scheme() == "https" && target.scheme() != "https" {
+        return Err(Distrust::Downgrade);
+    }
+    Ok(())
+}
+
+/// A `Location`, relative or absolute, as an address; userinfo and fragment are taken off. `None` if it is no http(s)
+/// address.
+#[must_use]
+pub fn location(base: &Url, text: &str) -> Option<Url> {
+    if text.is_empty() || text.len() > URL_LEN_MAX {
+        return None;
+    }
+    let mut url = base.join(text).ok()?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return None;
+    }
+    without_userinfo(&mut url);
+    url.set_fragment(None);
+    Some(url)
+}
+
+/// Takes user name and password off an http(s) address.
+pub fn without_userinfo(url: &mut Url) {
+    // Fails only for addresses without a host, which have no userinfo either.
+    let _no_host = url.set_username("");
+    let _no_host = url.set_password(None);
+}
+
+/// `Retry-After` in seconds or as an HTTP date, clamped to 1 s ..= 10 min; `None` if it is neither.
+#[must_use]
+pub fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Too many digits for a number are certainly too long a wait.
+        text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
+    } else {
+        httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
+}
+
+/// What a body is, by its media type and its first byte.
+#[must_use]
+pub fn body_kind(content_type: &str, body: &[u8]) -> Body {
+    let content_type = content_type.trim().to_ascii_lowercase();
+    let start = body.trim_ascii_start();
+    if start.is_empty() {
+        Body::Empty
+    } else if start.starts_with(b"v=0") {
+        Body::Sdp
+    } else if content_type.starts_with("text/html") || start.starts_with(b"<") {
+        Body::Html
+    } else {
+        Body::Other
+    }
+}
+
+/// The first words of a plain text or JSON body in one line, with `secret` masked wherever it is echoed.
+#[must_use]
+pub fn excerpt(content_type: &str, body: &[u8], secret: Option<&Secret>) -> Option<String> {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if !(kind == "text/plain" || kind.ends_with("json")) {
+        return None;
+    }
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    if let Some(secret) = secret.filter(|secret| !secret.expose().is_empty()) {
+        text = text.replace(secret.expose(), "***");
+    }
+    let line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line = line.collect::<Vec<_>>().join(" ");
+    let cut: String = line.chars().take(EXCERPT_CHARS_MAX).collect();
+    (!cut.is_empty()).then_some(cut)
+}
+
+/// The ICE servers of the `Link` headers, and one sentence for each that was left out.
+///
+/// `near` says that the server that names them is itself on this machine or a private network: then it may name private
+/// addresses. From a public server they would make us probe our own network.
+#[must_use]
+pub fn ice_servers<'a>(links: impl IntoIterator<Item = &'a str>, near: bool) -> (Vec<IceServer>, Vec<String>) {
+    let (mut servers, mut left_out) = (Vec::new(), Vec::new());
+    for link in links.into_iter().flat_map(parse_links) {
+        if !link.has_rel("ice-server") {
+            continue;
+        }
+        match ice_host(&link.target) {
+            Err(why) => left_out.push(format!("an ICE server that the server names is left out: {why}")),
+            Ok(host) if !near && is_near(&host) => left_out.push(format!(
+                "the ICE server at `{host}` is left out: a public server may not name an address of our own network"
+            )),
+            Ok(_) if servers.len() == ICE_SERVERS_MAX => {
+                left_out.push(format!("more than {ICE_SERVERS_MAX} ICE servers are named: the rest is left out"));
+                break;
+            }
+            Ok(_) => servers.push(link.into_ice_server()),
+        }
+    }
+    (servers, left_out)
+}
+
+/// Does this host lie on this machine or on a private network, as far as its name tells?
+#[must_use]
+pub fn is_near(host: &Host<String>) -> bool {
+    match host {
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Host::Ipv4(ip) => is_near_ip(IpAddr::V4(*ip)),
+        Host::Ipv6(ip) => is_near_ip(IpAddr::V6(*ip)),
+    }
+}
+
+/// Is this an address of this machine, of its link, or of a private network?
+#[must_use]
+pub fn is_near_ip(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let carrier_nat = ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]);
+            let this_network = ip.octets()[0] == 0;
+            this_network
+                || carrier_nat
+                || ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+        }
+        IpAddr::V6(ip) => match embedded_v4(ip) {
+            Some(v4) => is_near_ip(IpAddr::V4(v4)),
+            None => {
+                ip.is_loopback()
+                    || ip.is_unspecified()
+                    || ip.is_multicast()
+                    || ip.is_unique_local()
+                    || ip.is_unicast_link_local()
+            }
+        },
+    }
+}
+
+/// The IPv4 address inside an IPv4-mapped address or a NAT64 one (64:ff9b::/96).
+fn embedded_v4(ip: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
+    let nat64 = ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0];
+    let [.., a, b, c, d] = ip.octets();
+    ip.to_ipv4_mapped().or_else(|| nat64.then(|| [a, b, c, d].into()))
+}
+
+/// The host of a `stun:`, `stuns:`, `turn:` or `turns:` address (RFC 7064, 7065).
+fn ice_host(target: &str) -> Result<Host<String>, &'static str> {
+    if target.len() > URL_LEN_MAX || target.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err("its address is too long or holds blanks");
+    }
+    let (scheme, rest) = target.split_once(':').ok_or("its address has no scheme")?;
+    if !["stun", "stuns", "turn", "turns"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return Err("its scheme is not `stun`, `stuns`, `turn` or `turns`");
+    }
+    let (host_port, query) = rest.split_once('?').unwrap_or((rest, "transport=udp"));
+    if !["transport=udp", "transport=tcp"].contains(&query.to_ascii_lowercase().as_str()) {
+        return Err("its query is not `transport=udp` or `transport=tcp`");
+    }
+    let after_bracket = host_port.rfind(']').map_or(0, |end| end + 1);
+    let (host, port) = match host_port[after_bracket..].rfind(':') {
+        Some(colon) => (&host_port[..after_bracket + colon], Some(&host_port[after_bracket + colon + 1..])),
+        None => (host_port, None),
+    };
+    if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port != 0)) {
+        return Err("its port is not a number from 1 to 65535");
+    }
+    Host::parse(host).map_err(|_| "its host is no name and no address")
+}
+
+/// One value of a `Link` header (RFC 8288).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Link {
+    target: String,
+    params: Vec<(String, String)>,
+}
+
+impl Link {
+    fn param(&self, name: &str) -> Option<&str> {
+        self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    fn has_rel(&self, rel: &str) -> bool {
+        self.param("rel").is_some_and(|rels| rels.split_ascii_whitespace().any(|one| one.eq_ignore_ascii_case(rel)))
+    }
+
+    fn into_ice_server(self) -> IceServer {
+        let username = self.param("username").map(str::to_owned);
+        let credential = self.param("credential").map(|text| Secret::new(text.to_owned()));
+        IceServer { urls: vec![self.target], username, credential }
+    }
+}
+
+/// The links of one header line. Commas inside `<...>` and quotes are text; what cannot be read is skipped.
+fn parse_links(header: &str) -> Vec<Link> {
+    let mut links = Vec::new();
+    let mut rest = header;
+    while let Some(start) = rest.find('<') {
+        let Some((target, after)) = rest[start + 1..].split_once('>') else { break };
+        let (params, after) = parse_params(after);
+        links.push(Link { target: target.trim().to_owned(), params });
+        rest = after;
+    }
+    links
+}
+
+/// `; name=value; name="value"` up to the comma that ends the link; gives what follows it.
+fn parse_params(mut rest: &str) -> (Vec<(String, String)>, &str) {
+    let mut params = Vec::new();
+    loop {
+        rest = rest.trim_start();
+        match rest.as_bytes().first() {
+            None => return (params, rest),
+            Some(b',') => return (params, &rest[1..]),
+            Some(b';') => rest = &rest[1..],
+            Some(_) => {
+                let end = rest.find(['=', ';', ',']).unwrap_or(rest.len());
+                let name = rest[..end].trim().to_ascii_lowercase();
+                rest = &rest[end..];
+                let value;
+                (value, rest) = match rest.strip_prefix('=') {
+                    Some(after) => parse_value(after.trim_start()),
+                    None => (String::new(), rest),
+                };
+                params.push((name, value));
+            }
+        }
+    }
+}
+
+/// A token or a quoted string with backslash escapes; gives what follows it.
+fn parse_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([';', ',']).unwrap_or(text.len());
+        return (text[..end].trim().to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
+            other => value.push(other),
+        }
+    }
+    (value, "")
+}
+
+/// The body of a trickle PATCH: credentials of `offer`, then the m-lines that have candidates.
+///
+/// The credentials stand at session and at media level, as receivers look for them in either place.
+#[must_use]
+pub fn sdpfrag(offer: &str, candidates: &[LocalCandidate], end_of_candidates: bool) -> String {
+    let mut frag = String::new();
+    let credentials = offer_lines(offer, &["a=ice-ufrag:", "a=ice-pwd:"], 2);
+    let bundle = offer_lines(offer, &["a=group:BUNDLE"], 1);
+    for line in bundle.iter().chain(&credentials) {
+        push_line(&mut frag, line);
+    }
+    for (mline, section) in offer.split("\nm=").skip(1).enumerate() {
+        let mid = section.lines().find_map(|line| line.strip_prefix("a=mid:")).map(str::trim);
+        let of_this = |candidate: &&LocalCandidate| match mid {
+            Some(mid) if !candidate.mid.is_empty() => candidate.mid == mid,
+            _ => usize::try_from(candidate.mline) == Ok(mline),
+        };
+        let mine: Vec<_> = candidates.iter().take(CANDIDATES_MAX).filter(of_this).collect();
+        // With max-bundle the first m-line carries the transport, so the end is told there even without a candidate.
+        if mine.is_empty() && !(end_of_candidates && mline == 0) {
+            continue;
+        }
+        let first = section.lines().next().unwrap_or_default().trim();
+        push_line(&mut frag, &format!("m={first}"));
+        if let Some(mid) = mid {
+            push_line(&mut frag, &format!("a=mid:{mid}"));
+        }
+        credentials.iter().for_each(|line| push_line(&mut frag, line));
+        for candidate in mine {
+            let text = candidate.candidate.trim();
+            push_line(&mut frag, &format!("a={}", text.strip_prefix("a=").unwrap_or(text)));
+        }
+        if end_of_candidates {
+            push_line(&mut frag, "a=end-of-candidates");
+        }
+    }
+    frag
+}
+
+/// The first `count` lines that start with one of these, without their line ends.
+fn offer_lines<'a>(offer: &'a str, starts: &[&str], count: usize) -> Vec<&'a str> {
+    let wanted = |line: &&str| starts.iter().any(|start| line.starts_with(start));
+    offer.lines().map(str::trim_end).filter(wanted).take(count).collect()
+}
+
+/// One line; whatever would break the line structure is taken out.
+fn push_line(frag: &mut String, line: &str) {
+    let clean: String = line.chars().filter(|c| !c.is_control()).collect();
+    // Writing into a String cannot fail.
+    let _never = write!(frag, "{clean}\r\n");
+}
