@@ -61,7 +61,13 @@ async fn serve(mut signaller: Signaller, mut ghost: Option<Ghost>, mut orders: m
                 let publishing = signaller.publish(&offer);
                 let result = match burial {
                     None => publishing.await,
-                    Some(burial) => tokio::join!(publishing, burial).0,
+                    Some(burial) => {
+                        let (result, buried) = tokio::join!(publishing, burial);
+                        if let Err(failure) = buried {
+                            debug!("the session before is left to the server's own timeout: {failure}");
+                        }
+                        result
+                    }
                 };
                 let _asker_gone = reply.send(result);
             }

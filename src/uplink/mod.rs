@@ -131,15 +131,13 @@ impl Life<'_> {
         let peer = self.peer.insert(built?);
         let offer = peer.offer().await?;
         let accepted = messenger.publish(offer.clone()).await?;
-        sdp::check_answer(&offer, &accepted.answer)?;
-        self.line.inbox.post(Event::Session(
-            self.attempt,
-            SessionEvent::Accepted { session_id: accepted.session_id.clone() },
-        ));
+        let answer = sdp::check_answer(&offer, &accepted.answer)?;
+        let session_id = accepted.session_id.clone();
+        self.line.inbox.post(Event::Session(self.attempt, SessionEvent::Accepted { session_id }));
         let servers = [self.line.uplink.ice_servers.as_slice(), accepted.ice_servers.as_slice()].concat();
         peer.gather(&offer, &servers).await?;
         peer.answer(&accepted.answer).await?;
-        Ok(sdp::mids(&offer))
+        Ok(answer.media.into_iter().map(|media| media.mid).collect())
     }
 
     /// From the answer on: passes on what is heard, until something breaks.
