@@ -1,1 +1,150 @@
 //! The house across the street: the embedded ingest server. Shares nothing with the encoder but `signal::*_text`.
+//!
+//! WHIP in (RFC 9725), WHEP out to any number of browsers, a viewer page, all on str0m: another WebRTC stack than the encoder's.
+//!
+//! ```text
+//!  HTTP: http.rs, events.rs, page.rs --Request--> media.rs (one task, one UDP socket)
+//!                       ^                           |  peer.rs       one str0m connection
+//!                       '--------- Board -----------'  broadcast.rs  who publishes, who watches, what viewers are told
+//!                                                      timeline.rs   RTP time and wall clocks for viewers
+//! ```
+
+mod broadcast;
+mod events;
+mod http;
+mod media;
+mod page;
+mod peer;
+mod sdp;
+mod timeline;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// How the server is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where HTTP listens; port 0 takes any. Media uses the same IP address.
+    pub listen: SocketAddr,
+    /// The UDP port of all media; 0 takes any.
+    pub media_port: u16,
+    /// The Bearer token that publishers and viewers need. Required unless `listen` is a loopback address.
+    pub token: Option<SecretString>,
+    /// The encoder's own BroadcastStatus (`data` as a JSON object), when it runs in this process; else viewers get one that
+    /// is derived from the media.
+    pub status_feed: Option<watch::Receiver<String>>,
+}
+
+impl Options {
+    /// Listens there, without a token and with any media port.
+    #[must_use]
+    pub const fn new(listen: SocketAddr) -> Self {
+        Self { listen, media_port: 0, token: None, status_feed: None }
+    }
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// Anybody on the network could publish and watch.
+    #[error("the ingest refuses to listen on `{0}` without a token: give one (`--token-file`), or listen on 127.0.0.1")]
+    TokenRequired(SocketAddr),
+    /// An empty token protects nothing.
+    #[error("the token of the ingest is empty: write at least one character into the token file")]
+    EmptyToken,
+    /// The TCP port is taken, or the address is not ours.
+    #[error("the ingest cannot listen on `{0}`: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The UDP port is taken.
+    #[error("the ingest cannot receive media on UDP `{0}`: {1}")]
+    Media(SocketAddr, #[source] io::Error),
+    /// OpenSSL did not make a DTLS certificate.
+    #[error("the ingest cannot make a DTLS certificate: is OpenSSL broken on this machine?")]
+    Certificate,
+}
+
+/// A running server. Dropping it stops it as well, without waiting.
+#[derive(Debug)]
+pub struct Ingest {
+    address: SocketAddr,
+    media_address: SocketAddr,
+    /// Dropped, it tells every task to end.
+    stop: watch::Sender<()>,
+    http: JoinHandle<()>,
+    media: JoinHandle<()>,
+}
+
+/// How many requests may wait for the media loop; it answers within milliseconds.
+const REQUESTS_MAX: usize = 64;
+/// How long [`Ingest::stop`] waits for open HTTP requests and goodbyes.
+const STOP_WITHIN: Duration = Duration::from_millis(500);
+
+impl Ingest {
+    /// Binds and serves until [`Ingest::stop`]. The TCP port may be one that a killed process has just left.
+    ///
+    /// # Errors
+    /// [`IngestError`], each in one sentence.
+    pub async fn start(options: Options) -> Result<Self, IngestError> {
+        match &options.token {
+            None if !options.listen.ip().to_canonical().is_loopback() => {
+                return Err(IngestError::TokenRequired(options.listen));
+            }
+            Some(token) if token.expose_secret().is_empty() => return Err(IngestError::EmptyToken),
+            Some(_) | None => {}
+        }
+        let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate();
+        let certificate = certificate.ok_or(IngestError::Certificate)?;
+
+        // tokio sets SO_REUSEADDR.
+        let listener = TcpListener::bind(options.listen).await;
+        let listener = listener.map_err(|error| IngestError::Listen(options.listen, error))?;
+        let address = listener.local_addr().map_err(|error| IngestError::Listen(options.listen, error))?;
+        let media_address = SocketAddr::new(options.listen.ip(), options.media_port);
+        let socket = UdpSocket::bind(media_address).await.map_err(|error| IngestError::Media(media_address, error))?;
+        let media_address = socket.local_addr().map_err(|error| IngestError::Media(media_address, error))?;
+
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let (board_writer, board) = watch::channel(media::Board::new());
+        let (stop, stopped) = watch::channel(());
+        let media = tokio::spawn(media::Media::new(socket, board_writer).run(inbox, stopped.clone()));
+        let server = http::Server {
+            requests,
+            board,
+            certificate,
+            media_port: media_address.port(),
+            token: options.token,
+            status_feed: options.status_feed,
+            stopped,
+        };
+        let http = tokio::spawn(http::serve(listener, server));
+        Ok(Self { address, media_address, stop, http, media })
+    }
+
+    /// Where HTTP listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where media is received.
+    #[must_use]
+    pub const fn media_address(&self) -> SocketAddr {
+        self.media_address
+    }
+
+    /// Says goodbye to everybody and closes the ports. Takes at most about a second.
+    pub async fn stop(self) {
+        drop(self.stop);
+        for mut task in [self.http, self.media] {
+            if tokio::time::timeout(STOP_WITHIN, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}

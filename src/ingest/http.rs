@@ -1,0 +1,331 @@
+//! WHIP (RFC 9725) and WHEP over HTTP: who may, what is well-formed, which status. The media loop does the rest.
+
+use std::future::IntoFuture;
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::connect_info::Connected;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use secrecy::{ExposeSecret, SecretString};
+use str0m::config::DtlsCert;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::media::{self, Address, Board, Busy, Guard, PatchError, Patched, Request};
+use super::peer::{Peer, Role};
+use super::sdp::Fragment;
+use super::{events, page};
+
+/// An SDP offer of a browser has about 8 KiB.
+const BODY_MAX: usize = 256 * 1024;
+/// Longer names make ugly URLs.
+const NAME_MAX: usize = 64;
+
+const SDP: &str = "application/sdp";
+const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// What all handlers share.
+#[derive(Clone)]
+pub(super) struct Server {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) board: watch::Receiver<Board>,
+    pub(super) certificate: DtlsCert,
+    pub(super) media_port: u16,
+    pub(super) token: Option<SecretString>,
+    pub(super) status_feed: Option<watch::Receiver<String>>,
+    /// Its sender is dropped when the server is to stop.
+    pub(super) stopped: watch::Receiver<()>,
+}
+
+/// The address of ours that a client has reached: the one that is sure to work for its media, too.
+#[derive(Debug, Clone, Copy)]
+struct Reached(Option<SocketAddr>);
+
+impl Connected<axum::serve::IncomingStream<'_, TcpListener>> for Reached {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, TcpListener>) -> Self {
+        Self(stream.io().local_addr().ok().map(media::canonical))
+    }
+}
+
+/// Serves until `server.stopped`.
+pub(super) async fn serve(listener: TcpListener, server: Server) {
+    let mut stopped = server.stopped.clone();
+    let service = routes(server).into_make_service_with_connect_info::<Reached>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+        let _ = stopped.changed().await;
+    });
+    if let Err(error) = serving.into_future().await {
+        tracing::error!(%error, "the ingest's HTTP server ended");
+    }
+}
+
+fn routes(server: Server) -> Router {
+    let mut router = Router::new()
+        .route("/", get(page::index))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/{name}", get(page::viewer))
+        .route("/api/{name}/events", get(events::stream).options(async || StatusCode::NO_CONTENT));
+    for (path, role) in [("whip", Role::Publisher), ("whep", Role::Viewer)] {
+        let preflight = async || (StatusCode::NO_CONTENT, [(header::HeaderName::from_static("accept-post"), SDP)]);
+        let create = post(move |state, reached, path, headers, body| create(role, state, reached, path, headers, body));
+        let patch = axum::routing::patch(move |state, path, headers, body| patch(role, state, path, headers, body))
+            .delete(move |state, path, headers| delete(role, state, path, headers))
+            .options(async || (StatusCode::NO_CONTENT, [(ACCEPT_PATCH, FRAGMENT)]));
+        router = router
+            .route(&format!("/{path}/{{name}}"), create.options(preflight))
+            .route(&format!("/{path}/{{name}}/{{key}}"), patch);
+    }
+    router
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn_with_state(server.clone(), cross_origin))
+        .with_state(server)
+}
+
+/// A refusal: a status, and one sentence for the person at the other end.
+#[derive(Debug)]
+pub(super) struct Refusal(StatusCode, String, Option<(HeaderName, HeaderValue)>);
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, words: impl Into<String>) -> Self {
+        Self(status, words.into(), None)
+    }
+
+    fn with(self, name: HeaderName, value: &'static str) -> Self {
+        Self(self.0, self.1, Some((name, HeaderValue::from_static(value))))
+    }
+
+    fn no_session() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is no such session (any more)")
+    }
+
+    fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the ingest is stopping").with(header::RETRY_AFTER, "2")
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(status, words, extra) = self;
+        let mut response = (status, format!("{words}\n")).into_response();
+        response.headers_mut().extend(extra);
+        response
+    }
+}
+
+impl Server {
+    /// Checks the Bearer token, in constant time.
+    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let (scheme, given) = given.split_at_checked("Bearer ".len()).unwrap_or_default();
+        let right: bool = given.trim_ascii().ct_eq(token.expose_secret().as_bytes()).into();
+        if right && scheme.eq_ignore_ascii_case(b"Bearer ") {
+            return Ok(());
+        }
+        let words = "this needs the ingest's token: `Authorization: Bearer <token>`";
+        Err(Refusal::new(StatusCode::UNAUTHORIZED, words).with(header::WWW_AUTHENTICATE, "Bearer realm=\"roamcast\""))
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| Refusal::stopping())?;
+        answer.await.map_err(|_| Refusal::stopping())
+    }
+
+    /// Negotiates on this task: a peculiar offer must not stop the media of others.
+    async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<String, Busy>, Refusal> {
+        let local = SocketAddr::new(reached.ip(), self.media_port);
+        let (peer, answer) = Peer::accept(offer, at.role, local, self.certificate.clone(), media::now())
+            .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+        let joined = self.ask(|reply| Request::Join { at: at.clone(), peer: Box::new(peer), reply }).await?;
+        Ok(joined.map(|()| answer))
+    }
+}
+
+/// POST of an offer.
+async fn create(
+    role: Role,
+    State(server): State<Server>,
+    ConnectInfo(Reached(reached)): ConnectInfo<Reached>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    server.authorize(&headers)?;
+    check_name(&name)?;
+    let offer = text_body(&headers, SDP, header::ACCEPT, body)?;
+    let reached = reached.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the connection is gone"))?;
+    let at = Address { role, name, key: random_key()? };
+
+    let mut joined = server.join(&at, &offer, reached).await?;
+    if let Err(Busy(until)) = joined {
+        // The publisher may have been killed a moment ago, and this may be its successor: see if it stays silent.
+        tokio::time::sleep_until(until.min(media::now() + super::broadcast::SILENT_AFTER).into()).await;
+        joined = server.join(&at, &offer, reached).await?;
+    }
+    let answer = joined.map_err(|Busy(_)| {
+        let words = format!("`{}` is being published by somebody else", at.name);
+        Refusal::new(StatusCode::CONFLICT, words).with(header::RETRY_AFTER, "2")
+    })?;
+    let location = format!("/{}/{}/{}", path_of(role), at.name, at.key);
+    let headers = [
+        (header::CONTENT_TYPE, SDP.to_owned()),
+        (header::LOCATION, location),
+        (header::ETAG, etag(1)),
+        (ACCEPT_PATCH, FRAGMENT.to_owned()),
+    ];
+    Ok((StatusCode::CREATED, headers, answer).into_response())
+}
+
+/// PATCH with candidates, or with new ICE credentials.
+async fn patch(
+    role: Role,
+    State(server): State<Server>,
+    Path((name, key)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    server.authorize(&headers)?;
+    let text = text_body(&headers, FRAGMENT, ACCEPT_PATCH, body)?;
+    let fragment = Fragment::parse(&text).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let guard = guard(&headers)?;
+    let at = Address { role, name, key };
+    match server.ask(|reply| Request::Patch { at, fragment, guard, reply }).await? {
+        Ok(Patched::Trickled) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Ok(Patched::Restarted(ours, session)) => {
+            let headers = [(header::CONTENT_TYPE, FRAGMENT.to_owned()), (header::ETAG, etag(session))];
+            Ok((headers, ours).into_response())
+        }
+        Err(PatchError::Gone) => Err(Refusal::no_session()),
+        Err(PatchError::Stale) => {
+            let words = "the candidates belong to another ICE session; restart ICE with `If-Match: \"*\"`";
+            Err(Refusal::new(StatusCode::PRECONDITION_FAILED, words))
+        }
+        Err(PatchError::Refused(error)) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
+    }
+}
+
+/// DELETE: goodbye.
+async fn delete(
+    role: Role,
+    State(server): State<Server>,
+    Path((name, key)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    server.authorize(&headers)?;
+    let known = server.ask(|reply| Request::Leave { at: Address { role, name, key }, reply }).await?;
+    if known { Ok(StatusCode::OK.into_response()) } else { Err(Refusal::no_session()) }
+}
+
+/// Lets pages of other origins in where a token guards us. Without one, any page that somebody on this machine opens could
+/// watch or publish: only pages of this machine may.
+async fn cross_origin(
+    State(server): State<Server>,
+    method: Method,
+    headers: HeaderMap,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    let Some(origin) = headers.get(header::ORIGIN) else { return response };
+    if server.token.is_none() && !is_of_this_machine(origin) {
+        return response;
+    }
+    let answer = response.headers_mut();
+    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    answer.insert(header::VARY, HeaderValue::from_static("Origin"));
+    let exposed = HeaderValue::from_static("Location, ETag, Link, Accept-Patch, Retry-After");
+    answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    if method == Method::OPTIONS {
+        let methods = HeaderValue::from_static("GET, POST, PATCH, DELETE, OPTIONS");
+        answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+        let allowed = HeaderValue::from_static("Authorization, Content-Type, If-Match");
+        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    response
+}
+
+fn is_of_this_machine(origin: &HeaderValue) -> bool {
+    let url = origin.to_str().ok().and_then(|text| url::Url::parse(text).ok());
+    match url.as_ref().and_then(url::Url::host) {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
+}
+
+/// A name is what needs no escaping anywhere.
+pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if plain && (1..=NAME_MAX).contains(&name.len()) {
+        return Ok(());
+    }
+    let words = format!("a broadcast's name has 1 to {NAME_MAX} letters, digits, `-` and `_`");
+    Err(Refusal::new(StatusCode::NOT_FOUND, words))
+}
+
+/// The body as text, if it says that it is of the type `wanted`; `hint` is the header that names the right type.
+fn text_body(
+    headers: &HeaderMap,
+    wanted: &'static str,
+    hint: HeaderName,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<String, Refusal> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case(wanted) {
+        let words = format!("the content type must be `{wanted}`");
+        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words).with(hint, wanted));
+    }
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {} KiB", BODY_MAX / 1024))
+        }
+        status => Refusal::new(status, "the body did not arrive whole"),
+    })?;
+    String::from_utf8(body.into()).map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the body is not UTF-8 text"))
+}
+
+/// `If-Match` as RFC 9725, section 4.3.1 wants it.
+fn guard(headers: &HeaderMap) -> Result<Guard, Refusal> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        let words = "PATCH needs `If-Match` with the session's ETag, or `\"*\"` to restart ICE";
+        return Err(Refusal::new(StatusCode::PRECONDITION_REQUIRED, words));
+    };
+    let value = value.to_str().unwrap_or_default().trim();
+    match value {
+        // The RFC quotes the star; plain HTTP does not.
+        "*" | "\"*\"" => Ok(Guard::Any),
+        // A tag that is none of ours matches no session of ours.
+        tag => Ok(Guard::IceSession(tag.trim_matches('"').parse().unwrap_or(0))),
+    }
+}
+
+fn etag(ice_session: u32) -> String {
+    format!("\"{ice_session}\"")
+}
+
+const fn path_of(role: Role) -> &'static str {
+    match role {
+        Role::Publisher => "whip",
+        Role::Viewer => "whep",
+    }
+}
+
+/// 128 random bits: who knows the URL of a session may change and end it.
+fn random_key() -> Result<String, Refusal> {
+    let mut bytes = [0; 16];
+    let random = rustls::crypto::ring::default_provider().secure_random;
+    random.fill(&mut bytes).map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no randomness"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,350 @@
+//! The media loop: one task, one UDP socket, all connections of all broadcasts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use str0m::media::{MediaData, MediaTime};
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::broadcast::{Arrived, Broadcast, PeerId, Phase};
+use super::peer::{Frame, OfferError, Peer, PeerEvent, Role};
+use super::sdp::Fragment;
+use super::timeline::Report;
+
+/// A viewer that is not connected for this long is gone.
+const VIEWER_LOST_AFTER: Duration = Duration::from_secs(15);
+/// The largest UDP datagram.
+const DATAGRAM_MAX: usize = 65_536;
+/// With nothing to wait for, look again after this long.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What viewers are told about each broadcast, for all to see.
+pub(super) type Board = BTreeMap<String, Phase>;
+
+/// A session as URLs name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Address {
+    pub(super) role: Role,
+    pub(super) name: String,
+    /// Unguessable.
+    pub(super) key: String,
+}
+
+/// What the HTTP side asks of the loop. Nobody waits for a reply that was dropped.
+pub(super) enum Request {
+    /// A new connection, already negotiated.
+    Join { at: Address, peer: Box<Peer>, reply: oneshot::Sender<Result<(), Busy>> },
+    /// Trickled candidates or an ICE restart.
+    Patch { at: Address, fragment: Fragment, guard: Guard, reply: oneshot::Sender<Result<Patched, PatchError>> },
+    /// Goodbye. `false`: there is no such session.
+    Leave { at: Address, reply: oneshot::Sender<bool> },
+}
+
+/// Another publisher has the name; it would be a ghost at this time if it stays silent until then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Busy(pub(super) Instant);
+
+/// The `If-Match` of a PATCH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// `*`: an ICE restart.
+    Any,
+    /// The ICE session that the candidates belong to.
+    IceSession(u32),
+}
+
+/// What a PATCH did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Patched {
+    /// Candidates taken.
+    Trickled,
+    /// ICE restarted: our fragment, the number of the new ICE session.
+    Restarted(String, u32),
+}
+
+/// Why a PATCH is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PatchError {
+    /// No such session.
+    Gone,
+    /// The ICE session is another one by now.
+    Stale,
+    /// The new credentials cannot be used.
+    Refused(OfferError),
+}
+
+/// The loop's state.
+pub(super) struct Media {
+    socket: UdpSocket,
+    peers: BTreeMap<PeerId, (Address, Peer)>,
+    addresses: HashMap<Address, PeerId>,
+    /// Whose STUN last came from there.
+    routes: HashMap<SocketAddr, PeerId>,
+    broadcasts: BTreeMap<String, Broadcast>,
+    board: watch::Sender<Board>,
+    next_id: u64,
+}
+
+impl Media {
+    /// A loop without connections.
+    pub(super) fn new(socket: UdpSocket, board: watch::Sender<Board>) -> Self {
+        Self {
+            socket,
+            peers: BTreeMap::new(),
+            addresses: HashMap::new(),
+            routes: HashMap::new(),
+            broadcasts: BTreeMap::new(),
+            board,
+            next_id: 0,
+        }
+    }
+
+    /// Runs until the sender of `stopped` is dropped, then says goodbye to everybody.
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut stopped: watch::Receiver<()>) {
+        let mut buffer = vec![0; DATAGRAM_MAX];
+        loop {
+            let wake = self.wake_at(now());
+            tokio::select! {
+                // Media first: HTTP can wait, a full socket buffer cannot.
+                biased;
+                received = self.socket.recv_from(&mut buffer) => match received {
+                    Ok((length, source)) => self.receive(canonical(source), &buffer[..length]),
+                    // ICMP "port unreachable" of somebody who left shows up here; ICE notices on its own.
+                    Err(error) => tracing::debug!(%error, "receiving media"),
+                },
+                Some(request) = requests.recv() => self.answer(request),
+                _ = stopped.changed() => break,
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            self.tick(now());
+        }
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.remove(id, false, now());
+        }
+    }
+
+    fn wake_at(&self, now: Instant) -> Instant {
+        let peers = self.peers.values().map(|(_, peer)| peer.deadline);
+        let broadcasts = self.broadcasts.values().filter_map(|broadcast| broadcast.deadline(now));
+        peers.chain(broadcasts).min().map_or(now + IDLE, |at| at.min(now + IDLE))
+    }
+
+    fn receive(&mut self, source: SocketAddr, datagram: &[u8]) {
+        let now = now();
+        // RFC 7983: STUN starts with 0..=3. It says by name whom it is for; all else goes where STUN came from.
+        let is_stun = datagram.first().is_some_and(|first| *first < 4);
+        let known = self.routes.get(&source).copied().filter(|_| !is_stun);
+        let id = known.or_else(|| {
+            // Newest first: a browser may use one port for a new session while its old one is not yet given up.
+            self.peers.iter().rev().find(|(_, (_, peer))| peer.accepts(now, source, datagram)).map(|(id, _)| *id)
+        });
+        let Some((id, (_, peer))) = id.and_then(|id| Some((id, self.peers.get_mut(&id)?))) else { return };
+        self.routes.insert(source, id);
+        peer.receive(now, source, datagram);
+        self.drain(id, now);
+    }
+
+    /// Lets time pass for all whose deadline has come.
+    fn tick(&mut self, now: Instant) {
+        let due: Vec<_> = self.peers.iter().filter(|(_, (_, peer))| peer.deadline <= now).map(|(id, _)| *id).collect();
+        for id in due {
+            if let Some((_, peer)) = self.peers.get_mut(&id) {
+                peer.tick(now);
+                self.drain(id, now);
+            }
+        }
+        self.give_up(now);
+        self.ask_keyframes(now);
+        self.publish_board(now);
+    }
+
+    /// Ends the sessions of those who are gone, and forgets broadcasts with nobody in them.
+    fn give_up(&mut self, now: Instant) {
+        let lost = |peer: &Peer| peer.unconnected_since.is_some_and(|since| now >= since + VIEWER_LOST_AFTER);
+        let viewers = self.peers.iter().filter(|(_, (at, peer))| at.role == Role::Viewer && lost(peer));
+        let mut gone: Vec<_> = viewers.map(|(id, _)| *id).collect();
+        gone.extend(self.broadcasts.values().filter_map(|broadcast| broadcast.given_up(now)));
+        for id in gone {
+            self.remove(id, false, now);
+        }
+        self.broadcasts.retain(|_, broadcast| !broadcast.is_over(now));
+    }
+
+    fn ask_keyframes(&mut self, now: Instant) {
+        let asked: Vec<_> = self.broadcasts.values_mut().filter_map(|b| b.keyframe_to_ask(now)).collect();
+        for id in asked {
+            if let Some((_, peer)) = self.peers.get_mut(&id) {
+                peer.ask_keyframe();
+                self.drain(id, now);
+            }
+        }
+    }
+
+    fn publish_board(&self, now: Instant) {
+        let board: Board = self.broadcasts.iter().map(|(name, b)| (name.clone(), b.phase(now))).collect();
+        self.board.send_if_modified(|old| {
+            let changed = *old != board;
+            if changed {
+                *old = board;
+            }
+            changed
+        });
+    }
+
+    /// Carries out what a connection has to say, and what follows from it.
+    fn drain(&mut self, id: PeerId, now: Instant) {
+        let Self { peers, socket, .. } = self;
+        let Some((at, peer)) = peers.get_mut(&id) else { return };
+        let (role, name) = (at.role, at.name.clone());
+        let events = peer.drain(now, |to, datagram| send(socket, to, datagram));
+        for event in events {
+            let Some(broadcast) = self.broadcasts.get_mut(&name) else { return };
+            match (event, role) {
+                (PeerEvent::Connected, Role::Viewer) => broadcast.connected(id),
+                (PeerEvent::KeyframeWanted, Role::Viewer) => broadcast.wants_keyframe(),
+                (PeerEvent::Media(data), Role::Publisher) => self.forward(id, &name, *data, now),
+                (PeerEvent::Closed, _) => self.remove(id, false, now),
+                // A publisher that ICE has lost is silent, and silence has its own clock.
+                (PeerEvent::Connected | PeerEvent::Disconnected | PeerEvent::KeyframeWanted, _)
+                | (PeerEvent::Media(_), Role::Viewer) => {}
+            }
+        }
+    }
+
+    /// A frame from a publisher to its viewers.
+    fn forward(&mut self, from: PeerId, name: &str, data: MediaData, now: Instant) {
+        let Self { peers, broadcasts, socket, .. } = self;
+        let Some(kind) = peers.get(&from).and_then(|(_, peer)| peer.kind(data.mid)) else { return };
+        let Some(broadcast) = broadcasts.get_mut(name) else { return };
+        let frequency = data.time.frequency();
+        let arrived = Arrived {
+            kind,
+            keyframe: data.is_keyframe(),
+            contiguous: data.contiguous,
+            ticks: data.time.numer(),
+            rate: frequency.get(),
+            // RTP time on the wire has 32 bits.
+            report: data.last_sender_info.map(|sr| Report { ntp: sr.ntp_time, rtp: sr.rtp_time.numer() as u32 }),
+        };
+        let Some(stamped) = broadcast.frame(from, arrived, now) else { return };
+        let time = MediaTime::new(stamped.ticks, frequency);
+        let frame = Frame { kind, params: data.params, time, sampled: stamped.sampled, data: data.data };
+        let mut closed = vec![];
+        for id in stamped.to {
+            let Some((_, viewer)) = peers.get_mut(&id) else { continue };
+            viewer.write(&frame);
+            for event in viewer.drain(now, |to, datagram| send(socket, to, datagram)) {
+                match event {
+                    PeerEvent::KeyframeWanted => broadcast.wants_keyframe(),
+                    PeerEvent::Closed => closed.push(id),
+                    PeerEvent::Connected => broadcast.connected(id),
+                    PeerEvent::Disconnected | PeerEvent::Media(_) => {}
+                }
+            }
+        }
+        for id in closed {
+            self.remove(id, false, now);
+        }
+    }
+
+    fn answer(&mut self, request: Request) {
+        let now = now();
+        match request {
+            Request::Join { at, peer, reply } => drop(reply.send(self.join(at, *peer, now))),
+            Request::Patch { at, fragment, guard, reply } => {
+                drop(reply.send(self.patch(&at, &fragment, guard, now)));
+            }
+            Request::Leave { at, reply } => {
+                let id = self.addresses.get(&at).copied();
+                if let Some(id) = id {
+                    tracing::info!(name = at.name, role = ?at.role, "goodbye");
+                    self.remove(id, true, now);
+                }
+                let _ = reply.send(id.is_some());
+            }
+        }
+    }
+
+    fn join(&mut self, at: Address, peer: Peer, now: Instant) -> Result<(), Busy> {
+        let broadcast = self.broadcasts.entry(at.name.clone()).or_insert_with(|| Broadcast::new(now));
+        let id = PeerId(self.next_id);
+        let replaced = match at.role {
+            Role::Publisher => {
+                broadcast.may_publish(now).map_err(Busy)?;
+                broadcast.publish(id, now)
+            }
+            Role::Viewer => {
+                broadcast.watch(id);
+                None
+            }
+        };
+        tracing::info!(name = at.name, role = ?at.role, takeover = replaced.is_some(), "joined");
+        self.next_id += 1;
+        self.addresses.insert(at.clone(), id);
+        self.peers.insert(id, (at, peer));
+        if let Some(old) = replaced {
+            self.remove(old, false, now);
+        }
+        self.drain(id, now);
+        Ok(())
+    }
+
+    fn patch(&mut self, at: &Address, f: &Fragment, guard: Guard, now: Instant) -> Result<Patched, PatchError> {
+        let id = *self.addresses.get(at).ok_or(PatchError::Gone)?;
+        let (_, peer) = self.peers.get_mut(&id).ok_or(PatchError::Gone)?;
+        let restarts = f.ufrag.as_ref().is_some_and(|ufrag| !peer.is_ice_session(ufrag));
+        let patched = match guard {
+            Guard::IceSession(session) if session != peer.ice_session || restarts => return Err(PatchError::Stale),
+            Guard::Any if restarts => {
+                let ours = peer.restart_ice(f).map_err(PatchError::Refused)?;
+                Patched::Restarted(ours, peer.ice_session)
+            }
+            Guard::Any | Guard::IceSession(_) => {
+                peer.trickle(&f.candidates);
+                Patched::Trickled
+            }
+        };
+        peer.tick(now);
+        self.drain(id, now);
+        Ok(patched)
+    }
+
+    /// Ends a session. `goodbye`: the other end asked for it.
+    fn remove(&mut self, id: PeerId, goodbye: bool, now: Instant) {
+        let Some((at, mut peer)) = self.peers.remove(&id) else { return };
+        peer.close(now, |to, datagram| send(&self.socket, to, datagram));
+        self.addresses.remove(&at);
+        self.routes.retain(|_, route| *route != id);
+        if let Some(broadcast) = self.broadcasts.get_mut(&at.name) {
+            broadcast.leave(id, goodbye, now);
+        }
+        tracing::info!(name = at.name, role = ?at.role, "left");
+    }
+}
+
+/// Sends or drops: a full socket is a full network, and what waits in line is late.
+fn send(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) {
+    let to = match (socket.local_addr().map(|local| local.ip()), to.ip()) {
+        (Ok(IpAddr::V6(_)), IpAddr::V4(v4)) => SocketAddr::new(mapped(v4.to_ipv6_mapped()), to.port()),
+        _ => to,
+    };
+    if let Err(error) = socket.try_send_to(datagram, to) {
+        tracing::debug!(%error, "sending media");
+    }
+}
+
+const fn mapped(ip: Ipv6Addr) -> IpAddr {
+    IpAddr::V6(ip)
+}
+
+/// `::ffff:192.0.2.1`, as a dual-stack socket says it, is 192.0.2.1 to ICE.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[allow(clippy::disallowed_methods, reason = "the media loop drives str0m, which takes the time from outside")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}

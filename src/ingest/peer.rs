@@ -1,0 +1,318 @@
+//! One publisher's or viewer's WebRTC connection: str0m's sans-IO `Rtc` and what we need of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use str0m::change::SdpOffer;
+use str0m::config::DtlsCert;
+use str0m::format::{Codec, PayloadParams};
+use str0m::media::{KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid, Pt};
+use str0m::net::{DatagramRecv, Protocol, Receive};
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
+
+use super::sdp::{self, Fragment};
+use super::timeline::Kind;
+
+/// RTCP reports go out this often. The encoder calls itself broadcasting at the first report, and browsers bring picture
+/// and sound together at the first ones; str0m's default for sound is 5 s.
+const RTCP_EVERY: Duration = Duration::from_millis(250);
+/// A retransmission that is not here by then comes too late for live; the frame is given up and a keyframe asked for.
+const VIDEO_REORDERING: Duration = Duration::from_millis(500);
+/// As above; a gap in the sound is better concealed than waited for.
+const AUDIO_REORDERING: Duration = Duration::from_millis(100);
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    /// Sends to us by WHIP.
+    Publisher,
+    /// Receives from us by WHEP.
+    Viewer,
+}
+
+/// Why an offer or a fragment is refused. The words are for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum OfferError {
+    #[error("the body is not an SDP offer: {0}")]
+    NotSdp(String),
+    #[error("the offer cannot be answered: {0}")]
+    Unanswerable(String),
+    #[error("the offer sends neither audio nor video in a codec we know (Opus; H264, VP8, VP9)")]
+    NothingToReceive,
+    #[error("the offer receives neither audio nor video in a codec we know (Opus; H264, VP8, VP9)")]
+    NothingToSend,
+}
+
+/// What happened at the other end.
+pub(super) enum PeerEvent {
+    /// ICE and DTLS are up.
+    Connected,
+    /// ICE found no way any more; it may come back.
+    Disconnected,
+    /// A whole frame.
+    Media(Box<MediaData>),
+    /// Its decoder asks for a keyframe.
+    KeyframeWanted,
+    /// The connection is over for good.
+    Closed,
+}
+
+/// A frame on its way to a viewer.
+pub(super) struct Frame {
+    pub(super) kind: Kind,
+    pub(super) params: PayloadParams,
+    pub(super) time: MediaTime,
+    pub(super) sampled: Instant,
+    pub(super) data: Arc<[u8]>,
+}
+
+/// One connection.
+pub(super) struct Peer {
+    rtc: Rtc,
+    /// The offer, to be made again at an ICE restart.
+    offer: String,
+    /// Our address as the other end knows it.
+    local: SocketAddr,
+    tracks: Vec<(Kind, Mid)>,
+    /// When str0m wants to be woken.
+    pub(super) deadline: Instant,
+    /// Since when it has not been connected.
+    pub(super) unconnected_since: Option<Instant>,
+    /// The number of the ICE session: the entity tag of RFC 9725, section 4.3.1.
+    pub(super) ice_session: u32,
+}
+
+impl Peer {
+    /// Answers an offer. Gives the connection and the SDP answer.
+    ///
+    /// # Errors
+    /// [`OfferError`] in words for the client.
+    pub(super) fn accept(
+        offer: &str,
+        role: Role,
+        local: SocketAddr,
+        certificate: DtlsCert,
+        now: Instant,
+    ) -> Result<(Self, String), OfferError> {
+        let parsed = SdpOffer::from_sdp_string(offer).map_err(|error| OfferError::NotSdp(in_one_line(&error)))?;
+        let mut rtc = config(certificate).build(now);
+        let candidate = Candidate::host(local, "udp").map_err(|error| OfferError::Unanswerable(in_one_line(&error)))?;
+        rtc.add_local_candidate(candidate);
+        let answer =
+            rtc.sdp_api().accept_offer(parsed).map_err(|error| OfferError::Unanswerable(in_one_line(&error)))?;
+        let mut peer = Self {
+            rtc,
+            offer: offer.to_owned(),
+            local,
+            tracks: vec![],
+            deadline: now,
+            unconnected_since: Some(now),
+            ice_session: 1,
+        };
+        peer.find_tracks(role)?;
+        Ok((peer, sdp::in_one_stream(&answer.to_sdp_string())))
+    }
+
+    /// The tracks that go the right way, as the answer has them.
+    fn find_tracks(&mut self, role: Role) -> Result<(), OfferError> {
+        // Nothing is sent before the first STUN comes in, so only events and a timeout can come out here.
+        while let Ok(Output::Event(event)) = self.rtc.poll_output() {
+            let Event::MediaAdded(added) = event else { continue };
+            let wanted = match role {
+                Role::Publisher => added.direction.is_receiving(),
+                Role::Viewer => added.direction.is_sending(),
+            };
+            let known = self.rtc.media(added.mid).is_some_and(|media| !media.remote_pts().is_empty());
+            if wanted && known {
+                self.tracks.push((kind_of(added.kind), added.mid));
+            }
+        }
+        match (role, self.tracks.is_empty()) {
+            (_, false) => Ok(()),
+            (Role::Publisher, true) => Err(OfferError::NothingToReceive),
+            (Role::Viewer, true) => Err(OfferError::NothingToSend),
+        }
+    }
+
+    /// Is this datagram for us?
+    pub(super) fn accepts(&self, now: Instant, source: SocketAddr, datagram: &[u8]) -> bool {
+        self.input(now, source, datagram).is_some_and(|input| self.rtc.accepts(&input))
+    }
+
+    /// Takes a datagram in. Follow with [`Self::drain`].
+    pub(super) fn receive(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) {
+        if let Some(input) = self.input(now, source, datagram) {
+            self.feed(input);
+        }
+    }
+
+    fn input<'a>(&self, now: Instant, source: SocketAddr, datagram: &'a [u8]) -> Option<Input<'a>> {
+        let contents = DatagramRecv::try_from(datagram).ok()?;
+        Some(Input::Receive(now, Receive { proto: Protocol::Udp, source, destination: self.local, contents }))
+    }
+
+    /// Lets time pass. Follow with [`Self::drain`].
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.feed(Input::Timeout(now));
+    }
+
+    fn feed(&mut self, input: Input) {
+        if let Err(error) = self.rtc.handle_input(input) {
+            tracing::info!(%error, "a WebRTC connection failed");
+            self.rtc.disconnect();
+        }
+    }
+
+    /// Sends what is to be sent and gives what happened, until str0m has nothing more to say before `deadline`.
+    pub(super) fn drain(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, &[u8])) -> Vec<PeerEvent> {
+        let mut events = vec![];
+        loop {
+            match self.rtc.poll_output() {
+                Ok(Output::Transmit(transmit)) => send(transmit.destination, &transmit.contents),
+                Ok(Output::Event(event)) => events.extend(self.understand(event, now)),
+                Ok(Output::Timeout(at)) => {
+                    self.deadline = at;
+                    break;
+                }
+                Err(error) => {
+                    tracing::info!(%error, "a WebRTC connection failed");
+                    self.rtc.disconnect();
+                    break;
+                }
+            }
+        }
+        if !self.rtc.is_alive() {
+            events.push(PeerEvent::Closed);
+        }
+        events
+    }
+
+    fn understand(&mut self, event: Event, now: Instant) -> Option<PeerEvent> {
+        // `Event` is str0m's, large, and grows.
+        #[allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum of which we need a few")]
+        match event {
+            Event::Connected => {
+                self.unconnected_since = None;
+                Some(PeerEvent::Connected)
+            }
+            Event::IceConnectionStateChange(IceConnectionState::Disconnected) => {
+                self.unconnected_since.get_or_insert(now);
+                Some(PeerEvent::Disconnected)
+            }
+            Event::IceConnectionStateChange(state) if state.is_connected() && self.rtc.is_connected() => {
+                self.unconnected_since = None;
+                None
+            }
+            Event::MediaData(data) => Some(PeerEvent::Media(Box::new(data))),
+            Event::KeyframeRequest(_) => Some(PeerEvent::KeyframeWanted),
+            _ => None,
+        }
+    }
+
+    /// Picture or sound?
+    pub(super) fn kind(&self, mid: Mid) -> Option<Kind> {
+        self.tracks.iter().find(|(_, track)| *track == mid).map(|(kind, _)| *kind)
+    }
+
+    /// Sends a frame, if the other end can play its codec. Follow with [`Self::drain`].
+    pub(super) fn write(&mut self, frame: &Frame) {
+        let Some(&(_, mid)) = self.tracks.iter().find(|(kind, _)| *kind == frame.kind) else { return };
+        let Some(writer) = self.rtc.writer(mid) else { return };
+        let offered: Vec<_> = writer.payload_params().copied().collect();
+        let Some(pt) = playable(&offered, writer.match_params(frame.params), frame.params) else { return };
+        if let Err(error) = writer.write(pt, frame.sampled, frame.time, Arc::clone(&frame.data)) {
+            tracing::debug!(%error, "a frame was not sent to a viewer");
+        }
+    }
+
+    /// Asks the publisher for a keyframe. Follow with [`Self::drain`].
+    pub(super) fn ask_keyframe(&mut self) {
+        let Some(&(_, mid)) = self.tracks.iter().find(|(kind, _)| *kind == Kind::Video) else { return };
+        let Some(mut writer) = self.rtc.writer(mid) else { return };
+        for kind in [KeyframeRequestKind::Pli, KeyframeRequestKind::Fir] {
+            if writer.request_keyframe(None, kind).is_ok() {
+                return;
+            }
+        }
+        tracing::debug!("the publisher cannot be asked for a keyframe");
+    }
+
+    /// Adds trickled candidates. Those that str0m cannot use (TCP, mDNS names) are skipped.
+    pub(super) fn trickle(&mut self, candidates: &[String]) {
+        for candidate in candidates.iter().filter_map(|text| Candidate::from_sdp_string(text).ok()) {
+            self.rtc.add_remote_candidate(candidate);
+        }
+    }
+
+    /// The `a=ice-ufrag` the other end uses now.
+    pub(super) fn is_ice_session(&self, ufrag: &str) -> bool {
+        Fragment::of_description(&self.offer).ufrag.as_deref() == Some(ufrag)
+    }
+
+    /// Restarts ICE with the other end's new credentials; DTLS and media go on. Gives our fragment.
+    ///
+    /// # Errors
+    /// [`OfferError::Unanswerable`]; the session goes on as it was.
+    pub(super) fn restart_ice(&mut self, fragment: &Fragment) -> Result<String, OfferError> {
+        let offer = sdp::restarted_offer(&self.offer, fragment);
+        let parsed = SdpOffer::from_sdp_string(&offer).map_err(|error| OfferError::NotSdp(in_one_line(&error)))?;
+        let answer =
+            self.rtc.sdp_api().accept_offer(parsed).map_err(|error| OfferError::Unanswerable(in_one_line(&error)))?;
+        self.offer = offer;
+        self.ice_session += 1;
+        self.trickle(&fragment.candidates);
+        let answer = answer.to_sdp_string();
+        Ok(Fragment::of_description(&answer).to_text(sdp::first_mid(&answer)))
+    }
+
+    /// Says goodbye: RTCP BYE and DTLS close_notify.
+    pub(super) fn close(&mut self, now: Instant, send: impl FnMut(SocketAddr, &[u8])) {
+        if self.rtc.close().is_ok() {
+            self.drain(now, send);
+        }
+        self.rtc.disconnect();
+    }
+}
+
+fn config(certificate: DtlsCert) -> RtcConfig {
+    Rtc::builder()
+        .set_crypto_provider(Arc::new(str0m::crypto::from_feature_flags()))
+        .set_dtls_cert(certificate)
+        .clear_codecs()
+        .enable_opus(true, false)
+        .enable_h264(true)
+        .enable_vp8(true)
+        .enable_vp9(true)
+        .set_rtcp_report_interval_audio(RTCP_EVERY)
+        .set_rtcp_report_interval_video(RTCP_EVERY)
+        .set_reordering_timeout_video(Some(VIDEO_REORDERING))
+        .set_reordering_timeout_audio(Some(AUDIO_REORDERING))
+}
+
+/// The payload type to send a frame with: the exact match if the other end offered it, else any of the same codec and
+/// packetization (browsers decode every H.264 profile that they offer any of).
+fn playable(offered: &[PayloadParams], exact: Option<Pt>, frame: PayloadParams) -> Option<Pt> {
+    let same_packets = |p: &&PayloadParams| {
+        let (ours, theirs) = (p.spec(), frame.spec());
+        ours.codec == theirs.codec
+            && (ours.codec != Codec::H264 || ours.format.packetization_mode == theirs.format.packetization_mode)
+    };
+    exact
+        .filter(|pt| offered.iter().any(|p| p.pt() == *pt))
+        .or_else(|| offered.iter().find(same_packets).map(PayloadParams::pt))
+}
+
+const fn kind_of(kind: MediaKind) -> Kind {
+    match kind {
+        MediaKind::Audio => Kind::Audio,
+        MediaKind::Video => Kind::Video,
+    }
+}
+
+/// A foreign error as the end of one sentence.
+fn in_one_line(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(200).collect()
+}
