@@ -1,6 +1,113 @@
 //! Pure: the notice board - [`Status`], the one truth that log, events, systemd, metrics and pages all show (law 7).
 
+pub mod conditions;
+pub mod notice;
+pub mod text;
+
 use serde::{Deserialize, Serialize};
+
+/// What is true just now: the one value that everything shown outside is made of.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The broadcast; `None` while off air.
+    pub broadcast: Option<Broadcast>,
+    /// The signalling plane.
+    pub signalling: Plane,
+    /// The media plane.
+    pub media: Plane,
+    /// The camera.
+    pub capture: CaptureState,
+    /// The last thing that went wrong; stays when it is mended.
+    pub error: Option<BroadcastError>,
+    /// Things that went wrong since the process started. Tells two equal errors in a row apart.
+    pub errors: u64,
+    /// Seconds of outage after which the operator was told that it is stuck; `None` when it is not.
+    pub stuck: Option<f64>,
+    /// Why the broadcast has ended; `None` while on air and before the first start.
+    pub stopped: Option<StopReason>,
+    /// Figures of the session in use.
+    pub link: Option<LinkStats>,
+}
+
+/// The broadcast, on air or on its way there; the `data` of a BroadcastStatus event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Broadcast {
+    /// Where it is.
+    pub message: Message,
+    /// Why it is reconnecting; stays until it is broadcasting again.
+    pub reason: Option<Reason>,
+    /// Number of the retry that is under way or awaited; 0 when none is.
+    pub attempt: u32,
+    /// `reconnect.maxRetries`; `None` = unlimited.
+    pub max_retries: Option<u32>,
+    /// Seconds from when this was told to the next try; `None` when none is awaited, or its time is not known.
+    pub retry_in: Option<f64>,
+    /// What the next try waits for.
+    pub waiting_for: Option<WaitingFor>,
+    /// Where the trouble is.
+    pub layer: Option<Layer>,
+    /// Local address in use, where known.
+    pub path: Option<String>,
+    /// The session, or the one that was lost, as the server names it.
+    pub session_id: Option<String>,
+    /// The session that this one carries on, where the server gave it another name. No protocol built so far does.
+    pub recovered_session_id: Option<String>,
+}
+
+/// One plane of the present session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plane {
+    /// Where it is.
+    pub state: PlaneState,
+    /// Why, when it is not where it should be.
+    pub reason: Option<Reason>,
+}
+
+/// `state` of a ConnectionState event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PlaneState {
+    /// Not in use.
+    #[default]
+    Closed,
+    /// Being set up.
+    Connecting,
+    /// Up.
+    Connected,
+    /// Was up, is silent, may come back by itself.
+    Disconnected,
+    /// This is what broke; a new one is on its way.
+    Failed,
+}
+
+/// One thing that went wrong; the `data` of a BroadcastError event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BroadcastError {
+    /// Its name.
+    pub code: ErrorCode,
+    /// May we try again?
+    pub retry: RetryAdvice,
+    /// One clear sentence.
+    pub words: String,
+}
+
+/// `retry` of a BroadcastError event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RetryAdvice {
+    /// Yes, after our own backoff.
+    Backoff,
+    /// Yes, when the server said.
+    After,
+    /// Yes, once.
+    Once,
+    /// No: the broadcast ends.
+    Never,
+}
 
 /// `data.message` of a BroadcastStatus event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

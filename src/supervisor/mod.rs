@@ -1,8 +1,31 @@
 //! Pure: the brain. `step(now, event) -> actions`; it reads no clock, opens nothing, rolls no dice it was not given.
+//!
+//! ```text
+//! Supervisor --- Capture                      one studio at a time
+//!            \-- Broadcast --- Session --- Signalling   has the server accepted us?
+//!                          \            \- Media        does the far end acknowledge us?
+//!                           \- Teardown               sessions that are being closed
+//! ```
 
+mod backoff;
+mod broadcast;
+mod capture;
 pub mod event;
+mod media;
+mod session;
+mod signalling;
+mod teardown;
+#[cfg(test)]
+mod tests;
+mod trouble;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::status::{BroadcastError, Status, StopReason};
+
+use broadcast::{Around, Broadcast, Verdict};
+use capture::{Capture, Heard};
+use event::{Action, Attempt, Command, Event, MediaEvent, PathEvent};
 
 /// How many times the brain may try to get back on air before it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,4 +57,219 @@ pub struct Policy {
     pub capture_retry_delay: Duration,
     /// False when the server is this machine itself: then a missing network does not hold back tries.
     pub needs_network: bool,
+}
+
+/// A goodbye and a teardown get this long when the process ends; a person at the keyboard waits 2 s at most.
+const LEAVING_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// The brain: all decisions, no deeds.
+#[derive(Debug)]
+pub struct Supervisor {
+    policy: Policy,
+    stage: Stage,
+    /// The latest time heard of. A clock that steps back stands still for us.
+    now: Instant,
+    /// Taken for granted until the lookout says otherwise: an encoder without a lookout must work too.
+    network_up: bool,
+    capture: Capture,
+    broadcast: Broadcast,
+    status: Status,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stage {
+    Running,
+    /// Everything is being closed.
+    Leaving {
+        reason: StopReason,
+        until: Instant,
+    },
+    /// `Exit` has been ordered.
+    Over,
+}
+
+impl Supervisor {
+    /// A brain that does nothing until `Command::Start`. `seed` decides its jitter.
+    #[must_use]
+    pub fn new(policy: Policy, seed: u64, now: Instant) -> Self {
+        Self {
+            policy,
+            stage: Stage::Running,
+            now,
+            network_up: true,
+            capture: Capture::new(),
+            broadcast: Broadcast::new(seed),
+            status: Status::default(),
+        }
+    }
+
+    /// Hears one event and answers with what is to be done about it, in this order.
+    ///
+    /// Whatever is due is seen to at `Event::Deadline` alone. So that good news that waits in the inbox is not overtaken
+    /// by a deadline, the caller empties the inbox first.
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        self.now = self.now.max(now);
+        let now = self.now;
+        let mut orders = Vec::new();
+        match self.stage {
+            Stage::Running => self.hear(now, event, &mut orders),
+            Stage::Leaving { .. } => self.hear_while_leaving(now, event, &mut orders),
+            Stage::Over => return orders,
+        }
+        if self.stage == Stage::Running && self.broadcast.teardown().is_hopeless() {
+            self.judge(now, trouble::hopeless_teardowns(), &mut orders);
+        }
+        self.finish(now, &mut orders);
+        self.publish();
+        orders
+    }
+
+    /// When `Event::Deadline` is wanted; `None`: not before something else happens. May have passed already when the
+    /// caller is late.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let broadcast = self.broadcast.deadline(&self.policy);
+        match self.stage {
+            Stage::Running => broadcast.into_iter().chain(self.capture.deadline()).min(),
+            Stage::Leaving { until, .. } => Some(until),
+            Stage::Over => None,
+        }
+    }
+
+    /// What is true just now.
+    #[must_use]
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
+    fn hear(&mut self, now: Instant, event: Event, orders: &mut Vec<Action>) {
+        match event {
+            Event::Deadline => {
+                self.capture.due(now, &self.policy, orders);
+                let around = around(now, &self.policy, self.network_up, &self.capture);
+                if let Some(verdict) = self.broadcast.due(around, orders) {
+                    self.judge(now, verdict, orders);
+                }
+            }
+            Event::Command(command) => self.obey(now, command, orders),
+            Event::Network(event) => self.hear_network(now, event, orders),
+            Event::Media(attempt, event) => self.hear_media(now, attempt, event, orders),
+            Event::Session(attempt, event) => {
+                let around = around(now, &self.policy, self.network_up, &self.capture);
+                if let Some(verdict) = self.broadcast.hear(around, attempt, event, orders) {
+                    self.judge(now, verdict, orders);
+                }
+            }
+        }
+    }
+
+    fn hear_while_leaving(&mut self, now: Instant, event: Event, orders: &mut Vec<Action>) {
+        match event {
+            // Who asks twice does not want to wait.
+            Event::Command(Command::Shutdown(_)) => {
+                if let Stage::Leaving { until, .. } = &mut self.stage {
+                    *until = now;
+                }
+            }
+            Event::Media(..) | Event::Session(..) => self.hear(now, event, orders),
+            Event::Deadline | Event::Network(_) | Event::Command(_) => {}
+        }
+    }
+
+    fn obey(&mut self, now: Instant, command: Command, orders: &mut Vec<Action>) {
+        match command {
+            Command::Start => {
+                self.status.stopped = None;
+                self.capture.start(now, orders);
+                self.broadcast.start(around(now, &self.policy, self.network_up, &self.capture), orders);
+            }
+            Command::Stop => self.go_off_air(now, StopReason::Requested, orders),
+            Command::Shutdown(reason) => self.leave(now, reason, orders),
+            Command::Reconnect => {
+                self.broadcast.reconnect(around(now, &self.policy, self.network_up, &self.capture), orders);
+            }
+            Command::Policy(policy) => {
+                self.policy = *policy;
+                let around = around(now, &self.policy, self.network_up, &self.capture);
+                if let Some(verdict) = self.broadcast.policy_changed(around, orders) {
+                    self.judge(now, verdict, orders);
+                }
+            }
+        }
+    }
+
+    fn hear_network(&mut self, now: Instant, event: PathEvent, orders: &mut Vec<Action>) {
+        self.network_up = event == PathEvent::RouteAppeared;
+        let around = around(now, &self.policy, self.network_up, &self.capture);
+        match event {
+            PathEvent::RouteAppeared => self.broadcast.route_appeared(around, orders),
+            PathEvent::AllRoutesLost => self.broadcast.routes_lost(around),
+        }
+    }
+
+    fn hear_media(&mut self, now: Instant, attempt: Attempt, event: MediaEvent, orders: &mut Vec<Action>) {
+        match self.capture.hear(now, attempt, event, &self.policy, orders) {
+            Heard::Fine => {}
+            Heard::Flows => self.broadcast.frames(now, true),
+            Heard::Broken(failure) => {
+                self.broadcast.frames(now, false);
+                if let Some(failure) = failure {
+                    self.judge(now, trouble::passing(&failure), orders);
+                }
+            }
+            Heard::Hopeless(failure) => self.judge(now, trouble::terminal(&failure), orders),
+            Heard::Ended => self.leave(now, StopReason::EndOfMedia, orders),
+        }
+    }
+
+    /// Something went wrong: tells it, and leaves when it was the last thing.
+    fn judge(&mut self, now: Instant, verdict: Verdict, orders: &mut Vec<Action>) {
+        self.tell(verdict.error);
+        if let Some(reason) = verdict.halt {
+            self.leave(now, reason, orders);
+        }
+    }
+
+    fn tell(&mut self, error: BroadcastError) {
+        self.status.error = Some(error);
+        self.status.errors += 1;
+    }
+
+    fn go_off_air(&mut self, now: Instant, reason: StopReason, orders: &mut Vec<Action>) {
+        self.broadcast.stop(now, orders);
+        self.capture.stop(now, orders);
+        self.status.stopped.get_or_insert(reason);
+    }
+
+    fn leave(&mut self, now: Instant, reason: StopReason, orders: &mut Vec<Action>) {
+        if self.stage == Stage::Running {
+            self.go_off_air(now, reason, orders);
+            self.stage = Stage::Leaving { reason, until: now + LEAVING_TIMEOUT };
+        }
+    }
+
+    /// Ends the process when everything is closed or has had its time.
+    fn finish(&mut self, now: Instant, orders: &mut Vec<Action>) {
+        if let Stage::Leaving { reason, until } = self.stage
+            && (until <= now || self.broadcast.teardown().is_done() && self.capture.is_closed())
+        {
+            self.stage = Stage::Over;
+            orders.push(Action::Exit(reason));
+        }
+    }
+
+    fn publish(&mut self) {
+        let (signalling, media) = self.broadcast.planes();
+        self.status.broadcast = self.broadcast.status(&self.policy);
+        self.status.signalling = signalling;
+        self.status.media = media;
+        self.status.capture = self.capture.state();
+        self.status.stuck = self.broadcast.stuck();
+        self.status.link = self.broadcast.link().cloned();
+    }
+}
+
+/// A function and no method, so that `capture` is borrowed apart from `broadcast`.
+const fn around<'a>(now: Instant, policy: &'a Policy, network_up: bool, capture: &'a Capture) -> Around<'a> {
+    Around { now, policy, network_up, capture }
 }

@@ -1,0 +1,217 @@
+//! Pure: all that can be wrong, one row each: what it is called, what it means, what a person can do about it.
+//!
+//! `docs/operator.md` shows this table; a test holds them equal (`ROAMCAST_BLESS=1 cargo test --lib conditions` rewrites
+//! the file).
+
+use std::time::Duration;
+
+use super::{CaptureState, ErrorCode, Message, Status};
+
+/// Who must act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// For experts.
+    Detail,
+    /// Good to know.
+    Info,
+    /// It mends itself, or may.
+    Warning,
+    /// A person must act.
+    Error,
+}
+
+/// One thing that can be wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Its name; for errors the same as in a BroadcastError event.
+    pub id: &'static str,
+    /// What is wrong.
+    pub words: &'static str,
+    /// What to do.
+    pub help: &'static str,
+    /// How bad it is. An error that a retry may mend is shown as a warning.
+    pub severity: Severity,
+    /// It is not worth showing before it has lasted this long.
+    pub show_after: Duration,
+    /// Ids of conditions that explain this one: while one of them is true, this one is not shown.
+    pub hidden_by: &'static [&'static str],
+}
+
+const AT_ONCE: Duration = Duration::ZERO;
+/// Troubles that often heal at the first retry (`minDelay` and a little).
+const SOON: Duration = Duration::from_secs(3);
+
+const fn row(
+    id: &'static str,
+    severity: Severity,
+    show_after: Duration,
+    hidden_by: &'static [&'static str],
+    words: &'static str,
+    help: &'static str,
+) -> Condition {
+    Condition { id, words, help, severity, show_after, hidden_by }
+}
+
+/// The outage has lasted longer than `reconnect.stuckAfter`.
+pub const STUCK: Condition = row(
+    "RECONNECT_STUCK",
+    Severity::Error,
+    AT_ONCE,
+    &[],
+    "the broadcast has been off air for longer than `reconnect.stuckAfter`",
+    "Look at the last error; SIGUSR1 to the process tries again at once.",
+);
+
+const CAPTURE_STALLED: Condition = row(
+    "CAPTURE_STALLED",
+    Severity::Warning,
+    AT_ONCE,
+    &["CAPTURE_FAILED"],
+    "the camera delivers no frames",
+    "Look at the camera and its cable; it is opened again by itself.",
+);
+
+const CAPTURE_FAILED: Condition = row(
+    "CAPTURE_FAILED",
+    Severity::Warning,
+    AT_ONCE,
+    &[],
+    "the camera or another source is gone",
+    "Look at the camera and its cable, and whether another program uses it; it is opened again by itself.",
+);
+
+/// The row of a capture state, if that state is wrong at all.
+#[must_use]
+pub const fn of_capture(state: CaptureState) -> Option<&'static Condition> {
+    match state {
+        CaptureState::Stalled => Some(&CAPTURE_STALLED),
+        CaptureState::Failed => Some(&CAPTURE_FAILED),
+        CaptureState::Stopped | CaptureState::Starting | CaptureState::Flowing | CaptureState::Ended => None,
+    }
+}
+
+macro_rules! errors {
+    ($($code:ident $id:literal $severity:ident $show_after:ident [$($hidden_by:literal),*] $words:literal $help:literal;)*) => {
+        /// The row of an error.
+        #[must_use]
+        pub const fn of(code: ErrorCode) -> &'static Condition {
+            match code {
+                $(ErrorCode::$code => {
+                    const ROW: Condition = row($id, Severity::$severity, $show_after, &[$($hidden_by),*], $words, $help);
+                    &ROW
+                })*
+            }
+        }
+
+        /// Every error there is.
+        pub const CODES: &[ErrorCode] = &[$(ErrorCode::$code),*];
+    };
+}
+
+errors! {
+    InvalidToken "INVALID_TOKEN" Error AT_ONCE [] "the server does not accept the token" "Set a valid `uplink.token` or `uplink.tokenFile`.";
+    TokenExpired "TOKEN_EXPIRED" Error AT_ONCE [] "the token has expired" "Put a fresh token into `uplink.tokenFile`; the file is read anew for each try.";
+    ChannelNotAuthorized "CHANNEL_NOT_AUTHORIZED" Error AT_ONCE [] "the token may not publish here" "Ask whoever runs the server for the right to publish to this `uplink.url`.";
+    ConcurrentLimit "CONCURRENT_LIMIT" Warning SOON [] "somebody else has the slot, perhaps our own lost session" "Wait: a lost session ends by itself; otherwise stop the other encoder.";
+    AccountSuspended "ACCOUNT_SUSPENDED" Error AT_ONCE [] "the account is suspended" "Ask whoever runs the server.";
+    AdminDisconnect "ADMIN_DISCONNECT" Error AT_ONCE [] "an administrator of the server ended the broadcast" "Ask whoever runs the server, then start again.";
+    AuthFailed "AUTH_FAILED" Error AT_ONCE [] "the server wants other credentials" "Check `uplink.token` or `uplink.tokenFile`, and that `uplink.url` is the one the token belongs to.";
+    NotFound "NOT_FOUND" Error AT_ONCE [] "the server knows no such endpoint" "Check the path of `uplink.url`.";
+    NetworkDisconnect "NETWORK_DISCONNECT" Warning SOON [] "the server gave our session up" "Nothing; it reconnects. If it happens often, look at the network.";
+    ReconnectionExhausted "RECONNECTION_EXHAUSTED" Error AT_ONCE [] "`reconnect.maxRetries` or `reconnect.giveUpAfter` is used up" "Mend what the message names, then start again; `reconnect.maxRetries = \"unlimited\"` never gives up.";
+    SignallingFailed "SIGNALLING_FAILED" Warning SOON [] "the server was not reached or answered with a fault" "Check `uplink.url`, that the server runs, and the network.";
+    IceConnectionFailed "ICE_CONNECTION_FAILED" Warning SOON [] "the media connection does not come up" "A firewall may block UDP: allow it, or set a TURN server in `uplink.iceServers`.";
+    IceConnectionDisconnected "ICE_CONNECTION_DISCONNECTED" Warning SOON [] "the media connection was lost" "Nothing; it reconnects. If it happens often, look at the network.";
+    MediaStalled "MEDIA_STALLED" Warning SOON ["CAPTURE_FAILED", "CAPTURE_STALLED"] "the server acknowledges no media" "Nothing; it reconnects. If it happens often, look at the server and at the network.";
+    TlsUntrusted "TLS_UNTRUSTED" Error AT_ONCE [] "the server's certificate is not trusted" "Check the clock of this machine and the host in `uplink.url`; a private CA goes into `uplink.caFile`.";
+    BadAnswer "BAD_ANSWER" Error AT_ONCE [] "the server's answer cannot be used" "Check that `uplink.url` is a WHIP endpoint and that the server takes the codecs in `video.codec` and Opus.";
+    UntrustedRedirect "UNTRUSTED_REDIRECT" Error AT_ONCE [] "the server sends us to another origin" "If that origin is yours, add it to `uplink.trustedOrigins`; the token goes nowhere else.";
+    CaptureLost "CAPTURE_LOST" Warning AT_ONCE ["CAPTURE_FAILED", "CAPTURE_STALLED"] "the camera or another source is gone" "Look at the camera and its cable, and whether another program uses it.";
+    EncoderFailed "ENCODER_FAILED" Error AT_ONCE [] "the encoder failed or is missing" "Set `video.encoder` to another one; the message names the package that is missing.";
+    TokenProviderFailed "TOKEN_PROVIDER_FAILED" Warning AT_ONCE [] "the token could not be read" "Check that `uplink.tokenFile` exists and may be read by the user that roamcast runs as.";
+    Internal "INTERNAL" Error AT_ONCE [] "something inside roamcast is broken" "Please report it with the log; the service starts afresh.";
+}
+
+/// What is wrong just now and worth showing: the cause, not its consequences.
+#[must_use]
+pub fn active(status: &Status) -> Vec<&'static Condition> {
+    let off_air = match &status.broadcast {
+        Some(broadcast) => broadcast.message == Message::ReconnectingBroadcast,
+        None => status.stopped.is_some_and(|reason| reason.exit_code() != 0),
+    };
+    let error = status.error.as_ref().filter(|_| off_air).map(|error| of(error.code));
+    let stuck = status.stuck.map(|_| &STUCK);
+    let all: Vec<_> = [stuck, error, of_capture(status.capture)].into_iter().flatten().collect();
+    let hidden = |condition: &Condition| all.iter().any(|other| condition.hidden_by.contains(&other.id));
+    all.iter().filter(|condition| !hidden(condition)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+    use crate::status::{BroadcastError, RetryAdvice};
+
+    const STATES: [CaptureState; 6] = [
+        CaptureState::Stopped,
+        CaptureState::Starting,
+        CaptureState::Flowing,
+        CaptureState::Stalled,
+        CaptureState::Failed,
+        CaptureState::Ended,
+    ];
+
+    fn all() -> Vec<&'static Condition> {
+        let captures = STATES.into_iter().filter_map(of_capture);
+        CODES.iter().map(|code| of(*code)).chain(captures).chain([&STUCK]).collect()
+    }
+
+    #[test]
+    fn every_error_code_has_its_row_under_the_name_the_outside_knows() {
+        // `of` is exhaustive by itself; this holds the names, and that the list holds each code once.
+        for code in CODES {
+            assert_eq!(serde_json::to_value(code).expect("json"), of(*code).id);
+        }
+        let mut ids: Vec<_> = all().iter().map(|condition| condition.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all().len(), "an id stands for one row");
+        for condition in all() {
+            assert!(condition.help.ends_with('.') && !condition.words.ends_with('.'), "{}", condition.id);
+            for other in condition.hidden_by {
+                assert!(ids.contains(other), "{}: hidden by `{other}`, which is no row", condition.id);
+            }
+        }
+    }
+
+    #[test]
+    fn the_operators_table_shows_every_row() {
+        let mut table = String::from(
+            "# What can be wrong, and what to do\n\n\
+             Made from `src/status/conditions.rs`; do not edit here.\n\n\
+             | name | how bad | shown after | what it means | what to do |\n|---|---|---|---|---|\n",
+        );
+        for condition in all() {
+            let Condition { id, words, help, severity, show_after, .. } = condition;
+            let severity = format!("{severity:?}").to_lowercase();
+            writeln!(table, "| {id} | {severity} | {} s | {words} | {help} |", show_after.as_secs()).expect("writes");
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operator.md");
+        if std::env::var_os("ROAMCAST_BLESS").is_some() {
+            std::fs::write(path, &table).expect("docs/operator.md can be written");
+        }
+        assert_eq!(std::fs::read_to_string(path).expect("docs/operator.md"), table);
+    }
+
+    #[test]
+    fn the_cause_is_shown_and_not_its_consequence() {
+        let error = BroadcastError { code: ErrorCode::CaptureLost, retry: RetryAdvice::Never, words: String::new() };
+        let stopped = Some(crate::status::StopReason::BadConfig);
+        let mut status = Status { error: Some(error), stopped, capture: CaptureState::Failed, ..Status::default() };
+        assert_eq!(active(&status), [&CAPTURE_FAILED]);
+        status.capture = CaptureState::Stopped;
+        assert_eq!(active(&status), [of(ErrorCode::CaptureLost)]);
+        assert_eq!(active(&Status::default()), Vec::<&Condition>::new());
+    }
+}

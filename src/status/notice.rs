@@ -1,0 +1,238 @@
+//! Pure: what the outside is told. Every event is derived by comparing two [`Status`] values, and by nothing else (law 7).
+
+use serde::Serialize;
+
+use super::{
+    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Status, StopReason,
+    WaitingFor,
+};
+
+/// One event for the outside.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Notice {
+    /// Something went wrong.
+    BroadcastError(BroadcastError),
+    /// A plane came up or broke.
+    ConnectionState(ConnectionState),
+    /// The broadcast is somewhere else than before.
+    BroadcastStatus(Broadcast),
+    /// The camera began or ceased to deliver.
+    CaptureStatus(CaptureStatus),
+    /// The outage has lasted longer than `reconnect.stuckAfter`.
+    ReconnectStuck(ReconnectStuck),
+    /// The broadcast has ended.
+    BroadcastStopped(BroadcastStopped),
+    /// Fresh figures.
+    Stats(LinkStats),
+}
+
+/// `data` of a ConnectionState event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionState {
+    /// Which plane.
+    pub plane: Layer,
+    /// Where it is.
+    pub state: PlaneState,
+    /// Why.
+    pub reason: Option<Reason>,
+}
+
+/// `data` of a CaptureStatus event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CaptureStatus {
+    /// What the camera does.
+    pub state: CaptureState,
+}
+
+/// `data` of a ReconnectStuck event.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReconnectStuck {
+    /// Seconds since the outage began.
+    pub since: f64,
+}
+
+/// `data` of a BroadcastStopped event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BroadcastStopped {
+    /// Why.
+    pub reason: StopReason,
+}
+
+/// All that has to be told when `before` became `after`: first what went wrong, then what follows from it.
+#[must_use]
+pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
+    let error = after.error.clone().filter(|_| after.errors != before.errors).map(Notice::BroadcastError);
+    let planes = [(Layer::Signalling, before.signalling, after.signalling), (Layer::Media, before.media, after.media)];
+    let planes = planes.into_iter().filter(|(_, before, after)| before.state != after.state).map(connection_state);
+    let broadcast = after.broadcast.clone().filter(|now| before.broadcast.as_ref().map(essence) != Some(essence(now)));
+    let capture = Some(after.capture).filter(|state| *state != before.capture);
+    let stuck = after.stuck.filter(|_| before.stuck.is_none());
+    let stopped = after.stopped.filter(|_| before.stopped.is_none());
+    let link = after.link.clone().filter(|_| after.link != before.link);
+    error
+        .into_iter()
+        .chain(planes)
+        .chain(broadcast.map(Notice::BroadcastStatus))
+        .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state })))
+        .chain(stuck.map(|since| Notice::ReconnectStuck(ReconnectStuck { since })))
+        .chain(stopped.map(|reason| Notice::BroadcastStopped(BroadcastStopped { reason })))
+        .chain(link.map(Notice::Stats))
+        .collect()
+}
+
+/// What of a broadcast is worth an event when it changes; the rest rides along.
+const fn essence(of: &Broadcast) -> (Message, Option<Reason>, u32, Option<f64>, Option<WaitingFor>) {
+    (of.message, of.reason, of.attempt, of.retry_in, of.waiting_for)
+}
+
+fn connection_state((plane, _, now): (Layer, Plane, Plane)) -> Notice {
+    Notice::ConnectionState(ConnectionState { plane, state: now.state, reason: now.reason })
+}
+
+impl Notice {
+    /// Its name, as in the `event` key.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::BroadcastError(_) => "BroadcastError",
+            Self::ConnectionState(_) => "ConnectionState",
+            Self::BroadcastStatus(_) => "BroadcastStatus",
+            Self::CaptureStatus(_) => "CaptureStatus",
+            Self::ReconnectStuck(_) => "ReconnectStuck",
+            Self::BroadcastStopped(_) => "BroadcastStopped",
+            Self::Stats(_) => "Stats",
+        }
+    }
+
+    /// The event as one line of JSON, without the newline. `time`: RFC 3339 in UTC; `seq`: counts the events of this
+    /// process.
+    #[must_use]
+    pub fn to_json(&self, time: &str, seq: u64) -> String {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            event: &'static str,
+            time: &'a str,
+            seq: u64,
+            data: &'a Notice,
+        }
+        let line = Line { event: self.name(), time, seq, data: self };
+        // Cannot fail: no map with odd keys, no serializer of our own.
+        serde_json::to_string(&line).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{ErrorCode, RetryAdvice};
+
+    fn on_air() -> Broadcast {
+        Broadcast {
+            message: Message::Broadcasting,
+            reason: None,
+            attempt: 0,
+            max_retries: Some(10),
+            retry_in: None,
+            waiting_for: None,
+            layer: None,
+            path: None,
+            session_id: Some("/whip/1".into()),
+            recovered_session_id: None,
+        }
+    }
+
+    fn lost() -> Status {
+        let broadcast = Broadcast {
+            message: Message::ReconnectingBroadcast,
+            reason: Some(Reason::NetworkChange),
+            attempt: 1,
+            retry_in: Some(2.0),
+            waiting_for: Some(WaitingFor::Backoff),
+            layer: Some(Layer::Media),
+            path: Some("wwan0".into()),
+            ..on_air()
+        };
+        Status { broadcast: Some(broadcast), ..Status::default() }
+    }
+
+    #[test]
+    fn the_json_is_what_product_md_shows() {
+        let told = notices(&Status::default(), &lost());
+        let json = told.first().expect("one notice").to_json("2026-11-22T10:00:00.000Z", 12);
+        assert_eq!(
+            json,
+            r#"{"event":"BroadcastStatus","time":"2026-11-22T10:00:00.000Z","seq":12,"data":{"message":"reconnecting_broadcast","reason":"networkChange","attempt":1,"maxRetries":10,"retryIn":2.0,"waitingFor":"backoff","layer":"media","path":"wwan0","sessionId":"/whip/1","recoveredSessionId":null}}"#
+        );
+    }
+
+    #[test]
+    fn every_event_has_its_data_under_its_name() {
+        let events = [
+            (
+                Notice::BroadcastError(BroadcastError {
+                    code: ErrorCode::MediaStalled,
+                    retry: RetryAdvice::Backoff,
+                    words: "w".into(),
+                }),
+                r#"{"event":"BroadcastError","time":"t","seq":1,"data":{"code":"MEDIA_STALLED","retry":"backoff","words":"w"}}"#,
+            ),
+            (
+                Notice::ConnectionState(ConnectionState {
+                    plane: Layer::Media,
+                    state: PlaneState::Failed,
+                    reason: Some(Reason::IceFailed),
+                }),
+                r#"{"event":"ConnectionState","time":"t","seq":1,"data":{"plane":"media","state":"failed","reason":"iceFailed"}}"#,
+            ),
+            (
+                Notice::CaptureStatus(CaptureStatus { state: CaptureState::Stalled }),
+                r#"{"event":"CaptureStatus","time":"t","seq":1,"data":{"state":"stalled"}}"#,
+            ),
+            (
+                Notice::ReconnectStuck(ReconnectStuck { since: 30.0 }),
+                r#"{"event":"ReconnectStuck","time":"t","seq":1,"data":{"since":30.0}}"#,
+            ),
+            (
+                Notice::BroadcastStopped(BroadcastStopped { reason: StopReason::EndOfMedia }),
+                r#"{"event":"BroadcastStopped","time":"t","seq":1,"data":{"reason":"endOfMedia"}}"#,
+            ),
+        ];
+        for (notice, json) in events {
+            assert_eq!(notice.to_json("t", 1), json);
+        }
+    }
+
+    #[test]
+    fn nothing_new_is_nothing_told_and_details_alone_are_not_news() {
+        assert_eq!(notices(&lost(), &lost()), []);
+        let mut elsewhere = lost();
+        if let Some(broadcast) = &mut elsewhere.broadcast {
+            broadcast.path = Some("eth0".into());
+            broadcast.session_id = None;
+        }
+        assert_eq!(notices(&lost(), &elsewhere), []);
+    }
+
+    #[test]
+    fn the_same_error_twice_in_a_row_is_told_twice() {
+        let error =
+            BroadcastError { code: ErrorCode::SignallingFailed, retry: RetryAdvice::Backoff, words: "w".into() };
+        let first = Status { error: Some(error), errors: 1, ..Status::default() };
+        let second = Status { errors: 2, ..first.clone() };
+        assert_eq!(notices(&first, &second).len(), 1);
+    }
+
+    #[test]
+    fn the_error_is_told_before_what_follows_from_it() {
+        let error = BroadcastError { code: ErrorCode::AuthFailed, retry: RetryAdvice::Never, words: "w".into() };
+        let before = Status { broadcast: Some(on_air()), ..Status::default() };
+        let after = Status { error: Some(error), errors: 1, stopped: Some(StopReason::Refused), ..Status::default() };
+        let names: Vec<_> = notices(&before, &after).iter().map(Notice::name).collect();
+        assert_eq!(names, ["BroadcastError", "BroadcastStopped"]);
+    }
+}

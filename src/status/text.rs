@@ -1,0 +1,224 @@
+//! Pure: the same facts in words, for the terminal, the log and `systemctl status`.
+
+use super::conditions::{self, Condition, Severity};
+use super::notice::{ConnectionState, Notice};
+use super::{
+    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, PlaneState, Reason, RetryAdvice, Status,
+    StopReason, WaitingFor,
+};
+
+impl Notice {
+    /// One short line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match self {
+            Self::BroadcastError(error) => error_line(error),
+            Self::ConnectionState(connection) => connection_line(connection),
+            Self::BroadcastStatus(broadcast) => broadcast.line(),
+            Self::CaptureStatus(capture) => capture_words(capture.state).to_owned(),
+            Self::ReconnectStuck(stuck) => {
+                let help = conditions::STUCK.help;
+                format!("Not on air for {:.0} s, still trying. {help}", stuck.since)
+            }
+            Self::BroadcastStopped(stopped) => format!("Off air: {}", stop_words(stopped.reason)),
+            Self::Stats(link) => link_line(link),
+        }
+    }
+
+    /// How loud it is: `Error` needs a person, `Warning` mends itself, `Info` is good to know, `Detail` is for experts.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::BroadcastError(error) if error.retry == RetryAdvice::Never => Severity::Error,
+            Self::BroadcastError(error) => conditions::of(error.code).severity.min(Severity::Warning),
+            Self::ReconnectStuck(_) => conditions::STUCK.severity,
+            Self::CaptureStatus(capture) => {
+                conditions::of_capture(capture.state).map_or(Severity::Info, |condition| condition.severity)
+            }
+            Self::BroadcastStatus(_) | Self::BroadcastStopped(_) => Severity::Info,
+            Self::ConnectionState(_) | Self::Stats(_) => Severity::Detail,
+        }
+    }
+}
+
+impl Status {
+    /// All of it in one line, for systemd's `STATUS=`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let broadcast = match (&self.broadcast, self.stopped) {
+            (Some(broadcast), _) => broadcast.line(),
+            (None, Some(reason)) => format!("Off air: {}", stop_words(reason)),
+            (None, None) => "Off air".to_owned(),
+        };
+        let wrong = conditions::active(self).into_iter().map(|condition: &Condition| format!("; {}", condition.words));
+        wrong.fold(broadcast, |line, words| line + &words)
+    }
+}
+
+impl Broadcast {
+    /// One short line for people.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match self.message {
+            Message::Signalling if self.attempt == 0 => "Connecting to the server".to_owned(),
+            Message::Signalling => format!("Connecting to the server ({})", self.retry_words()),
+            Message::Connected => "Connected; waiting for the server to acknowledge media".to_owned(),
+            Message::Broadcasting => "On air".to_owned(),
+            Message::ReconnectingBroadcast => self.reconnecting_line(),
+            Message::Reconnecting => "The server is reconnecting its own onward leg".to_owned(),
+        }
+    }
+
+    fn reconnecting_line(&self) -> String {
+        let why = self.reason.map_or("Not connected", reason_words);
+        let next = match (self.waiting_for, self.retry_in) {
+            (None, _) => return format!("{why}; it may come back by itself"),
+            (Some(WaitingFor::Network), _) => return format!("{why}; waiting for a network"),
+            (Some(_), None) => self.retry_words(),
+            (Some(_), Some(seconds)) => format!("{} in {seconds:.1} s", self.retry_words()),
+        };
+        match self.waiting_for {
+            Some(WaitingFor::ServerRetryAfter) => format!("{why}; {next}, as the server asked"),
+            Some(WaitingFor::Token) => format!("{why}; {next}, with the token read anew"),
+            Some(WaitingFor::Backoff | WaitingFor::Network) | None => format!("{why}; {next}"),
+        }
+    }
+
+    fn retry_words(&self) -> String {
+        match self.max_retries {
+            _ if self.attempt == 0 => "first try".to_owned(),
+            Some(max) => format!("retry {} of {max}", self.attempt),
+            None => format!("retry {}", self.attempt),
+        }
+    }
+}
+
+fn error_line(error: &BroadcastError) -> String {
+    let condition = conditions::of(error.code);
+    match error.retry {
+        RetryAdvice::Never => format!("{} [{}] {}", error.words, condition.id, condition.help),
+        RetryAdvice::Backoff | RetryAdvice::After | RetryAdvice::Once => format!("{} [{}]", error.words, condition.id),
+    }
+}
+
+fn connection_line(connection: &ConnectionState) -> String {
+    let plane = match connection.plane {
+        Layer::Signalling => "Signalling",
+        Layer::Media => "Media",
+    };
+    let state = match connection.state {
+        PlaneState::Closed => "closed",
+        PlaneState::Connecting => "connecting",
+        PlaneState::Connected => "connected",
+        PlaneState::Disconnected => "disconnected",
+        PlaneState::Failed => "failed",
+    };
+    match connection.reason {
+        Some(reason) => format!("{plane} plane: {state} ({})", reason_words(reason)),
+        None => format!("{plane} plane: {state}"),
+    }
+}
+
+fn link_line(link: &LinkStats) -> String {
+    let rtt = link.rtt_ms.map_or_else(String::new, |rtt| format!(", round trip {rtt:.0} ms"));
+    let loss = link.loss.map_or_else(String::new, |loss| format!(", loss {:.1} %", loss * 100.0));
+    format!("{} kb/s, {:.0} fps{rtt}{loss}", link.bitrate / 1000, link.fps)
+}
+
+const fn reason_words(reason: Reason) -> &'static str {
+    match reason {
+        Reason::ConnectFailed => "The server was not reached",
+        Reason::ServerRefused => "The server refused for now",
+        Reason::IceFailed => "The media connection was lost",
+        Reason::MediaStalled => "The server stopped acknowledging media",
+        Reason::NetworkChange => "The network changed",
+        Reason::ServerClosed => "The server closed the session",
+        Reason::Operator => "An operator asked for a new connection",
+    }
+}
+
+const fn stop_words(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Requested => "stopped on request",
+        StopReason::EndOfMedia => "the media has played to its end",
+        StopReason::ReconnectionExhausted => "no retry is left",
+        StopReason::Refused => "the server refused",
+        StopReason::BadConfig => "this machine cannot do what the config asks for",
+        StopReason::Internal => "an internal fault",
+    }
+}
+
+const fn capture_words(state: CaptureState) -> &'static str {
+    match state {
+        CaptureState::Stopped => "Capture is closed",
+        CaptureState::Starting => "Opening the camera",
+        CaptureState::Flowing => "The camera delivers",
+        CaptureState::Stalled => "The camera delivers nothing; it is opened again",
+        CaptureState::Failed => "The camera failed; it is opened again",
+        CaptureState::Ended => "The media has played to its end",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::ErrorCode;
+    use crate::status::notice::CaptureStatus;
+
+    fn reconnecting() -> Broadcast {
+        Broadcast {
+            message: Message::ReconnectingBroadcast,
+            reason: Some(Reason::ConnectFailed),
+            attempt: 2,
+            max_retries: Some(10),
+            retry_in: Some(4.25),
+            waiting_for: Some(WaitingFor::Backoff),
+            layer: Some(Layer::Signalling),
+            path: None,
+            session_id: None,
+            recovered_session_id: None,
+        }
+    }
+
+    #[test]
+    fn a_wait_says_why_which_retry_and_when() {
+        let because = |waiting_for| Broadcast { waiting_for, ..reconnecting() }.line();
+        assert_eq!(because(Some(WaitingFor::Backoff)), "The server was not reached; retry 2 of 10 in 4.2 s");
+        assert_eq!(because(Some(WaitingFor::Network)), "The server was not reached; waiting for a network");
+        assert!(because(Some(WaitingFor::ServerRetryAfter)).ends_with("retry 2 of 10 in 4.2 s, as the server asked"));
+        assert!(because(Some(WaitingFor::Token)).ends_with("with the token read anew"));
+        assert_eq!(because(None), "The server was not reached; it may come back by itself");
+        let endless = Broadcast { max_retries: None, message: Message::Signalling, ..reconnecting() };
+        assert_eq!(endless.line(), "Connecting to the server (retry 2)");
+    }
+
+    #[test]
+    fn a_final_error_brings_its_help_a_passing_one_does_not() {
+        let error = |retry| BroadcastError { code: ErrorCode::AuthFailed, retry, words: "401 from `h`.".into() };
+        let help = conditions::of(ErrorCode::AuthFailed).help;
+        assert_eq!(error_line(&error(RetryAdvice::Never)), format!("401 from `h`. [AUTH_FAILED] {help}"));
+        assert_eq!(error_line(&error(RetryAdvice::Once)), "401 from `h`. [AUTH_FAILED]");
+        assert_eq!(Notice::BroadcastError(error(RetryAdvice::Never)).severity(), Severity::Error);
+        assert_eq!(Notice::BroadcastError(error(RetryAdvice::Once)).severity(), Severity::Warning);
+    }
+
+    #[test]
+    fn the_systemd_line_names_the_camera_too() {
+        let broadcast = Some(Broadcast { message: Message::Broadcasting, ..reconnecting() });
+        let status = Status { broadcast, capture: CaptureState::Failed, ..Status::default() };
+        assert_eq!(
+            status.line(),
+            format!("On air; {}", conditions::of_capture(CaptureState::Failed).expect("row").words)
+        );
+        let stopped = Status { stopped: Some(StopReason::Requested), ..Status::default() };
+        assert_eq!(stopped.line(), "Off air: stopped on request");
+        assert_eq!(Status::default().line(), "Off air");
+    }
+
+    #[test]
+    fn a_lost_camera_is_a_warning_a_found_one_is_news() {
+        let severity = |state| Notice::CaptureStatus(CaptureStatus { state }).severity();
+        assert_eq!(severity(CaptureState::Failed), Severity::Warning);
+        assert_eq!(severity(CaptureState::Flowing), Severity::Info);
+    }
+}

@@ -1,0 +1,132 @@
+//! Pure: how long to wait before the next try - seeded, so that many encoders do not come back in one instant and a test
+//! can repeat what it saw.
+
+use std::time::{Duration, Instant};
+
+use super::Policy;
+
+/// Whatever the config says, tries are never closer than this: below it a loop only heats the CPU.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
+/// Longest time that is ever added to a clock, so that an absurd number cannot overflow it.
+const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
+/// Before the cap a wait is lengthened by at most a fifth of itself: it spreads encoders and stays predictable.
+const JITTER_DIVISOR: u32 = 5;
+/// A server's Retry-After is lengthened by at most a tenth of itself (product.md: "+0..10 %").
+const SPREAD_DIVISOR: u32 = 10;
+
+/// The brain's dice: splitmix64 (Steele, Lea, Flood 2014), seeded by whoever makes the brain.
+#[derive(Debug, Clone)]
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Evenly spread over 0..=`longest`.
+    fn up_to(&mut self, longest: Duration) -> Duration {
+        let nanos = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+        let scaled = (u128::from(self.next()) * (u128::from(nanos) + 1)) >> 64;
+        Duration::from_nanos(u64::try_from(scaled).unwrap_or(nanos))
+    }
+}
+
+/// The wait before retry number `retry` (from 1) of an outage: `minDelay`, doubled each time, a little jitter; once
+/// `maxDelay` is reached anything in `minDelay..=maxDelay`. Always within `minDelay..=maxDelay`.
+pub(super) fn delay(policy: &Policy, retry: u32, dice: &mut Dice) -> Duration {
+    let (min, max) = bounds(policy);
+    let doubled = min.saturating_mul(1_u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX));
+    if doubled >= max {
+        min + dice.up_to(max - min)
+    } else {
+        doubled + dice.up_to((doubled / JITTER_DIVISOR).min(max - doubled))
+    }
+}
+
+/// The wait when the server named one: never less than it said, and never less than `minDelay`.
+pub(super) fn server_delay(policy: &Policy, retry_after: Duration, dice: &mut Dice) -> Duration {
+    let retry_after = retry_after.min(LONGEST_WAIT);
+    (retry_after + dice.up_to(retry_after / SPREAD_DIVISOR)).max(bounds(policy).0)
+}
+
+/// A wait chosen under an older policy, as the new one would have it.
+pub(super) fn refit(policy: &Policy, delay: Duration) -> Duration {
+    let (min, max) = bounds(policy);
+    delay.clamp(min, max)
+}
+
+/// `now` + `wait`, which cannot overflow.
+pub(super) fn after(now: Instant, wait: Duration) -> Instant {
+    now + wait.min(LONGEST_WAIT)
+}
+
+fn bounds(policy: &Policy) -> (Duration, Duration) {
+    let min = policy.min_delay.clamp(SHORTEST_WAIT, LONGEST_WAIT);
+    (min, policy.max_delay.clamp(min, LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::tests::policy;
+
+    #[test]
+    fn every_delay_lies_between_min_and_max() {
+        let mut dice = Dice::new(1);
+        for retry in 0..2000 {
+            let delay = delay(&policy(), retry, &mut dice);
+            assert!((policy().min_delay..=policy().max_delay).contains(&delay), "retry {retry}: {delay:?}");
+        }
+    }
+
+    #[test]
+    fn it_doubles_until_the_cap_and_is_spread_evenly_after_it() {
+        let mut dice = Dice::new(2);
+        for (retry, at_least, at_most) in [(1, 2.0, 2.4), (2, 4.0, 4.8), (3, 8.0, 9.6)] {
+            let delay = delay(&policy(), retry, &mut dice).as_secs_f64();
+            assert!((at_least..=at_most).contains(&delay), "retry {retry}: {delay}");
+        }
+        let capped: Vec<f64> = (0..1000).map(|_| delay(&policy(), 9, &mut dice).as_secs_f64()).collect();
+        let mean = capped.iter().sum::<f64>() / 1000.0;
+        assert!((8.0..9.0).contains(&mean), "full jitter over 2..15 has its middle at 8.5: {mean}");
+        assert!(capped.iter().any(|d| *d < 3.0) && capped.iter().any(|d| *d > 14.0), "it reaches both ends");
+    }
+
+    #[test]
+    fn a_servers_time_is_kept_and_lengthened_by_a_tenth_at_most() {
+        let mut dice = Dice::new(3);
+        for _ in 0..1000 {
+            let delay = server_delay(&policy(), Duration::from_secs(40), &mut dice).as_secs_f64();
+            assert!((40.0..=44.0).contains(&delay), "{delay}");
+        }
+        assert_eq!(server_delay(&policy(), Duration::ZERO, &mut dice), policy().min_delay);
+    }
+
+    #[test]
+    fn absurd_numbers_neither_panic_nor_spin() {
+        let mut dice = Dice::new(4);
+        let silly = |min, max| Policy { min_delay: min, max_delay: max, ..policy() };
+        assert!(delay(&silly(Duration::ZERO, Duration::ZERO), 1, &mut dice) >= SHORTEST_WAIT);
+        assert!(delay(&silly(Duration::MAX, Duration::ZERO), u32::MAX, &mut dice) <= LONGEST_WAIT);
+        assert!(delay(&silly(Duration::ZERO, Duration::MAX), u32::MAX, &mut dice) <= LONGEST_WAIT);
+        assert!(server_delay(&policy(), Duration::MAX, &mut dice) >= LONGEST_WAIT);
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_waits() {
+        let waits = |seed| {
+            let mut dice = Dice::new(seed);
+            (1..20).map(|retry| delay(&policy(), retry, &mut dice)).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(7), waits(7));
+        assert_ne!(waits(7), waits(8));
+    }
+}
