@@ -8,7 +8,6 @@ use tracing::info;
 use crate::cli::print;
 use crate::status::Status;
 use crate::status::notice::{Notice, notices};
-use crate::status::text;
 
 /// What standard output carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,7 +48,7 @@ impl Board {
             match self.output {
                 Output::Json => print::line(&json),
                 Output::Text => {
-                    if let Some(line) = text::line(&notice) {
+                    if let line = notice.line() {
                         print::line(&format!("{}  {line}", time.get(11..19).unwrap_or_default()));
                     }
                 }
