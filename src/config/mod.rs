@@ -1,14 +1,47 @@
-//! Pure: the front door - nothing unchecked gets past. [`Config`] is checked; it is made by `load` alone.
+//! Pure: the front door - nothing unchecked gets past. [`Config`] is checked; it is made by [`load`] alone.
+//!
+//! ```text
+//! text, environment --document--> file::File --check--> Config
+//!                       |  (schema: made of the types in file)  |
+//!                       +---------> complaints <---------------+
+//! ```
 
+mod check;
+mod complaint;
+mod document;
+pub mod file;
+mod schema;
+#[cfg(test)]
+mod tests;
 pub mod units;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::supervisor::Policy;
+pub use complaint::{Complaint, Complaints, Place};
+pub use schema::schema;
 use units::{Bitrate, IceServer, Secret};
+
+/// Text -> [`Config`]. `name` names the text in complaints; of `env` only `ROAMCAST__SECTION__KEY` is looked at, and wins
+/// over the text.
+///
+/// # Errors
+/// Every complaint at once.
+pub fn load(text: &str, name: &str, env: impl Iterator<Item = (String, String)>) -> Result<Config, Complaints> {
+    let (mut document, file) = document::Document::read(text, env);
+    // What a broken text would have said is not known: rules that join keys would complain about defaults.
+    let config = if document.is_clean("") { check::check(&mut document, file) } else { None };
+    let complaints = document.into_complaints();
+    match config {
+        Some(config) if complaints.is_empty() => Ok(config),
+        Some(_) | None => Err(Complaints::new(name, complaints)),
+    }
+}
 
 /// The whole config, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +90,8 @@ pub struct Video {
 }
 
 /// Video codecs on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum VideoCodec {
     /// Constrained baseline.
     H264,
@@ -102,7 +136,8 @@ pub struct Uplink {
 }
 
 /// Signalling protocols.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// RFC 9725.
     Whip,
@@ -118,7 +153,8 @@ pub enum TokenSource {
 }
 
 /// Key type of the DTLS certificate (webrtcbin alone makes RSA-2048; ECDSA-only peers refuse that).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum DtlsCertificate {
     /// P-256.
     Ecdsa,
@@ -136,7 +172,8 @@ pub struct Log {
 }
 
 /// Form of the log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,

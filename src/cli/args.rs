@@ -1,0 +1,201 @@
+//! What the command line may say. Help, man page and completions are made from these types.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::units::parse_duration;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   stopped on request, or all is well
+  64  the command line is wrong
+  69  reconnecting was given up
+  70  roamcast itself is broken
+  77  the server refuses for good (token, channel, account)
+  78  the config is wrong
+
+Environment:
+  ROAMCAST_CONFIG           path of the config
+  ROAMCAST_LOG              log filter, such as debug; wins over [log] level
+  ROAMCAST__SECTION__KEY    overrides a key: ROAMCAST__RECONNECT__MAX_RETRIES=3";
+
+/// A live-broadcast ingest encoder: GStreamer in, WebRTC out, on air while networks change
+#[derive(Debug, Clone, PartialEq, Parser)]
+#[command(name = "roamcast", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
+pub enum Command {
+    /// Capture, encode and broadcast until stopped
+    #[command(after_help = "Examples:\n  roamcast run -c street.toml\n  roamcast run --events json | jq .data.message")]
+    Run(Run),
+    /// Encoder, ingest server and viewer page in one process: something to look at
+    #[command(
+        after_help = "Examples:\n  roamcast demo\n  roamcast demo --media street.mkv\n  roamcast demo --for 30s --events json"
+    )]
+    Demo(Demo),
+    /// The embedded ingest server alone: WHIP in, WHEP and a viewer page out
+    #[command(
+        after_help = "Examples:\n  roamcast ingest\n  roamcast ingest --listen 0.0.0.0:8080 --token-file /etc/roamcast/token"
+    )]
+    Ingest(Ingest),
+    /// Tell everything that is wrong with a config, and exit 0 or 78
+    #[command(
+        after_help = "Examples:\n  roamcast check -c street.toml\n  roamcast check --offline -c for-another-box.toml"
+    )]
+    Check(Check),
+    /// List cameras, microphones and encoders
+    Devices(Devices),
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  roamcast completions bash > /usr/share/bash-completion/completions/roamcast")]
+    Completions(Completions),
+    /// Print the man page
+    #[command(after_help = "Example:\n  roamcast man | man -l -")]
+    Man,
+}
+
+/// `-c FILE`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ConfigFile {
+    /// The config; without it $ROAMCAST_CONFIG, else /etc/roamcast/config.toml
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `--events json`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Events {
+    /// Print every event as one line on stdout
+    #[arg(long, value_name = "FORM")]
+    pub events: Option<EventsForm>,
+}
+
+/// Form of the events on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EventsForm {
+    /// One JSON object a line
+    Json,
+}
+
+/// `roamcast run`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Run {
+    /// Which config.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Events on stdout.
+    #[command(flatten)]
+    pub events: Events,
+}
+
+/// `roamcast demo`
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Demo {
+    /// Where the ingest server and the viewer page listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Play this file instead of the test picture
+    #[arg(long, value_name = "FILE")]
+    pub media: Option<PathBuf>,
+    /// Stop by itself after this time, such as 30s or 5m
+    #[arg(long = "for", value_name = "DURATION", value_parser = time)]
+    pub stop_after: Option<Duration>,
+    /// A config to start from; without it the defaults
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Events on stdout.
+    #[command(flatten)]
+    pub events: Events,
+}
+
+/// `roamcast ingest`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Ingest {
+    /// Where to listen; other than loopback only with a token
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// A file with the bearer token that publishers must send
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// `roamcast check`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Check {
+    /// Which config.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Judge the text alone: look at no file, plugin or device that it names
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// `roamcast devices`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Devices {
+    /// As one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `roamcast completions`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Completions {
+    /// Which shell
+    pub shell: Shell,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|words| format!("it {words}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn command(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong_with_the_types() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_contract_is_understood() {
+        let Ok(Command::Demo(demo)) = command("roamcast demo --media a.mkv --for 1.5m --events json") else { panic!() };
+        assert_eq!(demo.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!((demo.stop_after, demo.events.events), (Some(Duration::from_secs(90)), Some(EventsForm::Json)));
+        let Ok(Command::Run(run)) = command("roamcast run -c a.toml") else { panic!() };
+        assert_eq!(run.config.config, Some("a.toml".into()));
+        for line in [
+            "ingest --listen [::1]:1 --token-file t",
+            "check --offline -c f",
+            "devices --json",
+            "completions zsh",
+            "man",
+        ] {
+            assert!(command(&format!("roamcast {line}")).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_refused() {
+        for line in
+            ["", "fly", "demo --for soon", "demo --listen here", "run --events xml", "ingest --faults", "run a.toml"]
+        {
+            assert!(command(&format!("roamcast {line}")).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Text for people. A closed pipe (`roamcast devices | head -1`) is no reason to panic, as `println!` would.
+
+use std::io::{self, IsTerminal, Write};
+
+/// A line on stdout.
+///
+/// # Errors
+/// When nobody reads it any more: a command that prints a lot may stop then.
+pub fn out(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// A line on stderr. When that is closed there is nobody left to tell.
+pub fn err(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Does stderr show colours? Only a terminal does, and only without `$NO_COLOR` (see no-color.org).
+#[must_use]
+pub fn is_colourful() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

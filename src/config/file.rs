@@ -1,0 +1,346 @@
+//! Pure: what the TOML may say. The docs of the fields are the descriptions in `docs/config.schema.json`; the ranges and
+//! defaults here are the ones that [`super::document`] holds the text against.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::units::Secret;
+use super::{DtlsCertificate, LogFormat, Protocol, VideoCodec};
+
+/// The config of roamcast. An empty file is a valid config: the test picture to a `roamcast ingest` on this machine.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct File {
+    /// The broadcast itself.
+    pub broadcast: Broadcast,
+    /// The picture.
+    pub video: Video,
+    /// The sound.
+    pub audio: Audio,
+    /// Where to, and how.
+    pub uplink: Uplink,
+    /// How to get back on air.
+    pub reconnect: Reconnect,
+    /// When media counts as lost.
+    pub media_plane: MediaPlane,
+    /// What happens when the camera is lost.
+    pub fallback: Fallback,
+    /// The log.
+    pub log: Log,
+}
+
+/// The broadcast itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Broadcast {
+    /// Shown in status, log and page titles.
+    #[schemars(length(min = 1, max = 200))]
+    pub name: String,
+}
+
+/// The picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Video {
+    /// Name of a pipeline (`roamcast check` lists them), or a path to a `.launch` file of your own.
+    #[schemars(length(min = 1))]
+    pub pipeline: String,
+    /// Device of the pipeline, such as `/dev/video0`.
+    #[schemars(length(min = 1))]
+    pub device: Option<String>,
+    /// URI or file path of the pipelines `file` and `rtsp`.
+    #[schemars(length(min = 1))]
+    pub uri: Option<String>,
+    /// Play a file again when it ends.
+    pub repeat: bool,
+    /// Pixels; an even number.
+    #[schemars(range(min = 16, max = 7680))]
+    pub width: u32,
+    /// Pixels; an even number.
+    #[schemars(range(min = 16, max = 7680))]
+    pub height: u32,
+    /// Frames a second.
+    #[schemars(range(min = 1, max = 120))]
+    pub framerate: u32,
+    /// What goes on the wire.
+    pub codec: VideoCodec,
+    /// `auto`, or the name of an encoder (`roamcast devices` lists them).
+    #[schemars(length(min = 1))]
+    pub encoder: String,
+    /// Target, 50k to 100M. A plain number is bits per second.
+    #[schemars(schema_with = "bitrate")]
+    pub bitrate: Quantity,
+    /// Longest time between keyframes, 100ms to 1m.
+    #[schemars(schema_with = "duration")]
+    pub keyframe_interval: Quantity,
+}
+
+/// The sound.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Audio {
+    /// `false` sends no sound at all.
+    pub enabled: bool,
+    /// Name of a pipeline, or a path to a `.launch` file of your own.
+    #[schemars(length(min = 1))]
+    pub pipeline: String,
+    /// Device of the pipeline, such as `hw:1,0`.
+    #[schemars(length(min = 1))]
+    pub device: Option<String>,
+    /// What goes on the wire.
+    pub codec: AudioCodec,
+    /// Target, 6k to 510k. A plain number is bits per second.
+    #[schemars(schema_with = "bitrate")]
+    pub bitrate: Quantity,
+    /// 1 is mono, 2 is stereo.
+    #[schemars(range(min = 1, max = 2))]
+    pub channels: u32,
+}
+
+/// Audio codecs on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AudioCodec {
+    /// RFC 6716, 48 kHz.
+    Opus,
+}
+
+/// Where to, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Uplink {
+    /// How to talk to the server.
+    pub protocol: Protocol,
+    /// The WHIP endpoint: `https://`, or `http://`; `whips://` and `whip://` mean the same.
+    pub url: String,
+    /// The bearer token. Better in a file of its own: `tokenFile`.
+    #[serde(skip_serializing)]
+    #[schemars(with = "Option<String>", length(min = 1))]
+    pub token: Option<Secret>,
+    /// A file that holds the bearer token; read anew for each attempt.
+    #[schemars(length(min = 1))]
+    pub token_file: Option<String>,
+    /// A private CA, PEM, trusted besides those of the system.
+    #[schemars(length(min = 1))]
+    pub ca_file: Option<String>,
+    /// STUN and TURN servers, besides those that the server names.
+    pub ice_servers: Vec<IceServer>,
+    /// `relay` lets media out through a TURN server only.
+    pub ice_transport: IceTransport,
+    /// Key type of the DTLS certificate.
+    pub dtls_certificate: DtlsCertificate,
+    /// Origins (`https://host[:port]`) besides that of `url` that a redirect or Location may name; the token goes there too.
+    pub trusted_origins: Vec<String>,
+}
+
+/// A STUN or TURN server, as in W3C WebRTC.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IceServer {
+    /// `stun:host[:port]`, `turn:host[:port][?transport=udp|tcp]`, or `stuns:` and `turns:` for TLS.
+    #[schemars(length(min = 1))]
+    pub urls: Vec<String>,
+    /// TURN user name.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// TURN password.
+    #[serde(default, skip_serializing)]
+    #[schemars(with = "Option<String>")]
+    pub credential: Option<Secret>,
+}
+
+/// Which ICE candidates are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IceTransport {
+    /// Every kind.
+    All,
+    /// Relayed ones only: this machine's addresses stay hidden.
+    Relay,
+}
+
+/// How to get back on air.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Reconnect {
+    /// Shortest wait between two tries, 100ms to 1h.
+    #[schemars(schema_with = "duration")]
+    pub min_delay: Quantity,
+    /// Longest wait between two tries, 100ms to 24h; a server's Retry-After may ask for more.
+    #[schemars(schema_with = "duration")]
+    pub max_delay: Quantity,
+    /// Tries in a row before roamcast gives up; 0 turns reconnecting off; `"unlimited"` never gives up.
+    #[schemars(schema_with = "retries")]
+    pub max_retries: Quantity,
+    /// Give up when an outage lasts this long, 1s and more. Without it only `maxRetries` counts.
+    #[schemars(schema_with = "duration")]
+    pub give_up_after: Option<Quantity>,
+    /// Tell the operator when an outage lasts this long, 1s to 24h.
+    #[schemars(schema_with = "duration")]
+    pub stuck_after: Quantity,
+}
+
+/// When media counts as lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MediaPlane {
+    /// ICE may be `disconnected` this long before the session counts as lost, 100ms to 5m.
+    #[schemars(schema_with = "duration")]
+    pub disconnected_timeout: Quantity,
+    /// A disturbance shorter than this does not change the BroadcastStatus, 0 to 1m.
+    #[schemars(schema_with = "duration")]
+    pub status_grace: Quantity,
+}
+
+/// What happens when the camera is lost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Fallback {
+    /// No frame for this long means that the camera has stalled, 500ms to 5m.
+    #[schemars(schema_with = "duration")]
+    pub capture_timeout: Quantity,
+    /// Wait before the camera is opened again, 100ms to 1h.
+    #[schemars(schema_with = "duration")]
+    pub retry_delay: Quantity,
+}
+
+/// The log, on stderr.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,roamcast::signal=debug`.
+    #[schemars(length(min = 1))]
+    pub level: String,
+    /// Form of the lines.
+    pub format: LogFormat,
+}
+
+/// A number, or text with a unit; the key says which units it takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Quantity {
+    /// `2`
+    Whole(u64),
+    /// `0.5`
+    Fraction(f64),
+    /// `"500ms"`
+    Text(String),
+}
+
+impl std::fmt::Display for Quantity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(number) => write!(f, "{number}"),
+            Self::Fraction(number) => write!(f, "{number}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<u64> for Quantity {
+    fn from(number: u64) -> Self {
+        Self::Whole(number)
+    }
+}
+
+impl From<&str> for Quantity {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["number", "string"], "minimum": 0, "pattern": r"^\s*[0-9.]+\s*(ms|s|m|min|h)?\s*$" })
+}
+
+fn bitrate(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["number", "string"], "minimum": 0, "pattern": r"^\s*[0-9.]+\s*[kKmM]?(b(it)?s?(/s|ps)?)?\s*$" })
+}
+
+fn retries(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "string"], "minimum": 0, "maximum": u32::MAX, "pattern": "^unlimited$" })
+}
+
+impl Default for Broadcast {
+    fn default() -> Self {
+        Self { name: "roamcast".into() }
+    }
+}
+
+impl Default for Video {
+    fn default() -> Self {
+        Self {
+            pipeline: "test".into(),
+            device: None,
+            uri: None,
+            repeat: true,
+            width: 1280,
+            height: 720,
+            framerate: 30,
+            codec: VideoCodec::H264,
+            encoder: "auto".into(),
+            bitrate: "2.5M".into(),
+            keyframe_interval: "2s".into(),
+        }
+    }
+}
+
+impl Default for Audio {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            pipeline: "test".into(),
+            device: None,
+            codec: AudioCodec::Opus,
+            bitrate: "96k".into(),
+            channels: 2,
+        }
+    }
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Whip,
+            // Where `roamcast ingest` listens unless it is told otherwise.
+            url: "http://127.0.0.1:8080/whip/live".into(),
+            token: None,
+            token_file: None,
+            ca_file: None,
+            ice_servers: Vec::new(),
+            ice_transport: IceTransport::All,
+            dtls_certificate: DtlsCertificate::Ecdsa,
+            trusted_origins: Vec::new(),
+        }
+    }
+}
+
+impl Default for Reconnect {
+    fn default() -> Self {
+        Self {
+            min_delay: 2.into(),
+            max_delay: 15.into(),
+            max_retries: 10.into(),
+            give_up_after: None,
+            stuck_after: 30.into(),
+        }
+    }
+}
+
+impl Default for MediaPlane {
+    fn default() -> Self {
+        Self { disconnected_timeout: 4.into(), status_grace: 1.into() }
+    }
+}
+
+impl Default for Fallback {
+    fn default() -> Self {
+        Self { capture_timeout: "5s".into(), retry_delay: "2s".into() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Text }
+    }
+}

@@ -1,0 +1,510 @@
+//! The front door as a whole: exact words for malformed configs, the example, and texts that nobody would write.
+
+use super::*;
+use crate::supervisor::Retries;
+use file::File;
+use proptest::prelude::*;
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+fn read(text: &str, env: &[(&str, &str)]) -> Result<Config, Complaints> {
+    load(text, "config.toml", env.iter().map(|(name, value)| ((*name).into(), (*value).into())))
+}
+
+/// `line:column words (help)` of each complaint; `variable: ...` for those of the environment.
+fn complaints(text: &str, env: &[(&str, &str)]) -> Vec<String> {
+    let Err(complaints) = read(text, env) else { return Vec::new() };
+    let show = |one: &Complaint| {
+        let place = match &one.place {
+            Place::Text { line, column, .. } => format!("{line}:{column}"),
+            Place::Env(name) => format!("{name}:"),
+        };
+        let help = one.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
+        format!("{place} {}{help}", one.words)
+    };
+    complaints.iter().map(show).collect()
+}
+
+#[test]
+fn each_malformed_config_gets_its_sentence() {
+    for (text, expected) in CASES {
+        assert_eq!(complaints(text, &[]).join("\n"), *expected, "{text}");
+    }
+}
+
+#[test]
+fn each_malformed_variable_gets_its_sentence() {
+    for (env, expected) in ENV_CASES {
+        assert_eq!(complaints("", env).join("\n"), *expected, "{env:?}");
+    }
+}
+
+#[test]
+fn complaints_are_drawn_as_rustc_draws_them_and_show_no_secret() {
+    let text =
+        "[uplink]\ncaFile = 3 # the CA\niceServers = [{ credential = \"hunter2\", url = 3 }]\ntokem = \"hunter2\"\n";
+    let drawn = read(text, &[("ROAMCAST__AUDIO__CHANNELS", "5")]).unwrap_err();
+    assert!(drawn.render(true).contains("\u{1b}["));
+    assert_eq!(drawn.to_string(), DRAWN);
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    let (_, file) = document::Document::read(EXAMPLE, std::iter::empty());
+    assert_eq!(file, File::default());
+    assert_eq!(read(EXAMPLE, &[]).unwrap(), read("", &[]).unwrap());
+}
+
+/// Lines `key = value` and `# key = value` of the example, with their section.
+fn example_keys() -> Vec<(&'static str, &'static str)> {
+    let mut section = "";
+    let mut keys = Vec::new();
+    for line in EXAMPLE.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        }
+        let line = line.strip_prefix("# ").unwrap_or(line);
+        if line.split_once(" = ").is_some_and(|(key, _)| key.chars().all(char::is_alphanumeric)) {
+            keys.push((section, line));
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_example_shows_every_key_once() {
+    let path = |(section, line): (&str, &str)| format!("{section}.{}", line.split_once(' ').unwrap().0);
+    let mut shown: Vec<String> = example_keys().into_iter().map(path).collect();
+    shown.sort();
+    let schema = schema();
+    assert_eq!(shown, schema::catalog(&schema).into_keys().collect::<Vec<_>>());
+}
+
+#[test]
+fn every_line_of_the_example_is_valid_alone_commented_or_not() {
+    for (section, line) in example_keys() {
+        assert_eq!(complaints(&format!("[{section}]\n{line}\n"), &[]), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn a_variable_wins_over_the_text_however_its_key_is_spelt() {
+    let text = "[reconnect]\nmaxRetries = 5\n[uplink]\niceServers = [{ urls = [\"stun:a\"] }]";
+    let retries = |variable, value| read(text, &[(variable, value)]).unwrap().policy.max_retries;
+    for variable in
+        ["ROAMCAST__RECONNECT__MAX_RETRIES", "ROAMCAST__RECONNECT__MAXRETRIES", "ROAMCAST__reconnect__maxRetries"]
+    {
+        assert_eq!(retries(variable, "7"), Retries::AtMost(7));
+    }
+    assert_eq!(retries("ROAMCAST__RECONNECT__MAX_RETRIES", "unlimited"), Retries::Unlimited);
+    assert_eq!(retries("ROAMCAST_LOG", "debug"), Retries::AtMost(5));
+    let servers = read(text, &[("ROAMCAST__UPLINK__ICE_SERVERS", "[]")]).unwrap().uplink.ice_servers;
+    assert_eq!(servers, []);
+}
+
+#[test]
+fn a_variable_for_a_text_key_is_text_whatever_it_looks_like() {
+    let config = read("", &[("ROAMCAST__BROADCAST__NAME", "42"), ("ROAMCAST__UPLINK__TOKEN", "true")]).unwrap();
+    assert_eq!(config.name, "42");
+    assert_eq!(config.uplink.token, Some(TokenSource::Value(Secret::new("true".into()))));
+}
+
+#[test]
+fn only_a_server_on_this_machine_needs_no_network() {
+    assert!(!read("", &[]).unwrap().policy.needs_network);
+    assert!(read("[uplink]\nurl = \"https://h/whip\"", &[]).unwrap().policy.needs_network);
+}
+
+#[test]
+fn a_hostile_file_gets_a_hundred_complaints_and_no_more() {
+    let text: String = (0..10_000).map(|n| format!("key{n} = {n}\n")).collect();
+    assert_eq!(complaints(&text, &[]).len(), 100);
+}
+
+/// Complaints point into the text: the line exists, the column is on it or one past its end.
+fn point_into(text: &str) {
+    let Err(complaints) = read(text, &[]) else { return };
+    let lines: Vec<&str> = text.split('\n').collect();
+    assert!(complaints.iter().len() > 0);
+    for one in complaints.iter() {
+        let Place::Text { line, column, source, caret } = &one.place else { panic!("{one:?}") };
+        assert!(*column <= lines[line - 1].chars().count() + 1, "{one:?}");
+        assert!(source.get(caret.clone()).is_some(), "{one:?}");
+    }
+    let _ = complaints.render(true);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text: String) {
+        point_into(&text);
+    }
+
+    #[test]
+    fn no_toml_panics(text in "([\\[\\]{}=,.#'\"\n 0-9]|video|uplink|token|urls|iceServers|width|true|\\\\|é){0,40}") {
+        point_into(&text);
+    }
+
+    #[test]
+    fn no_mutation_of_the_example_panics(at in 0..EXAMPLE.len(), length in 0usize..40, put in "[\\[\\]{}=\"'\n a-zA-Z0-9.#-]{0,8}") {
+        let end = (at + length).min(EXAMPLE.len());
+        point_into(&format!("{}{put}{}", &EXAMPLE[..at], &EXAMPLE[end..]));
+    }
+
+    #[test]
+    fn no_variable_panics(name: String, value: String, key in "(VIDEO__WIDTH|UPLINK__ICE_SERVERS|RECONNECT__MAX_RETRIES|LOG__LEVEL)") {
+        let _ = read("", &[(&format!("ROAMCAST__{name}"), &value)]);
+        let _ = read("", &[(&format!("ROAMCAST__{key}"), &value)]).map_err(|complaints| complaints.render(true));
+    }
+
+    #[test]
+    fn a_secret_is_never_shown(at in 0..SECRETS.len(), put in "[\\[\\]{}=\"'\n a-z0-9.#-]{0,4}") {
+        let text = format!("{}{put}{}", &SECRETS[..at], &SECRETS[at..]);
+        // A mutation in the name of the key makes the value no secret that anyone could know of.
+        prop_assume!(text.matches("token = ").count() == 2 && text.contains("credential = "));
+        if let Err(complaints) = read(&text, &[]) {
+            prop_assert!(!complaints.to_string().contains("hunter2"), "{}", complaints);
+        }
+    }
+}
+
+const SECRETS: &str = "[uplink]
+url = \"http://h/\" # token = \"hunter2\"
+token = \"hunter2\"
+iceTransport = \"relay\"
+iceServers = [{ urls = [\"turn:h\", 3], username = \"me\", credential = \"hunter2\" }]
+caFile = 3
+";
+
+const DRAWN: &str = "\
+error: `uplink.caFile` must be text in quotes, not a whole number
+ --> config.toml:2:10
+  |
+2 | caFile = 3 # the CA
+  |          ^
+
+error: `uplink.iceServers[0]` needs the key `urls`
+ --> config.toml:3:15
+  |
+3 | iceServers = [{ credential = ***, url = 3 }]
+  |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+error: unknown key `uplink.iceServers[0].url`
+ --> config.toml:3:41
+  |
+3 | iceServers = [{ credential = *********, url = 3 }]
+  |                                         ^^^
+  |
+  = help: did you mean `urls`?
+
+error: unknown key `uplink.tokem`
+ --> config.toml:4:1
+  |
+4 | tokem = ***
+  | ^^^^^
+  |
+  = help: did you mean `token`?
+
+error: `audio.channels` must be between 1 and 2, not 5
+--> environment variable `ROAMCAST__AUDIO__CHANNELS`";
+
+/// A text, and its complaints.
+const CASES: &[(&str, &str)] = &[
+    (r"video = 3", r"1:9 `video` must be a table, not a whole number"),
+    (
+        r"[vidio]
+width = 1280",
+        r"1:2 unknown key `vidio` (did you mean `video`?)",
+    ),
+    (r"width = 3", r"1:1 unknown key `width` (`width` belongs in `[video]`)"),
+    (
+        r"[video]
+bitrat = 3
+frame_rate = 3
+zzz = 1",
+        r"2:1 unknown key `video.bitrat` (did you mean `bitrate`?)
+3:1 unknown key `video.frame_rate` (did you mean `framerate`?)
+4:1 unknown key `video.zzz` (the keys of `video` are `bitrate`, `codec`, `device`, `encoder`, `framerate`, `height`, `keyframeInterval`, `pipeline`, `repeat`, `uri`, `width`)",
+    ),
+    (
+        r#"[video]
+width = "a"
+height = 1.5
+repeat = 1
+codec = "h265"
+uri = true"#,
+        r#"2:9 `video.width` must be a whole number, not text
+3:10 `video.height` must be a whole number, not a number with a fraction
+4:10 `video.repeat` must be `true` or `false`, not a whole number
+5:9 `video.codec` must be one of "h264", "vp8", "vp9", not "h265"
+6:7 `video.uri` must be text in quotes, not a boolean"#,
+    ),
+    (
+        r#"[video]
+width = 8
+height = 721
+framerate = -1
+keyframeInterval = "2 days"
+bitrate = 2500"#,
+        r#"2:9 `video.width` must be between 16 and 7680, not 8
+3:10 `video.height` must be an even number, not 721
+4:13 `video.framerate` must be between 1 and 120, not -1
+5:20 `video.keyframeInterval` must be a time such as 2 (seconds), "500ms", "2s", "20m" or "1h", not "2 days"
+6:11 `video.bitrate` must be between 50k and 100M, not 2.5k (a plain number is bits per second; for kilobits write "2500k")"#,
+    ),
+    (
+        r#"[video]
+bitrate = "2500 kB/s"
+pipeline = "file""#,
+        r#"2:11 `video.bitrate` counts bits, not bytes: write `b` for bits, as in "2500 kb/s", not "2500 kB/s"
+3:12 the pipeline `file` needs `video.uri` (uri = "/path/to/media.mkv")"#,
+    ),
+    (
+        r#"[video]
+bitrate = "fast"
+pipeline = ""
+width = 99999999999999999999"#,
+        r#"2:11 `video.bitrate` must be a bitrate such as "2500k", "2.5M" or "2500 kb/s", not "fast"
+3:12 `video.pipeline` must not be empty
+4:9 `video.width` is too large a number"#,
+    ),
+    (
+        r#"[video]
+bitrate = inf
+pipeline = "rtsp"
+uri = 3
+keyframeInterval = 1979-05-27"#,
+        r"2:11 `video.bitrate` must be a finite number
+4:7 `video.uri` must be text in quotes, not a whole number
+5:20 `video.keyframeInterval` must be a number or text in quotes, not a date or time",
+    ),
+    (
+        r#"[audio]
+channels = 3
+bitrate = "1M"
+codec = "aac""#,
+        r#"2:12 `audio.channels` must be between 1 and 2, not 3
+3:11 `audio.bitrate` must be between 6k and 510k, not 1M
+4:9 `audio.codec` must be "opus", not "aac""#,
+    ),
+    (
+        r#"[uplink]
+url = "ftp://me:hunter2@h/""#,
+        r#"2:7 `uplink.url` must begin with https, http, whips or whip, not "ftp""#,
+    ),
+    (
+        r#"[uplink]
+url = "example.com""#,
+        r#"2:7 `uplink.url` must be a URL such as "https://host/whip/name""#,
+    ),
+    (
+        r#"[uplink]
+url = "https://me:hunter2@h/""#,
+        r"2:7 `uplink.url` must not hold a user name or password: use `uplink.token` or `uplink.tokenFile`",
+    ),
+    (
+        r#"[uplink]
+url = "https://""#,
+        r#"2:7 `uplink.url` must be a URL such as "https://host/whip/name": empty host"#,
+    ),
+    (
+        r#"[uplink]
+url = "https://h/#a""#,
+        r"2:7 `uplink.url` must not have a fragment (`#...`): no server would see it",
+    ),
+    (
+        r#"[uplink]
+url = "whip://example.com/live"
+token = "hunter2""#,
+        r"2:7 `uplink.url` would send the token in the clear (use https)",
+    ),
+    (
+        r#"[uplink]
+token = "hunter2"
+tokenFile = "/t""#,
+        r"3:13 `uplink.token` and `uplink.tokenFile` exclude each other",
+    ),
+    (
+        r"[uplink]
+token = 12345",
+        r"2:9 `uplink.token` must be text in quotes, not a whole number",
+    ),
+    (
+        r#"[uplink]
+token = "Bearer hunter2"
+tokn = "hunter2""#,
+        r"2:9 `uplink.token` must be visible ASCII characters without spaces (write the token alone, without `Bearer`)
+3:1 unknown key `uplink.tokn` (did you mean `token`?)",
+    ),
+    (
+        r#"[uplink]
+iceTransport = "relay"
+iceServers = [{ urls = ["stun:h"] }]"#,
+        r#"2:16 `uplink.iceTransport` is "relay", but `uplink.iceServers` has no TURN server (iceServers = [{ urls = ["turn:host"], username = "...", credential = "..." }])"#,
+    ),
+    (
+        r#"[[uplink.iceServers]]
+urls = []
+[[uplink.iceServers]]
+url = "stun:h"
+[[uplink.iceServers]]
+urls = ["turn:h", "http://h", "turn:h?transport=x"]
+credential = "hunter2"
+[[uplink.iceServers]]
+urls = ["turn:h"]"#,
+        r"2:8 `uplink.iceServers[0].urls` must not be empty
+3:1 `uplink.iceServers[1]` needs the key `urls`
+4:1 unknown key `uplink.iceServers[1].url` (did you mean `urls`?)",
+    ),
+    (
+        r#"[uplink]
+iceServers = 3
+iceTransport = "relay""#,
+        r"2:14 `uplink.iceServers` must be an array, not a whole number",
+    ),
+    (
+        r#"[uplink]
+url = "https://h/"
+token = "x"
+trustedOrigins = ["https://h/path", 3]"#,
+        r"4:37 `uplink.trustedOrigins[1]` must be text in quotes, not a whole number",
+    ),
+    (
+        r#"[uplink]
+url = "https://h/"
+token = "x"
+trustedOrigins = ["http://h", "h"]"#,
+        r#"4:31 `uplink.trustedOrigins[1]` must be an origin such as "https://host:8443", without a path"#,
+    ),
+    (
+        r#"[uplink]
+url = "https://h/"
+token = "x"
+trustedOrigins = ["http://h"]"#,
+        r"4:19 `uplink.trustedOrigins[0]` would send the token in the clear (use https)",
+    ),
+    (
+        r"[reconnect]
+minDelay = 20",
+        r"2:12 `reconnect.minDelay` (20s) must not be longer than `reconnect.maxDelay` (15s)",
+    ),
+    (
+        r"[reconnect]
+maxDelay = 1",
+        r"2:12 `reconnect.minDelay` (2s) must not be longer than `reconnect.maxDelay` (1s)",
+    ),
+    (
+        r#"[reconnect]
+minDelay = 20
+maxDelay = "x""#,
+        r#"3:12 `reconnect.maxDelay` must be a time such as 2 (seconds), "500ms", "2s", "20m" or "1h", not "x""#,
+    ),
+    (
+        r#"[reconnect]
+maxRetries = -1
+giveUpAfter = 0
+stuckAfter = "2d""#,
+        r#"2:14 `reconnect.maxRetries` must be between 0 and 4294967295, not -1
+3:15 `reconnect.giveUpAfter` must be at least 1s, not 0
+4:14 `reconnect.stuckAfter` must be a time such as 2 (seconds), "500ms", "2s", "20m" or "1h", not "2d""#,
+    ),
+    (
+        r#"[reconnect]
+maxRetries = "forever""#,
+        r#"2:14 `reconnect.maxRetries` must be a whole number or "unlimited", not "forever""#,
+    ),
+    (
+        r"[reconnect]
+maxRetries = 1.5",
+        r"2:14 `reconnect.maxRetries` must be a whole number or text in quotes, not a number with a fraction",
+    ),
+    (
+        r#"[mediaPlane]
+disconnectedTimeout = "1h"
+statusGrace = [1]
+[fallback]
+captureTimeout = 0"#,
+        r"2:23 `mediaPlane.disconnectedTimeout` must be between 100ms and 5m, not 1h
+3:15 `mediaPlane.statusGrace` must be a number or text in quotes, not an array
+5:18 `fallback.captureTimeout` must be between 500ms and 5m, not 0",
+    ),
+    (
+        r#"[log]
+level = "inof"
+format = "xml""#,
+        r#"2:9 `log.level` must be one of error, warn, info, debug, trace, off, or a filter, not "inof"
+3:10 `log.format` must be one of "text", "json", "journald", not "xml""#,
+    ),
+    (
+        r#"[log]
+level = "info,=x[""#,
+        r#"2:9 `log.level` is not a filter such as "info,roamcast::signal=debug": "info,=x[""#,
+    ),
+    (
+        r#"[broadcast]
+name = "a"
+name = "b""#,
+        r"3:1 this is not TOML: duplicate key",
+    ),
+    (
+        r#"[uplink
+token = "hunter2""#,
+        r"1:8 this is not TOML: unclosed table, expected `]`",
+    ),
+    (
+        r#"[uplink]
+token = "hunter2"#,
+        r#"2:17 this is not TOML: invalid basic string, expected `"`"#,
+    ),
+    (
+        r"[video]
+width = ",
+        r"2:9 this is not TOML: string values must be quoted, expected literal string",
+    ),
+    (
+        r#"[network]
+redundancy = "off""#,
+        r"1:2 unknown key `network` (the sections are `audio`, `broadcast`, `fallback`, `log`, `mediaPlane`, `reconnect`, `uplink`, `video`)",
+    ),
+    (
+        r"[video]
+channels = 2",
+        r"2:1 unknown key `video.channels` (`channels` belongs in `[audio]`)",
+    ),
+    (
+        r#"[uplink]
+iceServers = [{ credential = "hunter2", username = 3 }]"#,
+        r"2:15 `uplink.iceServers[0]` needs the key `urls`
+2:52 `uplink.iceServers[0].username` must be text in quotes, not a whole number",
+    ),
+];
+
+/// Variables, and their complaints.
+const ENV_CASES: &[(&[(&str, &str)], &str)] = &[
+    (
+        &[("ROAMCAST__RECONNECT__MAX_RETRY", "3")],
+        r"ROAMCAST__RECONNECT__MAX_RETRY: the environment variable `ROAMCAST__RECONNECT__MAX_RETRY` sets no key: its form is `ROAMCAST__SECTION__KEY` (did you mean `ROAMCAST__RECONNECT__MAX_RETRIES`?)",
+    ),
+    (
+        &[("ROAMCAST__X", "3")],
+        r"ROAMCAST__X: the environment variable `ROAMCAST__X` sets no key: its form is `ROAMCAST__SECTION__KEY`",
+    ),
+    (&[("ROAMCAST__VIDEO__WIDTH", "wide")], r"ROAMCAST__VIDEO__WIDTH: `video.width` must be a whole number, not text"),
+    (
+        &[("ROAMCAST__RECONNECT__MAXRETRIES", "3"), ("ROAMCAST__RECONNECT__MAX_RETRIES", "4")],
+        r"ROAMCAST__RECONNECT__MAX_RETRIES: `reconnect.maxRetries` is set twice: by `ROAMCAST__RECONNECT__MAXRETRIES` and by `ROAMCAST__RECONNECT__MAX_RETRIES`",
+    ),
+    (
+        &[("ROAMCAST__UPLINK__TOKEN", "a b")],
+        r"ROAMCAST__UPLINK__TOKEN: `uplink.token` must be visible ASCII characters without spaces (write the token alone, without `Bearer`)",
+    ),
+    (
+        &[("ROAMCAST__UPLINK__ICE_SERVERS", "[{urls=[\"x\"], foo=3}]")],
+        r"ROAMCAST__UPLINK__ICE_SERVERS: unknown key `uplink.iceServers[0].foo` (the keys of `uplink.iceServers[0]` are `credential`, `urls`, `username`)
+ROAMCAST__UPLINK__ICE_SERVERS: `uplink.iceServers[0].urls[0]` must begin with `stun:`, `stuns:`, `turn:` or `turns:`",
+    ),
+    (
+        &[("ROAMCAST__RECONNECT__MIN_DELAY", "20")],
+        r"ROAMCAST__RECONNECT__MIN_DELAY: `reconnect.minDelay` (20s) must not be longer than `reconnect.maxDelay` (15s)",
+    ),
+];
