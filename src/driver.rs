@@ -18,7 +18,7 @@ use crate::media::handover::TrackKind;
 use crate::status::{CaptureState, ErrorCode, StopReason};
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Action, Attempt, Event, Failure, MediaEvent, Phase, Retry};
-use crate::systemd::Landlord;
+use crate::systemd;
 use crate::uplink::{Line, Session};
 
 use crate::house::board::Board;
@@ -33,7 +33,6 @@ pub struct Driver {
     line: Arc<Line>,
     config: Arc<Config>,
     board: Board,
-    landlord: Landlord,
     sessions: HashMap<Attempt, Session>,
     /// Dropping the sender is the order to stop.
     studios: HashMap<Attempt, oneshot::Sender<()>>,
@@ -42,14 +41,14 @@ pub struct Driver {
 impl Driver {
     /// Hands with nothing in them yet.
     #[must_use]
-    pub fn new(inbox: Inbox, line: Arc<Line>, config: Arc<Config>, board: Board, landlord: Landlord) -> Self {
+    pub fn new(inbox: Inbox, line: Arc<Line>, config: Arc<Config>, board: Board) -> Self {
         let brain = Supervisor::new(config.policy.clone(), fastrand::u64(..), now());
-        Self { brain, inbox, line, config, board, landlord, sessions: HashMap::new(), studios: HashMap::new() }
+        Self { brain, inbox, line, config, board, sessions: HashMap::new(), studios: HashMap::new() }
     }
 
     /// Runs until the brain says that it is over.
     pub async fn run(mut self) -> StopReason {
-        let mut feeding = Feeding::new(self.landlord.watchdog_interval());
+        let mut feeding = Feeding::new(systemd::watchdog_interval());
         loop {
             let Some(event) = self.wait(feeding.due).await else {
                 self.feed(&mut feeding);
@@ -58,10 +57,10 @@ impl Driver {
             let before = self.brain.status().clone();
             let actions = self.brain.step(now(), event);
             self.board.publish(&before, self.brain.status());
-            self.landlord.status(&self.brain.status().line());
+            systemd::status(&self.brain.status().line());
             for action in actions {
                 if let Some(reason) = self.carry_out(action) {
-                    self.landlord.stopping();
+                    systemd::stopping();
                     return reason;
                 }
             }
@@ -121,7 +120,7 @@ impl Driver {
             | CaptureState::Ended => true,
         };
         if aware || frames != feeding.frames {
-            self.landlord.feed_watchdog();
+            systemd::feed_watchdog();
         }
         feeding.frames = frames;
         feeding.due = feeding.interval.map(|interval| now() + interval);
@@ -153,9 +152,11 @@ async fn keep_studio(attempt: Attempt, config: Arc<Config>, line: Arc<Line>, ord
         Ok(Ok(studio)) => {
             let _order_or_driver_gone = ordered.await;
             let closing = tokio::task::spawn_blocking(move || studio.stop());
+            // It tells `Stopped` by itself.
             if timeout(STUDIO_DEADLINE, closing).await.is_err() {
                 error!("the capture pipeline does not stop: it is left behind");
             }
+            return;
         }
         Ok(Err(failure)) => {
             voice(MediaEvent::Failed(failure));

@@ -38,11 +38,13 @@ pub enum Command {
     /// Capture, encode and broadcast until stopped
     #[command(after_help = "Examples:\n  roamcast run -c street.toml\n  roamcast run --events json | jq .data.message")]
     Run(Run),
+    #[cfg(feature = "ingest")]
     /// Encoder, ingest server and viewer page in one process: something to look at
     #[command(
         after_help = "Examples:\n  roamcast demo\n  roamcast demo --media street.mkv\n  roamcast demo --for 30s --events json"
     )]
     Demo(Demo),
+    #[cfg(feature = "ingest")]
     /// The embedded ingest server alone: WHIP in, WHEP and a viewer page out
     #[command(
         after_help = "Examples:\n  roamcast ingest\n  roamcast ingest --listen 0.0.0.0:8080 --token-file /etc/roamcast/token"

@@ -3,8 +3,15 @@
 pub mod args;
 pub mod check;
 pub mod completions;
+#[cfg(feature = "ingest")]
+pub mod demo;
+#[cfg(feature = "ingest")]
+pub mod ingest;
+mod logging;
 pub mod man;
 pub mod print;
+pub mod run;
+mod world;
 
 use std::ffi::OsString;
 use std::io::Read;

@@ -1,15 +1,26 @@
 //! `roamcast run`: the encoder.
 
-use std::process::ExitCode;
-
-use crate::config::Config;
+use super::args::{Events, EventsForm, Run};
+use super::{Exit, load_config, logging, world};
+use crate::house;
 use crate::house::board::{Board, Output};
-use crate::house::{self};
 
-/// Runs the broadcast that `config` describes and gives back its exit code.
+/// Broadcasts until it is stopped, or has to stop.
 #[must_use]
-pub fn run(config: Config, output: Output) -> ExitCode {
-    super::logging::start(&config.log);
-    super::with_runtime(async { house::run(config, Board::new(output, None), None).await })
-        .map_or_else(|failed| failed, |reason| ExitCode::from(reason.exit_code()))
+pub fn run(args: &Run) -> Exit {
+    let config = match load_config(args.config.config.as_deref()) {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    logging::start(&config.log);
+    let board = Board::new(output(&args.events), None);
+    world::enter(async move { house::run(config, board, None).await.into() })
+}
+
+/// What stdout carries.
+pub(super) fn output(events: &Events) -> Output {
+    match events.events {
+        Some(EventsForm::Json) => Output::Json,
+        None => Output::Text,
+    }
 }

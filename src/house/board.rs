@@ -46,10 +46,10 @@ impl Board {
                 page.send_replace(text);
             }
             match self.output {
-                Output::Json => print::line(&json),
+                Output::Json => tell(&json),
                 Output::Text => {
-                    if let line = notice.line() {
-                        print::line(&format!("{}  {line}", time.get(11..19).unwrap_or_default()));
+                    if !matches!(notice, Notice::Stats(_)) {
+                        tell(&format!("{}  {}", time.get(11..19).unwrap_or_default(), notice.line()));
                     }
                 }
             }
@@ -61,4 +61,9 @@ impl Board {
 #[allow(clippy::disallowed_methods, reason = "the time field of events is wall-clock time; nothing is decided by it")]
 fn wall_clock() -> String {
     humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
+}
+
+/// A broadcast goes on when nobody reads its standard output any more.
+fn tell(line: &str) {
+    let _nobody_reads = print::out(line);
 }

@@ -14,7 +14,7 @@ use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock, TrackKind};
 use crate::status::StopReason;
 use crate::supervisor::event::{Command, Event};
-use crate::systemd::Landlord;
+use crate::systemd;
 use crate::uplink::Line;
 use crate::uplink::certificate::Certificate;
 
@@ -29,19 +29,12 @@ pub async fn run(config: Config, board: Board, run_for: Option<Duration>) -> Sto
         signals::stop_after(limit, &inbox);
     }
     // Held to the end: dropping it ends the watch.
-    let _lookout = match crate::network::watch(inbox.clone()) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            warn!("cannot watch the network ({error}): retries wait for their delay even when a route appears");
-            None
-        }
-    };
+    let _lookout = crate::network::watch(inbox.clone()).await;
     let config = Arc::new(config);
     let line = Arc::new(line(&config, &inbox));
-    let landlord = Landlord::from_environment();
     inbox.post(Event::Command(Command::Start));
-    landlord.ready();
-    Driver::new(inbox, line, config, board, landlord).run().await
+    systemd::ready();
+    Driver::new(inbox, line, config, board).run().await
 }
 
 fn line(config: &Config, inbox: &Inbox) -> Line {
@@ -53,7 +46,7 @@ fn line(config: &Config, inbox: &Inbox) -> Line {
         video: config.video.clone(),
         target: u64::from(config.video.bitrate.bps()) + audio,
         hatch: Hatch::new(kinds),
-        clock: SharedClock::new(),
+        clock: SharedClock::start(),
         certificate: certificate(config.uplink.dtls_certificate),
         inbox: inbox.clone(),
         ghost: Mutex::new(None),

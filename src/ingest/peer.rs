@@ -110,22 +110,22 @@ impl Peer {
             unconnected_since: Some(now),
             ice_session: 1,
         };
-        peer.find_tracks(role)?;
-        Ok((peer, sdp::in_one_stream(&answer.to_sdp_string())))
+        let answer = answer.to_sdp_string();
+        peer.find_tracks(role, &answer)?;
+        Ok((peer, sdp::in_one_stream(&answer)))
     }
 
-    /// The tracks that go the right way, as the answer has them.
-    fn find_tracks(&mut self, role: Role) -> Result<(), OfferError> {
-        // Nothing is sent before the first STUN comes in, so only events and a timeout can come out here.
-        while let Ok(Output::Event(event)) = self.rtc.poll_output() {
-            let Event::MediaAdded(added) = event else { continue };
+    /// The tracks that go the right way, as the answer has them. (str0m tells of them by events too, but of an offer
+    /// without candidates only once the first packet is in.)
+    fn find_tracks(&mut self, role: Role, answer: &str) -> Result<(), OfferError> {
+        for mid in answer.lines().filter_map(|line| line.strip_prefix("a=mid:")).map(|mid| Mid::from(mid.trim())) {
+            let Some(media) = self.rtc.media(mid).filter(|media| !media.remote_pts().is_empty()) else { continue };
             let wanted = match role {
-                Role::Publisher => added.direction.is_receiving(),
-                Role::Viewer => added.direction.is_sending(),
+                Role::Publisher => media.direction().is_receiving(),
+                Role::Viewer => media.direction().is_sending(),
             };
-            let known = self.rtc.media(added.mid).is_some_and(|media| !media.remote_pts().is_empty());
-            if wanted && known {
-                self.tracks.push((kind_of(added.kind), added.mid));
+            if wanted {
+                self.tracks.push((kind_of(media.kind()), mid));
             }
         }
         match (role, self.tracks.is_empty()) {

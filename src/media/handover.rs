@@ -9,40 +9,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
 
-/// One clock and one zero for every pipeline of the process, so that the running time of a frame means the same in the
-/// studio and in each session, and goes on over rebuilds of either.
-#[derive(Clone, Debug)]
+/// The one clock of the broadcast. Studio and session pipelines all run on it with the same base time, so that running
+/// time is the same everywhere and goes on through every rebuild of either side.
+#[derive(Debug, Clone)]
 pub struct SharedClock {
     clock: gst::Clock,
     base_time: gst::ClockTime,
 }
 
 impl SharedClock {
-    /// The system clock; zero is now.
+    /// Running time 0 is now. `gst::init` must have been called. Made once, by the house.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         let clock = gst::SystemClock::obtain();
         let base_time = clock.time();
         Self { clock, base_time }
     }
 
-    /// Makes a pipeline live by this clock. Call it before the pipeline leaves READY.
+    /// Puts the pipeline on this clock. Call it before the pipeline leaves NULL.
     pub fn govern(&self, pipeline: &gst::Pipeline) {
         pipeline.use_clock(Some(&self.clock));
         pipeline.set_start_time(gst::ClockTime::NONE);
         pipeline.set_base_time(self.base_time);
     }
 
-    /// Running time of this moment.
+    /// The running time now.
     #[must_use]
-    pub fn running_time(&self) -> gst::ClockTime {
+    pub fn now(&self) -> gst::ClockTime {
         self.clock.time().saturating_sub(self.base_time)
-    }
-}
-
-impl Default for SharedClock {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -192,7 +186,7 @@ impl Track {
     }
 
     fn pass_on(&self, sample: &gst::Sample) {
-        let Some(buffer) = sample.buffer() else { return };
+        let Some(buffer) = on_running_time(sample) else { return };
         self.frames.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(buffer.size() as u64, Ordering::Relaxed);
         let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
@@ -210,13 +204,25 @@ impl Track {
             }
             listener.waits_for_keyframe = false;
             // An error means that the session is being torn down; it unsubscribes by itself.
-            let _flushing_or_eos = listener.src.push_sample(sample);
+            let _flushing_or_eos = listener.src.push_buffer(buffer.clone());
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The same frame, stamped with its running time. Encoders and files number time as they like (x264enc starts at 1000
+/// hours, a repeated file starts again at 0) and explain it in the segment, which appsrc does not pass on. `None` for a
+/// frame outside its segment, which nobody should play. DTS is left out: without B-frames it says nothing new.
+fn on_running_time(sample: &gst::Sample) -> Option<gst::Buffer> {
+    let mut buffer = sample.buffer_owned()?;
+    let running_time = sample.segment()?.downcast_ref::<gst::ClockTime>()?.to_running_time(buffer.pts()?)?;
+    let stamped = buffer.make_mut();
+    stamped.set_pts(running_time);
+    stamped.set_dts(gst::ClockTime::NONE);
+    Some(buffer)
 }
 
 /// While this lives, frames flow to the session.

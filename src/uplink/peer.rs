@@ -323,7 +323,7 @@ mod tests {
         let uplink = Uplink { protocol: crate::config::Protocol::Whip, url: "http://127.0.0.1/".parse().unwrap(), token: None, ca_file: None, ice_servers: vec![], relay_only: false, dtls_certificate: crate::config::DtlsCertificate::Ecdsa, trusted_origins: vec![] };
         let video = Video { pipeline: "test".into(), device: None, uri: None, repeat: true, width: 1280, height: 720, framerate: 30, codec: crate::config::VideoCodec::H264, encoder: None, bitrate: crate::config::units::Bitrate::from_bps(2_000_000), keyframe_interval: std::time::Duration::from_secs(2) };
         for _ in 0..3 {
-        let peer = Peer::new(&hatch, &uplink, &video, &SharedClock::new(), Some(&c), &tell).unwrap();
+        let peer = Peer::new(&hatch, &uplink, &video, &SharedClock::start(), Some(&c), &tell).unwrap();
         println!("{:?}", t0.elapsed());
         let offer = peer.offer().await.unwrap();
         println!("{:?}\n{offer}", t0.elapsed());

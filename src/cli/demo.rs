@@ -1,0 +1,71 @@
+//! `roamcast demo`: encoder, ingest server and viewer page in one process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::args::Demo;
+use super::{Exit, default_config, load_config, logging, print, world};
+use crate::config::{Config, TokenSource};
+use crate::house;
+use crate::house::board::Board;
+use crate::ingest::{Ingest, Options};
+
+/// Broadcasts to itself until it is stopped.
+#[must_use]
+pub fn run(args: &Demo) -> Exit {
+    let config = match &args.config {
+        Some(path) => load_config(Some(path)),
+        None => default_config(),
+    };
+    let mut config = match config {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    if let Some(media) = &args.media {
+        play(&mut config, media);
+    }
+    logging::start(&config.log);
+    let (page, feed) = watch::channel(String::new());
+    let board = Board::new(super::run::output(&args.events), Some(Arc::new(page)));
+    let options = Options { status_feed: Some(feed), token: token(&config), ..Options::new(args.listen) };
+    let stop_after = args.stop_after;
+    world::enter(async move {
+        let server = match Ingest::start(options).await {
+            Ok(server) => server,
+            Err(error) => {
+                print::err(&format!("error: {error}"));
+                return Exit::CONFIG;
+            }
+        };
+        let page = format!("http://{}/live", server.address());
+        match format!("http://{}/whip/live", server.address()).parse() {
+            Ok(url) => config.uplink.url = url,
+            Err(error) => tracing::error!("the address of the ingest makes no URL: {error}"),
+        }
+        config.policy.needs_network = false;
+        print::err(&format!("watch at     {page}\nstop with    Ctrl-C"));
+        let reason = house::run(config, board, stop_after).await;
+        server.stop().await;
+        reason.into()
+    })
+}
+
+/// Pictures and sound of a file, again and again.
+fn play(config: &mut Config, media: &Path) {
+    "file".clone_into(&mut config.video.pipeline);
+    config.video.uri = Some(media.to_string_lossy().into_owned());
+    if let Some(audio) = &mut config.audio {
+        "file".clone_into(&mut audio.pipeline);
+    }
+}
+
+/// The ingest asks for the token that the encoder will send.
+fn token(config: &Config) -> Option<secrecy::SecretString> {
+    match &config.uplink.token {
+        Some(TokenSource::Value(secret)) => Some(secret.expose().into()),
+        Some(TokenSource::File(path)) => std::fs::read_to_string(path).ok().map(|text| text.trim().into()),
+        None => None,
+    }
+}

@@ -1,0 +1,59 @@
+//! `roamcast ingest`: the embedded ingest server alone.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::Ingest as Args;
+use super::{Exit, logging, print, world};
+use crate::config::{Log, LogFormat};
+use crate::ingest::{Ingest, Options};
+
+/// Serves until SIGINT or SIGTERM.
+#[must_use]
+pub fn run(args: &Args) -> Exit {
+    logging::start(&Log { level: "info".to_owned(), format: LogFormat::Text });
+    let token = match args.token_file.as_deref().map(read_token).transpose() {
+        Ok(token) => token,
+        Err(words) => {
+            print::err(&format!("error: {words}"));
+            return Exit::CONFIG;
+        }
+    };
+    let options = Options { token, ..Options::new(args.listen) };
+    world::enter(async move {
+        let server = match Ingest::start(options).await {
+            Ok(server) => server,
+            Err(error) => {
+                print::err(&format!("error: {error}"));
+                return Exit::CONFIG;
+            }
+        };
+        let address = server.address();
+        // Nobody has to read it.
+        let _ = print::out(&format!("publish to   http://{address}/whip/live\nwatch at     http://{address}/live"));
+        told_to_stop().await;
+        server.stop().await;
+        Exit::SUCCESS
+    })
+}
+
+/// A file with one token; white space around it does not count.
+fn read_token(path: &Path) -> Result<SecretString, String> {
+    std::fs::read_to_string(path)
+        .map(|text| SecretString::from(text.trim()))
+        .map_err(|error| format!("the token file `{}` cannot be read: {error}", path.display()))
+}
+
+async fn told_to_stop() {
+    match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(mut interrupt), Ok(mut terminate)) => {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::warn!("cannot listen to signals: {error}"),
+    }
+}

@@ -1,0 +1,176 @@
+//! Config -> checked plan -> GStreamer pipeline. All that can be said before a device is opened is said here.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use gst::prelude::*;
+use url::Url;
+
+use super::library::Library;
+use super::packages::how_to_get;
+use super::template::{self, Complaint, LaunchFile, Part, Plan, VIDEO_ENCODER, Values, codec_name};
+use crate::config::Config;
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
+
+/// The major number of `/dev/video*` (Documentation/admin-guide/devices.txt).
+const VIDEO4LINUX_MAJOR: u64 = 81;
+
+/// All complaints about pipelines, plugins, devices and media file of this config; empty when the studio can start.
+/// Opens no device. `gst::init` must have been called.
+#[must_use]
+pub fn check(config: &Config, library: &Library) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut keep = |result: Result<(), Complaint>| complaints.extend(result.err().map(|complaint| complaint.0));
+    let video = library.load(Part::Video, &config.video.pipeline);
+    let audio = config.audio.as_ref().map(|audio| library.load(Part::Audio, &audio.pipeline));
+    let encoder = video.as_ref().map_or(Ok(None), |video| encoder_for(config, library, video));
+    if let Ok(video) = &video {
+        keep(source_is_there(config, video));
+    }
+    match (video, encoder, audio.transpose()) {
+        (Ok(video), Ok(encoder), Ok(audio)) => keep(
+            plan(config, &video, encoder.as_ref(), audio.as_ref()).and_then(|plan| pipeline(&plan.launch).map(drop)),
+        ),
+        (video, encoder, audio) => {
+            keep(video.map(drop));
+            keep(encoder.map(drop));
+            keep(audio.map(drop));
+        }
+    }
+    complaints
+}
+
+/// The plan and its pipeline, still in NULL.
+pub(super) fn build(config: &Config, library: &Library) -> Result<(Plan, gst::Pipeline), Failure> {
+    let hopeless = |code| move |complaint: Complaint| Failure::new(Phase::Capture, Retry::Never, code, complaint.0);
+    let video = library.load(Part::Video, &config.video.pipeline).map_err(hopeless(ErrorCode::CaptureLost))?;
+    let audio = config.audio.as_ref().map(|audio| library.load(Part::Audio, &audio.pipeline)).transpose();
+    let audio = audio.map_err(hopeless(ErrorCode::CaptureLost))?;
+    let encoder = encoder_for(config, library, &video).map_err(hopeless(ErrorCode::EncoderFailed))?;
+    // A camera may be plugged in again; a file that is not there stays away.
+    let retry = if video.is_media_file() { Retry::Never } else { Retry::Backoff };
+    source_is_there(config, &video)
+        .map_err(|complaint| Failure::new(Phase::Capture, retry, ErrorCode::CaptureLost, complaint.0))?;
+    let plan = plan(config, &video, encoder.as_ref(), audio.as_ref()).map_err(hopeless(ErrorCode::CaptureLost))?;
+    let pipeline = pipeline(&plan.launch).map_err(hopeless(ErrorCode::CaptureLost))?;
+    Ok((plan, pipeline))
+}
+
+fn plan(
+    config: &Config,
+    video: &LaunchFile,
+    encoder: Option<&LaunchFile>,
+    audio: Option<&LaunchFile>,
+) -> Result<Plan, Complaint> {
+    template::assemble(config, uri(config).as_deref(), video, encoder, audio)
+}
+
+/// `video.uri` as GStreamer wants it: a path becomes a `file://` URI.
+fn uri(config: &Config) -> Option<String> {
+    let text = config.video.uri.as_deref()?;
+    match media_path(text) {
+        Some(path) => Url::from_file_path(std::path::absolute(path).ok()?).ok().map(Into::into),
+        None => Some(text.to_owned()),
+    }
+}
+
+/// The path, if the text is one and not a URI.
+fn media_path(uri: &str) -> Option<&Path> {
+    let path = uri.strip_prefix("file://").unwrap_or(uri);
+    (!path.contains("://")).then(|| Path::new(path))
+}
+
+/// Looks at the media file or the device node, without opening the device.
+fn source_is_there(config: &Config, video: &LaunchFile) -> Result<(), Complaint> {
+    let complain = |words: String| Err(Complaint(words));
+    if video.is_media_file()
+        && let Some(path) = config.video.uri.as_deref().and_then(media_path)
+    {
+        let shown = path.display();
+        return match File::open(path).and_then(|file| file.metadata()) {
+            Err(error) => complain(format!("`video.uri`: media file `{shown}` cannot be read: {error}")),
+            Ok(metadata) if metadata.is_dir() => {
+                complain(format!("`video.uri`: `{shown}` is a folder, not a media file"))
+            }
+            Ok(metadata) if metadata.len() == 0 => complain(format!("`video.uri`: media file `{shown}` is empty")),
+            Ok(_) => Ok(()),
+        };
+    }
+    if video.header("device") == Some("v4l2")
+        && let Some(device) = &config.video.device
+    {
+        const ADVICE: &str = "`roamcast devices` lists the cameras";
+        return match fs::metadata(device) {
+            Err(error) => complain(format!("`video.device`: camera `{device}` is not there: {error}; {ADVICE}")),
+            Ok(node) if !node.file_type().is_char_device() || (node.rdev() >> 8) & 0xfff != VIDEO4LINUX_MAJOR => {
+                complain(format!("`video.device`: `{device}` is not a video device; {ADVICE}"))
+            }
+            Ok(_) => Ok(()),
+        };
+    }
+    Ok(())
+}
+
+/// The encoder file that the config names or `auto` finds; `None` for a source that is encoded already.
+fn encoder_for(config: &Config, library: &Library, video: &LaunchFile) -> Result<Option<LaunchFile>, Complaint> {
+    if video.codec()?.is_some() {
+        return Ok(None);
+    }
+    if let Some(name) = &config.video.encoder {
+        return library.load(Part::Encoder, name).map(Some);
+    }
+    let codec = config.video.codec;
+    let mut files: Vec<LaunchFile> =
+        library.names(Part::Encoder).iter().filter_map(|name| library.load(Part::Encoder, name).ok()).collect();
+    files.retain(|file| file.codec() == Ok(Some(codec)) && file.rank().is_some());
+    files.sort_by_key(|file| std::cmp::Reverse(file.rank()));
+    let mut why_not = Vec::new();
+    for file in files {
+        match try_encoder(config, &file) {
+            Ok(()) => return Ok(Some(file)),
+            Err(complaint) => why_not.push(format!("`{}`: {complaint}", file.name())),
+        }
+    }
+    Err(Complaint(format!("no encoder for {} works on this machine ({})", codec_name(codec), why_not.join("; "))))
+}
+
+/// Opens the encoder as far as READY: that is where hardware encoders find out whether their hardware is there.
+///
+/// # Errors
+/// Why it does not work here.
+pub(super) fn try_encoder(config: &Config, file: &LaunchFile) -> Result<(), Complaint> {
+    let pipeline = pipeline(&file.fill(&Values::new(config, None))?)?;
+    let opened = match pipeline.by_name(VIDEO_ENCODER) {
+        Some(encoder) => encoder.set_state(gst::State::Ready).is_ok(),
+        None => false,
+    };
+    let _null_cannot_fail = pipeline.set_state(gst::State::Null);
+    if let Some(encoder) = pipeline.by_name(VIDEO_ENCODER) {
+        let _null_cannot_fail = encoder.set_state(gst::State::Null);
+    }
+    if opened { Ok(()) } else { Err(Complaint("it is installed, but its hardware cannot be opened".to_owned())) }
+}
+
+/// Launch text -> pipeline, or the sentence that says which element is missing.
+fn pipeline(launch: &str) -> Result<gst::Pipeline, Complaint> {
+    let mut context = gst::ParseContext::new();
+    let parsed = gst::parse::launch_full(launch, Some(&mut context), gst::ParseFlags::FATAL_ERRORS);
+    let missing = context.missing_elements();
+    match parsed {
+        Err(_) if !missing.is_empty() => {
+            let advice: Vec<_> =
+                missing.iter().map(|name| format!("element `{name}` is missing: {}", how_to_get(name))).collect();
+            Err(Complaint(advice.join("; ")))
+        }
+        Err(error) => Err(Complaint(format!("the pipeline text is not understood: {}", error.message()))),
+        Ok(element) => {
+            // A text of a single element comes back bare.
+            element.downcast::<gst::Pipeline>().or_else(|element| {
+                let pipeline = gst::Pipeline::new();
+                pipeline.add(&element).map(|()| pipeline).map_err(|error| Complaint(error.to_string()))
+            })
+        }
+    }
+}

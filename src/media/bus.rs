@@ -1,0 +1,114 @@
+//! Pure: an error of the pipeline as plain data -> [`Failure`], in words that say what to do.
+
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
+
+/// What kind of error GStreamer told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// No such device, file or server.
+    NotFound,
+    /// Another program has it.
+    Busy,
+    /// This user may not, or the server wants other credentials.
+    Denied,
+    /// It is there, but cannot be opened or set up.
+    Open,
+    /// It was open and stopped delivering.
+    Read,
+    /// The data is none that can be played.
+    NotMedia,
+    /// An element or decoder is missing.
+    MissingPlugin,
+    /// Anything else.
+    Other,
+}
+
+/// Which part of the studio broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The video source, and all that is not told apart.
+    Video,
+    /// The audio source.
+    Audio,
+    /// The video or audio encoder.
+    Encoder,
+}
+
+/// One error message from the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What kind.
+    pub kind: FaultKind,
+    /// Where.
+    pub side: Side,
+    /// Factory name of the element that told it, such as `v4l2src`.
+    pub element: String,
+    /// GStreamer's sentence. Without secrets.
+    pub words: String,
+    /// What a `missing-plugin` message before it named, such as `H.265 decoder`.
+    pub missing: Option<String>,
+}
+
+/// What the studio was told to open, for the sentences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// `video.pipeline`, and the device or URI without credentials.
+    pub video: String,
+    /// The same for `audio.pipeline`.
+    pub audio: String,
+    /// The video source is a media file: trying again does not make it another file.
+    pub is_media_file: bool,
+}
+
+/// The failure that a fault means.
+#[must_use]
+pub fn failure(fault: &Fault, subject: &Subject) -> Failure {
+    let gst = fault.words.trim_end_matches('.');
+    if fault.side == Side::Encoder {
+        let words = format!("encoder `{}` failed: {gst}", fault.element);
+        return Failure::new(Phase::Capture, Retry::Backoff, ErrorCode::EncoderFailed, words);
+    }
+    let (what, key) = match fault.side {
+        Side::Video | Side::Encoder => (format!("video source {}", subject.video), "video"),
+        Side::Audio => (format!("audio source {}", subject.audio), "audio"),
+    };
+    let same_file_again = if subject.is_media_file { Retry::Never } else { Retry::Backoff };
+    let (retry, words) = match fault.kind {
+        FaultKind::NotFound => (
+            same_file_again,
+            format!("{what} was not found: {gst}; check `[{key}]` (`roamcast devices` lists what is plugged in)"),
+        ),
+        FaultKind::Open => (
+            same_file_again,
+            format!("{what} cannot be opened: {gst}; check `[{key}]` (`roamcast devices` lists what is plugged in)"),
+        ),
+        FaultKind::Busy => (Retry::Backoff, format!("{what} is in use by another program: {gst}")),
+        FaultKind::Denied => (
+            Retry::Backoff,
+            format!(
+                "{what} may not be opened: {gst}; a device needs this user in the group `{key}`, a server its user name and password in the URI"
+            ),
+        ),
+        FaultKind::Read => (Retry::Backoff, format!("{what} stopped delivering: {gst}")),
+        FaultKind::NotMedia => (same_file_again, format!("{what} gives nothing that can be played: {gst}")),
+        FaultKind::MissingPlugin => {
+            let missing = fault.missing.as_deref().unwrap_or(gst);
+            (
+                Retry::Never,
+                format!(
+                    "{what} needs a plugin that is not installed: {missing}; the Debian package `gstreamer1.0-libav` brings most decoders"
+                ),
+            )
+        }
+        FaultKind::Other => (Retry::Backoff, format!("{what} failed in `{}`: {gst}", fault.element)),
+    };
+    Failure::new(Phase::Capture, retry, ErrorCode::CaptureLost, words)
+}
+
+/// The failure of a source that ended though it should not.
+#[must_use]
+pub fn ended_early(subject: &Subject) -> Failure {
+    let words = format!("video source {} ended the stream", subject.video);
+    Failure::new(Phase::Capture, Retry::Backoff, ErrorCode::CaptureLost, words)
+}

@@ -1,0 +1,187 @@
+//! A media file as a live source: put on the shared clock, played again without a gap, silence if it has no sound.
+//!
+//! The file is decoded a little ahead of time (the queues in pipelines/*/file.launch). When all streams have ended, a
+//! flushing seek to the start goes to the demuxer alone - end and flush are kept from the rest of the pipeline - and
+//! what comes next is placed where the longest stream ended, so that running time goes on and lips stay in sync.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gst::prelude::*;
+
+use super::handover::SharedClock;
+use super::template::{AUDIO_SOURCE, FILE};
+use super::watch::{Wake, wake};
+
+/// From the first decoded frame to its turn: time for the decoders to fill the queues.
+const LEAD: gst::ClockTime = gst::ClockTime::from_mseconds(100);
+
+/// The file of one studio.
+pub(super) struct Playback {
+    clock: SharedClock,
+    pipeline: gst::glib::WeakRef<gst::Pipeline>,
+    repeat: bool,
+    wants_audio: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Running time of the start of the current round.
+    offset: Option<gst::ClockTime>,
+    streams: Vec<Stream>,
+    silence: Option<gst::glib::WeakRef<gst::Element>>,
+    all_known: bool,
+}
+
+struct Stream {
+    pad: gst::glib::WeakRef<gst::Pad>,
+    is_video: bool,
+    /// Where its last buffer of this round ended, counted from the start of the round.
+    end: gst::ClockTime,
+    has_ended: bool,
+}
+
+impl Playback {
+    /// Takes the `file` element of a pipeline in NULL into care.
+    pub(super) fn attach(
+        pipeline: &gst::Pipeline,
+        clock: &SharedClock,
+        repeat: bool,
+        wants_audio: bool,
+    ) -> Option<Arc<Self>> {
+        let file = pipeline.by_name(FILE)?;
+        let (clock, pipeline) = (clock.clone(), pipeline.downgrade());
+        let playback = Arc::new(Self { clock, pipeline, repeat, wants_audio, state: Mutex::default() });
+        let this = Arc::clone(&playback);
+        file.connect_pad_added(move |_, pad| this.add_stream(pad));
+        let this = Arc::clone(&playback);
+        file.connect_no_more_pads(move |_| this.all_streams_known());
+        Some(playback)
+    }
+
+    /// All streams have ended: plays them again. Blocks for the seek; false if the file cannot be rewound.
+    pub(super) fn rewind(&self) -> bool {
+        let pads: Vec<gst::Pad> = {
+            let mut state = self.lock();
+            let longest = state.streams.iter().map(|stream| stream.end).max().unwrap_or_default();
+            // A rewind that comes too late (the machine was busy) starts now instead of racing to catch up.
+            let offset = (state.offset.unwrap_or_default() + longest).max(self.clock.now());
+            state.offset = Some(offset);
+            for stream in &mut state.streams {
+                stream.has_ended = false;
+                stream.end = gst::ClockTime::ZERO;
+            }
+            let pads: Vec<_> = state.streams.iter().filter_map(|stream| stream.pad.upgrade()).collect();
+            pads.iter().for_each(|pad| set_offset(pad, offset));
+            pads
+        };
+        pads.iter().any(|pad| {
+            pad.send_event(
+                gst::event::Seek::builder(
+                    1.0,
+                    gst::SeekFlags::FLUSH,
+                    gst::SeekType::Set,
+                    gst::ClockTime::ZERO,
+                    gst::SeekType::None,
+                    gst::ClockTime::NONE,
+                )
+                .build(),
+            )
+        })
+    }
+
+    fn add_stream(self: &Arc<Self>, pad: &gst::Pad) {
+        // gst_parse_launch linked what the launch text wants; subtitles and second languages stay outside.
+        if !pad.is_linked() {
+            return;
+        }
+        let is_video = pad.current_caps().and_then(|caps| Some(caps.structure(0)?.name().starts_with("video/")));
+        let mut state = self.lock();
+        set_offset(pad, *state.offset.get_or_insert_with(|| self.clock.now() + LEAD));
+        let index = state.streams.len();
+        state.streams.push(Stream {
+            pad: pad.downgrade(),
+            is_video: is_video.unwrap_or(false),
+            end: gst::ClockTime::ZERO,
+            has_ended: false,
+        });
+        drop(state);
+        let this = Arc::clone(self);
+        let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
+        pad.add_probe(kinds, move |pad, info| this.on_data(index, pad, info));
+    }
+
+    fn all_streams_known(&self) {
+        let (has_video, has_audio) = {
+            let mut state = self.lock();
+            state.all_known = true;
+            (state.streams.iter().any(|s| s.is_video), state.streams.iter().any(|s| !s.is_video))
+        };
+        let Some(pipeline) = self.pipeline.upgrade() else { return };
+        if !has_video {
+            wake(&pipeline, Wake::NoPicture);
+        } else if self.wants_audio && !has_audio {
+            self.lock().silence = add_silence(&pipeline).map(|silence| silence.downgrade());
+        }
+    }
+
+    fn on_data(&self, index: usize, pad: &gst::Pad, info: &gst::PadProbeInfo<'_>) -> gst::PadProbeReturn {
+        if let Some(buffer) = info.buffer() {
+            let end = buffer.pts().map(|pts| pts + buffer.duration().unwrap_or_default()).and_then(|end| {
+                let segment = pad.sticky_event::<gst::event::Segment>(0)?;
+                segment.segment().downcast_ref::<gst::ClockTime>()?.to_running_time(end)
+            });
+            if let (Some(end), Some(stream)) = (end, self.lock().streams.get_mut(index)) {
+                stream.end = stream.end.max(end);
+            }
+            return gst::PadProbeReturn::Ok;
+        }
+        match info.event().map(|event| event.type_()) {
+            Some(gst::EventType::FlushStart | gst::EventType::FlushStop) => gst::PadProbeReturn::Drop,
+            Some(gst::EventType::Eos) => self.on_end(index),
+            Some(_) | None => gst::PadProbeReturn::Ok,
+        }
+    }
+
+    fn on_end(&self, index: usize) -> gst::PadProbeReturn {
+        let (all_ended, silence) = {
+            let mut state = self.lock();
+            if let Some(stream) = state.streams.get_mut(index) {
+                stream.has_ended = true;
+            }
+            let all_ended = state.all_known && state.streams.iter().all(|stream| stream.has_ended);
+            (all_ended, state.silence.as_ref().and_then(gst::glib::WeakRef::upgrade))
+        };
+        if !self.repeat {
+            if let Some(silence) = silence {
+                silence.send_event(gst::event::Eos::new());
+            }
+            return gst::PadProbeReturn::Ok;
+        }
+        if all_ended && let Some(pipeline) = self.pipeline.upgrade() {
+            wake(&pipeline, Wake::FileEnded);
+        }
+        gst::PadProbeReturn::Drop
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set_offset(pad: &gst::Pad, offset: gst::ClockTime) {
+    pad.set_offset(i64::try_from(offset.nseconds()).unwrap_or(i64::MAX));
+}
+
+/// Feeds silence to the audio branch that waits for a stream which the file does not have.
+fn add_silence(pipeline: &gst::Pipeline) -> Option<gst::Element> {
+    let silence = gst::ElementFactory::make("audiotestsrc")
+        .property("is-live", true)
+        .property_from_str("wave", "silence")
+        .build()
+        .ok()?;
+    pipeline.add(&silence).ok()?;
+    silence.link(&pipeline.by_name(AUDIO_SOURCE)?).ok()?;
+    silence.sync_state_with_parent().ok()?;
+    Some(silence)
+}

@@ -1,0 +1,4 @@
+//! Seconds, on 127.0.0.1: rooms joined to the real world.
+
+mod media_kit;
+mod media_studio;
