@@ -149,7 +149,7 @@ pub(super) fn place(text: &str, span: &Range<usize>, secrets: &[Range<usize>]) -
 
 /// May a key of this name hold a secret? Misspelt names count, and `tokenFile` does not: it holds a path.
 pub(super) fn is_secret_key(key: &str) -> bool {
-    let key = super::document::plain(key);
+    let key = super::words::plain(key);
     if key == "tokenfile" || key.len() > 200 {
         return key.len() > 200;
     }
@@ -162,29 +162,44 @@ pub(super) fn is_secret_text(text: &str) -> bool {
     text.contains('@') || (text.contains("://") && text.contains('?'))
 }
 
-/// What to mask in comments: a key that is commented out may still be secret.
+/// What to mask in comments: a key that is commented out may still be secret, and so may what follows a secret.
 pub(super) fn secrets_of_comments(text: &str) -> impl Iterator<Item = Range<usize>> {
     lines(text).filter_map(|(start, line)| {
-        let at = line.find('#').filter(|at| may_be_secret(&line[*at..]))?;
+        let at = line.find('#').filter(|_| may_be_secret(line))?;
         Some(start + at + 1..start + line.len())
     })
 }
 
-/// What to mask in a text that is not TOML: what follows a secret key on its line, whole lines inside of `"""` and
-/// `'''`, and lines with text that may be secret.
+/// What to mask in a text that is not TOML: what follows a secret key on its line and on the lines up to the next sound
+/// key, whole lines inside of `"""` and `'''`, and lines with text that may be secret.
 pub(super) fn secrets_of_broken_text(text: &str) -> Vec<Range<usize>> {
-    let (mut secrets, mut quoted) = (Vec::new(), false);
+    let (mut secrets, mut quoted, mut goes_on) = (Vec::new(), false, false);
     for (start, line) in lines(text) {
-        let value = line.find(['=', ':']).map_or(start, |at| start + at + 1);
         let fences = line.matches("\"\"\"").count() + line.matches("'''").count();
+        let opens = may_be_secret(line) || line.contains('\\');
+        goes_on = opens || (goes_on && !begins_anew(line));
         if quoted {
             secrets.push(start..start + line.len());
-        } else if may_be_secret(line) || line.contains('\\') {
-            secrets.push(value..start + line.len());
+        } else if goes_on {
+            let value = if opens { line.find(['=', ':']).map_or(0, |at| at + 1) } else { 0 };
+            secrets.push(start + value..start + line.len());
         }
         quoted ^= fences % 2 == 1;
     }
     secrets
+}
+
+/// Is this a line that cannot belong to the value before it: `[section]` or `key = value`? (`c2VjcmV0==` is base64.)
+fn begins_anew(line: &str) -> bool {
+    let is_key = |key: &str| {
+        let key = key.trim();
+        key.starts_with(|c: char| c.is_ascii_alphabetic())
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+    };
+    match line.split_once('=') {
+        Some((key, value)) => is_key(key) && !value.trim().is_empty() && !value.starts_with('='),
+        None => line.trim().strip_prefix('[').is_some_and(|name| is_key(name.trim_matches(['[', ']']))),
+    }
 }
 
 /// Each line with where it begins.
@@ -231,6 +246,9 @@ mod tests {
             "tokn = hunter2",
             "x = { credential: \"hunter2\" ",
             "a = \"\"\"\nhunter2\n",
+            "token =\n\nhunter2\n",
+            "token\n= hunter2\n",
+            "token =\n=\nhunter2==\n",
             "url = http://me:hunter2@host",
             "\"to\\u006ben\" = hunter2",
         ] {

@@ -14,6 +14,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 pub mod units;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;

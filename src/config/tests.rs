@@ -157,17 +157,18 @@ proptest! {
         let _ = read("", &[(&format!("ROAMCAST__{key}"), &value)]).map_err(|complaints| complaints.render(true));
     }
 
+    // No letters are put in: they could make another key, whose value is no secret that anyone could know of.
     #[test]
-    fn a_secret_is_never_shown(at in 0..SECRETS.len(), put in "[\\[\\]{}=\"'\n a-z0-9.#-]{0,4}") {
+    fn a_secret_is_never_shown(at in 0..SECRETS.len(), put in "[\\[\\]{}=\"'\n 0-9.,#]{0,4}") {
         let text = format!("{}{put}{}", &SECRETS[..at], &SECRETS[at..]);
-        // A mutation in the name of the key makes the value no secret that anyone could know of.
-        prop_assume!(text.matches("token = ").count() == 2 && text.contains("credential = "));
+        let is_intact = text.matches("token = ").count() == 2 && text.contains("credential = ");
         if let Err(complaints) = read(&text, &[]) {
-            prop_assert!(!complaints.to_string().contains("hunter2"), "{}", complaints);
+            prop_assert!(!is_intact || !complaints.to_string().contains("hunter2"), "{}", complaints);
         }
     }
 }
 
+/// Secrets among keys that are wrong.
 const SECRETS: &str = "[uplink]
 url = \"http://h/\" # token = \"hunter2\"
 token = \"hunter2\"
@@ -176,6 +177,7 @@ iceServers = [{ urls = [\"turn:h\", 3], username = \"me\", credential = \"hunter
 caFile = 3
 ";
 
+/// What a person sees.
 const DRAWN: &str = "\
 error: `uplink.caFile` must be text in quotes, not a whole number
  --> config.toml:2:10

@@ -5,9 +5,10 @@ mod uplink;
 
 use std::time::Duration;
 
-use super::document::{Document, quoted};
+use super::document::Document;
 use super::file::{self, File, Quantity};
 use super::units::{Bitrate, duration_text, parse_duration};
+use super::words::quoted;
 use super::{Audio, Config, Log, Video};
 use crate::supervisor::{Policy, Retries};
 

@@ -2,9 +2,10 @@
 
 use url::{Host, Url};
 
-use crate::config::document::{Document, quoted};
+use crate::config::document::Document;
 use crate::config::file;
 use crate::config::units::{IceServer, Secret};
+use crate::config::words::quoted;
 use crate::config::{Protocol, TokenSource, Uplink};
 
 pub(super) fn check(document: &mut Document<'_>, file: &file::Uplink) -> Option<Uplink> {
