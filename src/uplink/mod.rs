@@ -170,6 +170,7 @@ impl Life<'_> {
     ) -> Result<(), Failure> {
         match event {
             PeerEvent::Candidate { mline, candidate } => {
+                tracing::debug!(mline, candidate, "local candidate");
                 let mut batch = vec![local(mline, candidate, mids)];
                 let mut then = None;
                 while let Ok(next) = heard.try_recv() {

@@ -47,6 +47,7 @@ pub(crate) struct Peer {
     webrtcbin: gst::Element,
     outlets: Vec<Outlet>,
     fingerprint: Option<String>,
+    events: mpsc::UnboundedSender<PeerEvent>,
 }
 
 impl Peer {
@@ -76,8 +77,10 @@ impl Peer {
             webrtcbin,
             outlets: Vec::new(),
             fingerprint: certificate.map(|certificate| certificate.fingerprint().to_owned()),
+            events: events.clone(),
         };
         peer.watch_paths();
+        peer.stay_on_loopback(&uplink.url);
         peer.hide_host_name();
         peer.listen(events);
         for track in hatch.tracks() {
@@ -86,7 +89,6 @@ impl Peer {
             peer.outlets.push(outlet);
         }
         peer.pipeline.set_state(gst::State::Playing).map_err(|error| internal(&error))?;
-        peer.listen_to_rtcp(events);
         Ok(peer)
     }
 
@@ -124,8 +126,9 @@ impl Peer {
         self.describe("set-remote-description", WebRTCSDPType::Answer, answer).await
     }
 
-    /// Lets media through; the first picture is a keyframe.
+    /// ICE and DTLS are up: lets media through, a keyframe first, and listens to what comes back.
     pub(crate) fn open_outlets(&mut self) {
+        self.listen_to_rtcp();
         self.outlets.iter_mut().for_each(Outlet::open);
     }
 
@@ -182,6 +185,21 @@ impl Peer {
 
     fn rtpbin(&self) -> Option<gst::Element> {
         self.webrtcbin.dynamic_cast_ref::<gst::Bin>().and_then(|bin| bin.by_name("rtpbin"))
+    }
+
+    /// A server on this very machine is reached over loopback alone: libnice leaves that out when it gathers, and pins
+    /// each socket to the interface that owns its address, so nothing else gets there.
+    fn stay_on_loopback(&self, url: &url::Url) {
+        let addresses: &[&str] = match url.host() {
+            Some(url::Host::Ipv4(ip)) if ip.is_loopback() => &["127.0.0.1"],
+            Some(url::Host::Ipv6(ip)) if ip.is_loopback() => &["::1"],
+            Some(url::Host::Domain("localhost")) => &["127.0.0.1", "::1"],
+            Some(url::Host::Ipv4(_) | url::Host::Ipv6(_) | url::Host::Domain(_)) | None => return,
+        };
+        let Some(ice) = self.webrtcbin.property::<Option<glib::Object>>("ice-agent") else { return };
+        for address in addresses {
+            let _taken: bool = ice.emit_by_name("add-local-ip-address", &[address]);
+        }
     }
 
     /// libnice 0.1.21 as webrtcbin 1.22 uses it never notices a dead path (145 s of silence: no state change). With
@@ -249,13 +267,13 @@ impl Peer {
 
     /// Capture time, not send time, goes into the sender reports: else the delay of the video encoder shows up as bad
     /// lip sync at the viewer. And every RTCP packet that comes is read for what it acknowledges.
-    fn listen_to_rtcp(&self, events: &mpsc::UnboundedSender<PeerEvent>) {
+    fn listen_to_rtcp(&self) {
         let Some(rtpbin) = self.rtpbin() else { return };
         rtpbin.set_property("rtcp-sync-send-time", false);
         let Some(session) = rtpbin.emit_by_name::<Option<glib::Object>>("get-internal-session", &[&0_u32]) else {
             return;
         };
-        let tell = events.clone();
+        let tell = self.events.clone();
         session.connect("on-receiving-rtcp", false, move |values| {
             if let Some(Ok(buffer)) = values.get(1).map(glib::Value::get::<gst::Buffer>)
                 && let Ok(packet) = buffer.map_readable()
