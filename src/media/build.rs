@@ -20,7 +20,8 @@ const VIDEO4LINUX_MAJOR: u64 = 81;
 /// All complaints about pipelines, plugins, devices and media file of this config; empty when the studio can start.
 /// Opens no device. `gst::init` must have been called.
 #[must_use]
-pub fn check(config: &Config, library: &Library) -> Vec<String> {
+pub fn check(config: &Config) -> Vec<String> {
+    let library = &Library::of_this_machine();
     let mut complaints = Vec::new();
     let mut keep = |result: Result<(), Complaint>| complaints.extend(result.err().map(|complaint| complaint.0));
     let video = library.load(Part::Video, &config.video.pipeline);

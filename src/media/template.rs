@@ -437,7 +437,7 @@ fn write_encoded(launch: &mut String, video: &Video, encoder: &str) {
     };
     let _infallible = write!(
         launch,
-        "\n  ! videorate max-rate={framerate} ! videoconvertscale \
+        "\n  ! videorate drop-only=true skip-to-first=true max-rate={framerate} ! videoconvertscale \
          ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 \
          ! queue max-size-buffers=1 max-size-bytes=0 max-size-time=0 leaky=downstream\n  ! {encoder}\n  ! {caps} \
          ! appsink name={VIDEO_OUT}"
