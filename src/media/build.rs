@@ -10,7 +10,7 @@ use url::Url;
 use super::library::Library;
 use super::packages::how_to_get;
 use super::template::{self, Complaint, LaunchFile, Part, Plan, VIDEO_ENCODER, Values, codec_name};
-use crate::config::Config;
+use crate::config::{Config, Video};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
@@ -129,7 +129,7 @@ fn encoder_for(config: &Config, library: &Library, video: &LaunchFile) -> Result
     files.sort_by_key(|file| std::cmp::Reverse(file.rank()));
     let mut why_not = Vec::new();
     for file in files {
-        match try_encoder(config, &file) {
+        match try_encoder(&config.video, &file) {
             Ok(()) => return Ok(Some(file)),
             Err(complaint) => why_not.push(format!("`{}`: {complaint}", file.name())),
         }
@@ -141,8 +141,8 @@ fn encoder_for(config: &Config, library: &Library, video: &LaunchFile) -> Result
 ///
 /// # Errors
 /// Why it does not work here.
-pub(super) fn try_encoder(config: &Config, file: &LaunchFile) -> Result<(), Complaint> {
-    let pipeline = pipeline(&file.fill(&Values::new(config, None))?)?;
+pub(super) fn try_encoder(video: &Video, file: &LaunchFile) -> Result<(), Complaint> {
+    let pipeline = pipeline(&file.fill(&Values::new(video, None, None))?)?;
     let opened = match pipeline.by_name(VIDEO_ENCODER) {
         Some(encoder) => encoder.set_state(gst::State::Ready).is_ok(),
         None => false,
