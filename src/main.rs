@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "ingest")]
         Command::Ingest(args) => cli::ingest::run(&args),
         Command::Check(args) => cli::check::run(&args),
-        Command::Devices(_args) => todo!(),
+        Command::Devices(args) => cli::devices::run(args.json),
         Command::Completions(args) => cli::completions::run(&args),
         Command::Man => cli::man::run(),
     }

@@ -5,6 +5,7 @@ pub mod check;
 pub mod completions;
 #[cfg(feature = "ingest")]
 pub mod demo;
+pub mod devices;
 #[cfg(feature = "ingest")]
 pub mod ingest;
 mod logging;

@@ -10,7 +10,7 @@ use url::Url;
 use super::library::Library;
 use super::packages::how_to_get;
 use super::template::{self, Complaint, LaunchFile, Part, Plan, VIDEO_ENCODER, Values, codec_name};
-use crate::config::Config;
+use crate::config::{Config, Video};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
@@ -20,7 +20,8 @@ const VIDEO4LINUX_MAJOR: u64 = 81;
 /// All complaints about pipelines, plugins, devices and media file of this config; empty when the studio can start.
 /// Opens no device. `gst::init` must have been called.
 #[must_use]
-pub fn check(config: &Config, library: &Library) -> Vec<String> {
+pub fn check(config: &Config) -> Vec<String> {
+    let library = &Library::of_this_machine();
     let mut complaints = Vec::new();
     let mut keep = |result: Result<(), Complaint>| complaints.extend(result.err().map(|complaint| complaint.0));
     let video = library.load(Part::Video, &config.video.pipeline);
@@ -128,7 +129,7 @@ fn encoder_for(config: &Config, library: &Library, video: &LaunchFile) -> Result
     files.sort_by_key(|file| std::cmp::Reverse(file.rank()));
     let mut why_not = Vec::new();
     for file in files {
-        match try_encoder(config, &file) {
+        match try_encoder(&config.video, &file) {
             Ok(()) => return Ok(Some(file)),
             Err(complaint) => why_not.push(format!("`{}`: {complaint}", file.name())),
         }
@@ -140,8 +141,8 @@ fn encoder_for(config: &Config, library: &Library, video: &LaunchFile) -> Result
 ///
 /// # Errors
 /// Why it does not work here.
-pub(super) fn try_encoder(config: &Config, file: &LaunchFile) -> Result<(), Complaint> {
-    let pipeline = pipeline(&file.fill(&Values::new(config, None))?)?;
+pub(super) fn try_encoder(video: &Video, file: &LaunchFile) -> Result<(), Complaint> {
+    let pipeline = pipeline(&file.fill(&Values::new(video, None, None))?)?;
     let opened = match pipeline.by_name(VIDEO_ENCODER) {
         Some(encoder) => encoder.set_state(gst::State::Ready).is_ok(),
         None => false,

@@ -2,6 +2,7 @@
 
 mod build;
 pub mod bus;
+pub mod devices;
 pub mod flow;
 pub mod handover;
 pub mod keyframes;

@@ -316,23 +316,23 @@ pub struct Values {
 }
 
 impl Values {
-    /// The values of a config. `uri` is `video.uri` as GStreamer wants it: a path made into a `file://` URI.
+    /// The values of `[video]` and `[audio]`. `uri` is `video.uri` as GStreamer wants it: a path made into a `file://` URI.
     #[must_use]
-    pub fn new(config: &Config, uri: Option<&str>) -> Self {
-        let Video { width, height, framerate, bitrate, .. } = &config.video;
+    pub fn new(video: &Video, audio: Option<&Audio>, uri: Option<&str>) -> Self {
+        let Video { width, height, framerate, bitrate, .. } = video;
         let mut values = BTreeMap::from([
-            ((Part::Video, "device"), Value::text(config.video.device.as_deref())),
+            ((Part::Video, "device"), Value::text(video.device.as_deref())),
             ((Part::Video, "uri"), Value::text(uri)),
             ((Part::Encoder, "bitrate_bps"), Value::Number(bitrate.bps().into())),
             ((Part::Encoder, "bitrate_kbps"), Value::Number(bitrate.kbps().into())),
-            ((Part::Encoder, "keyframe_frames"), Value::Number(keyframe_frames(&config.video))),
+            ((Part::Encoder, "keyframe_frames"), Value::Number(keyframe_frames(video))),
         ]);
         for part in [Part::Video, Part::Encoder] {
             for (name, number) in [("width", width), ("height", height), ("framerate", framerate)] {
                 values.insert((part, name), Value::Number((*number).into()));
             }
         }
-        if let Some(audio) = &config.audio {
+        if let Some(audio) = audio {
             values.insert((Part::Audio, "device"), Value::text(audio.device.as_deref()));
             values.insert((Part::Audio, "channels"), Value::Number(audio.channels.into()));
         }
@@ -389,7 +389,7 @@ pub fn assemble(
     encoder: Option<&LaunchFile>,
     audio: Option<&LaunchFile>,
 ) -> Result<Plan, Complaint> {
-    let values = Values::new(config, uri);
+    let values = Values::new(&config.video, config.audio.as_ref(), uri);
     let codec = config.video.codec;
     let mut launch = video.fill(&values)?;
     let mut bitrate = None;
@@ -437,7 +437,7 @@ fn write_encoded(launch: &mut String, video: &Video, encoder: &str) {
     };
     let _infallible = write!(
         launch,
-        "\n  ! videorate max-rate={framerate} ! videoconvertscale \
+        "\n  ! videorate drop-only=true skip-to-first=true max-rate={framerate} ! videoconvertscale \
          ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 \
          ! queue max-size-buffers=1 max-size-bytes=0 max-size-time=0 leaky=downstream\n  ! {encoder}\n  ! {caps} \
          ! appsink name={VIDEO_OUT}"

@@ -1,0 +1,3 @@
+//! Milliseconds, no devices.
+
+mod pipelines;
