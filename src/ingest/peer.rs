@@ -114,20 +114,15 @@ impl Peer {
         Ok((peer, sdp::in_one_stream(&answer.to_sdp_string())))
     }
 
-    /// The tracks that go the right way, as the answer has them.
+    /// The tracks that go the right way, as negotiated.
     fn find_tracks(&mut self, role: Role) -> Result<(), OfferError> {
-        // Nothing is sent before the first STUN comes in, so only events and a timeout can come out here.
-        while let Ok(Output::Event(event)) = self.rtc.poll_output() {
-            let Event::MediaAdded(added) = event else { continue };
-            let wanted = match role {
-                Role::Publisher => added.direction.is_receiving(),
-                Role::Viewer => added.direction.is_sending(),
-            };
-            let known = self.rtc.media(added.mid).is_some_and(|media| !media.remote_pts().is_empty());
-            if wanted && known {
-                self.tracks.push((kind_of(added.kind), added.mid));
-            }
-        }
+        let medias = sdp::mids(&self.offer).filter_map(|mid| self.rtc.media(mid.into()));
+        let wanted = medias.filter(|media| match role {
+            Role::Publisher => media.direction().is_receiving(),
+            Role::Viewer => media.direction().is_sending(),
+        });
+        let known = wanted.filter(|media| !media.remote_pts().is_empty());
+        self.tracks = known.map(|media| (kind_of(media.kind()), media.mid())).collect();
         match (role, self.tracks.is_empty()) {
             (_, false) => Ok(()),
             (Role::Publisher, true) => Err(OfferError::NothingToReceive),
@@ -263,7 +258,7 @@ impl Peer {
         self.ice_session += 1;
         self.trickle(&fragment.candidates);
         let answer = answer.to_sdp_string();
-        Ok(Fragment::of_description(&answer).to_text(sdp::first_mid(&answer)))
+        Ok(Fragment::of_description(&answer).to_text(sdp::mids(&answer).next().unwrap_or("0")))
     }
 
     /// Says goodbye: RTCP BYE and DTLS close_notify.
