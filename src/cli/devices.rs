@@ -1,32 +1,29 @@
 //! `roamcast devices [--json]`: cameras, microphones, encoders, network interfaces.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::io;
 
+use super::{Exit, print};
 use crate::media::devices::{self, Device, Devices, InterfaceKind};
-
-/// EX_SOFTWARE of sysexits(3).
-const INTERNAL_FAULT: u8 = 70;
 
 /// Runs the command.
 #[must_use]
-pub fn run(json: bool) -> ExitCode {
+pub fn run(json: bool) -> Exit {
     if let Err(error) = gst::init() {
-        let _no_one_reads = writeln!(io::stderr(), "GStreamer cannot start: {error}");
-        return ExitCode::from(INTERNAL_FAULT);
+        print::err(&format!("error: GStreamer does not start: {error}"));
+        return Exit::INTERNAL;
     }
     let devices = devices::list();
     let text = if json {
         // Strings and booleans always have a JSON form.
-        serde_json::to_string_pretty(&devices).unwrap_or_default() + "\n"
+        serde_json::to_string_pretty(&devices).unwrap_or_default()
     } else {
         for_people(&devices)
     };
-    match io::stdout().write_all(text.as_bytes()) {
+    match print::out(text.trim_end()) {
         // A closed pipe (`| head`) is the reader's wish, not a fault.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(INTERNAL_FAULT),
-        Ok(()) | Err(_) => ExitCode::SUCCESS,
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Exit::INTERNAL,
+        Ok(()) | Err(_) => Exit::SUCCESS,
     }
 }
 

@@ -110,24 +110,19 @@ impl Peer {
             unconnected_since: Some(now),
             ice_session: 1,
         };
-        let answer = answer.to_sdp_string();
-        peer.find_tracks(role, &answer)?;
-        Ok((peer, sdp::in_one_stream(&answer)))
+        peer.find_tracks(role)?;
+        Ok((peer, sdp::in_one_stream(&answer.to_sdp_string())))
     }
 
-    /// The tracks that go the right way, as the answer has them. (str0m tells of them by events too, but of an offer
-    /// without candidates only once the first packet is in.)
-    fn find_tracks(&mut self, role: Role, answer: &str) -> Result<(), OfferError> {
-        for mid in answer.lines().filter_map(|line| line.strip_prefix("a=mid:")).map(|mid| Mid::from(mid.trim())) {
-            let Some(media) = self.rtc.media(mid).filter(|media| !media.remote_pts().is_empty()) else { continue };
-            let wanted = match role {
-                Role::Publisher => media.direction().is_receiving(),
-                Role::Viewer => media.direction().is_sending(),
-            };
-            if wanted {
-                self.tracks.push((kind_of(media.kind()), mid));
-            }
-        }
+    /// The tracks that go the right way, as negotiated.
+    fn find_tracks(&mut self, role: Role) -> Result<(), OfferError> {
+        let medias = sdp::mids(&self.offer).filter_map(|mid| self.rtc.media(mid.into()));
+        let wanted = medias.filter(|media| match role {
+            Role::Publisher => media.direction().is_receiving(),
+            Role::Viewer => media.direction().is_sending(),
+        });
+        let known = wanted.filter(|media| !media.remote_pts().is_empty());
+        self.tracks = known.map(|media| (kind_of(media.kind()), media.mid())).collect();
         match (role, self.tracks.is_empty()) {
             (_, false) => Ok(()),
             (Role::Publisher, true) => Err(OfferError::NothingToReceive),
@@ -263,7 +258,7 @@ impl Peer {
         self.ice_session += 1;
         self.trickle(&fragment.candidates);
         let answer = answer.to_sdp_string();
-        Ok(Fragment::of_description(&answer).to_text(sdp::first_mid(&answer)))
+        Ok(Fragment::of_description(&answer).to_text(sdp::mids(&answer).next().unwrap_or("0")))
     }
 
     /// Says goodbye: RTCP BYE and DTLS close_notify.

@@ -103,9 +103,9 @@ pub(super) fn restarted_offer(offer: &str, fragment: &Fragment) -> String {
     text
 }
 
-/// `a=mid` of the first media section.
-pub(super) fn first_mid(sdp: &str) -> &str {
-    attributes(sdp).find_map(|line| line.strip_prefix("mid:")).unwrap_or("0")
+/// `a=mid` of each media section.
+pub(super) fn mids(sdp: &str) -> impl Iterator<Item = &str> {
+    attributes(sdp).filter_map(|line| line.strip_prefix("mid:"))
 }
 
 /// The answer with all tracks in one stream: browsers play only tracks of the same stream in lip-sync, and str0m answers
@@ -187,7 +187,7 @@ mod tests {
         let fragment = Fragment { ufrag: Some("newu".into()), pwd: Some("newp".into()), candidates: vec![] };
         let again = restarted_offer(&offer, &fragment);
         assert_eq!(again, "v=0\r\nm=audio 9 X 0\r\na=ice-ufrag:newu\r\na=ice-pwd:newp\r\na=mid:a0\r\n");
-        assert_eq!(first_mid(&again), "a0");
+        assert!(mids(&again).eq(["a0"]));
     }
 
     #[test]

@@ -59,7 +59,10 @@ mod tests {
         let table = [
             ("stun:stun.example.org", ServerUrl::Stun("stun://stun.example.org:3478".into())),
             ("stun:[2001:db8::1]", ServerUrl::Stun("stun://[2001:db8::1]:3478".into())),
-            ("turn:t.example.org:99?transport=tcp", ServerUrl::Turn("turn://17:a:p%40ss@t.example.org:99?transport=tcp".replace("17:a", "17%3Aa"))),
+            (
+                "turn:t.example.org:99?transport=tcp",
+                ServerUrl::Turn("turn://17:a:p%40ss@t.example.org:99?transport=tcp".replace("17:a", "17%3Aa")),
+            ),
             ("turns:t.example.org", ServerUrl::Turn("turns://17%3Aa:p%40ss@t.example.org:5349".into())),
         ];
         for (url, wanted) in table {

@@ -285,7 +285,8 @@ impl Peer {
     }
 
     async fn describe(&self, which: &str, kind: WebRTCSDPType, text: &str) -> Result<(), Failure> {
-        let sdp = gst_sdp::SDPMessage::parse_buffer(text.as_bytes()).map_err(|_| bad_sdp("GStreamer cannot read it"))?;
+        let sdp =
+            gst_sdp::SDPMessage::parse_buffer(text.as_bytes()).map_err(|_| bad_sdp("GStreamer cannot read it"))?;
         let (send, receive) = oneshot::channel();
         let promise = gst::Promise::with_change_func(move |reply| {
             let problem = match reply {
@@ -338,15 +339,36 @@ mod tests {
         let (tell, _heard) = mpsc::unbounded_channel();
         let hatch = Hatch::new(&[crate::media::handover::TrackKind::Video, crate::media::handover::TrackKind::Audio]);
         let c = Certificate::generate().unwrap();
-        let uplink = Uplink { protocol: crate::config::Protocol::Whip, url: "http://127.0.0.1/".parse().unwrap(), token: None, ca_file: None, ice_servers: vec![], relay_only: false, dtls_certificate: crate::config::DtlsCertificate::Ecdsa, trusted_origins: vec![] };
-        let video = Video { pipeline: "test".into(), device: None, uri: None, repeat: true, width: 1280, height: 720, framerate: 30, codec: crate::config::VideoCodec::H264, encoder: None, bitrate: crate::config::units::Bitrate::from_bps(2_000_000), keyframe_interval: std::time::Duration::from_secs(2) };
+        let uplink = Uplink {
+            protocol: crate::config::Protocol::Whip,
+            url: "http://127.0.0.1/".parse().unwrap(),
+            token: None,
+            ca_file: None,
+            ice_servers: vec![],
+            relay_only: false,
+            dtls_certificate: crate::config::DtlsCertificate::Ecdsa,
+            trusted_origins: vec![],
+        };
+        let video = Video {
+            pipeline: "test".into(),
+            device: None,
+            uri: None,
+            repeat: true,
+            width: 1280,
+            height: 720,
+            framerate: 30,
+            codec: crate::config::VideoCodec::H264,
+            encoder: None,
+            bitrate: crate::config::units::Bitrate::from_bps(2_000_000),
+            keyframe_interval: std::time::Duration::from_secs(2),
+        };
         for _ in 0..3 {
-        let peer = Peer::new(&hatch, &uplink, &video, &SharedClock::start(), Some(&c), &tell).unwrap();
-        println!("{:?}", t0.elapsed());
-        let offer = peer.offer().await.unwrap();
-        println!("{:?}\n{offer}", t0.elapsed());
-        drop(peer);
-        println!("{:?}", t0.elapsed());
+            let peer = Peer::new(&hatch, &uplink, &video, &SharedClock::start(), Some(&c), &tell).unwrap();
+            println!("{:?}", t0.elapsed());
+            let offer = peer.offer().await.unwrap();
+            println!("{:?}\n{offer}", t0.elapsed());
+            drop(peer);
+            println!("{:?}", t0.elapsed());
         }
     }
 }

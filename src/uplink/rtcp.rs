@@ -48,9 +48,8 @@ pub(crate) fn read(mut packet: &[u8]) -> Feedback {
 }
 
 fn report_blocks(bytes: &[u8], count: u8, into: &mut Vec<ReportBlock>) {
-    let word = |block: &[u8], at: usize| {
-        block.get(at..at + 4).and_then(|w| w.try_into().ok()).map_or(0, u32::from_be_bytes)
-    };
+    let word =
+        |block: &[u8], at: usize| block.get(at..at + 4).and_then(|w| w.try_into().ok()).map_or(0, u32::from_be_bytes);
     into.extend(bytes.chunks_exact(24).take(count.into()).map(|block| ReportBlock {
         ssrc: word(block, 0),
         fraction_lost: block.get(4).copied().unwrap_or_default(),
@@ -77,10 +76,7 @@ mod tests {
         let mut packet = receiver_report(0xabcd, 64, 70_000);
         packet.extend([0x81, PSFB, 0, 2, 0, 0, 0, 1, 0, 0, 0xab, 0xcd]);
         let feedback = read(&packet);
-        assert_eq!(
-            feedback.reports,
-            [ReportBlock { ssrc: 0xabcd, fraction_lost: 64, highest_sequence: 70_000 }]
-        );
+        assert_eq!(feedback.reports, [ReportBlock { ssrc: 0xabcd, fraction_lost: 64, highest_sequence: 70_000 }]);
         assert_eq!(feedback.keyframe_requests, 1);
     }
 

@@ -106,7 +106,12 @@ impl Program {
             if let Some(line) = self.text[known..].iter().find(|line| line.contains(part)) {
                 return line.clone();
             }
-            assert!(more.is_some() || self.text.len() > known, "no line with `{part}`: {:#?}\n{}", self.text, self.log());
+            assert!(
+                more.is_some() || self.text.len() > known,
+                "no line with `{part}`: {:#?}\n{}",
+                self.text,
+                self.log()
+            );
         }
     }
 

@@ -1,0 +1,136 @@
+//! The real encoder against the real embedded ingest, as two processes.
+
+use crate::program::{Program, free_port, is_message};
+
+fn config(port: u16, more: &str) -> String {
+    format!(
+        "[video]\nwidth = 320\nheight = 180\nbitrate = \"400k\"\n\
+         [uplink]\nurl = \"http://127.0.0.1:{port}/whip/live\"\n{more}"
+    )
+}
+
+fn ingest(port: u16) -> Program {
+    let mut ingest = Program::with(&["ingest", "--listen", &format!("127.0.0.1:{port}")]);
+    ingest.wait_for_line("watch at");
+    ingest
+}
+
+const QUICK: &str = "[reconnect]\nminDelay = \"200ms\"\nmaxDelay = \"500ms\"\nmaxRetries = \"unlimited\"\n";
+
+/// Encoded frames since the encoder started, from its newest Stats.
+fn frames(encoder: &mut Program) -> u64 {
+    let (_, stats) = encoder.wait_for("Stats", |event| event["event"] == "Stats");
+    stats["data"]["frames"].as_u64().unwrap()
+}
+
+#[test]
+fn the_encoder_waits_for_a_server_that_boots_later() {
+    let port = free_port();
+    let mut encoder = Program::encoder(&config(port, QUICK));
+    encoder.wait_for("third try", |event| is_message(event, "signalling") && event["data"]["attempt"] == 3);
+    let _ingest = ingest(port);
+    encoder.wait_for_message("broadcasting");
+    let messages = encoder.messages();
+    assert_eq!(messages[..2], ["signalling", "reconnecting_broadcast"]);
+    assert_eq!(messages[messages.len() - 3..], ["signalling", "connected", "broadcasting"]);
+}
+
+#[test]
+fn server_dies_and_comes_back_while_the_encoder_runs_on() {
+    let port = free_port();
+    let mut first = ingest(port);
+    let mut encoder = Program::encoder(&config(port, QUICK));
+    encoder.wait_for_message("broadcasting");
+    let before = frames(&mut encoder);
+    first.kill();
+    let (lost, _) = encoder.wait_for_message("reconnecting_broadcast");
+    let refused =
+        |event: &serde_json::Value| event["event"] == "BroadcastError" && event["data"]["code"] == "SIGNALLING_FAILED";
+    encoder.wait_for("a refused try", refused);
+    let _second = ingest(port);
+    let (back, _) = encoder.wait_for_message("broadcasting");
+    let after = frames(&mut encoder);
+    // 30 frames a second, all the time: a restart of the encoder would begin at 0 again.
+    let outage = (back - lost).as_secs();
+    assert!(after > before + outage * 20, "{before} frames before, {after} after {outage} s of outage");
+    let order: Vec<String> = encoder.messages();
+    assert_eq!(
+        order[..5],
+        ["signalling", "connected", "broadcasting", "reconnecting_broadcast", "signalling"],
+        "{order:?}"
+    );
+    assert_eq!(order[order.len() - 3..], ["signalling", "connected", "broadcasting"]);
+    let capture: Vec<_> = encoder
+        .events
+        .iter()
+        .filter(|(_, event)| event["event"] == "CaptureStatus")
+        .map(|(_, e)| &e["data"]["state"])
+        .collect();
+    assert_eq!(capture, ["starting", "flowing"], "the camera was opened once");
+}
+
+#[test]
+fn ctrl_c_says_goodbye_and_ends() {
+    let port = free_port();
+    let ingest = ingest(port);
+    for signal in ["INT", "TERM"] {
+        let mut encoder = Program::encoder(&config(port, QUICK));
+        encoder.wait_for_message("broadcasting");
+        encoder.signal(signal);
+        assert_eq!(encoder.wait_for_exit(), 0);
+        let (_, last) = encoder.events.last().unwrap().clone();
+        assert_eq!(last["event"], "BroadcastStopped");
+        assert_eq!(last["data"]["reason"], "requested");
+    }
+    assert_eq!(ingest.log().matches("goodbye").count(), 2, "{}", ingest.log());
+}
+
+#[test]
+fn nothing_listens_and_the_retries_are_used_up() {
+    let limits = "[reconnect]\nminDelay = \"300ms\"\nmaxDelay = \"1s\"\nmaxRetries = 3\n";
+    let mut encoder = Program::encoder(&config(free_port(), limits));
+    assert_eq!(encoder.wait_for_exit(), 69);
+    let tries = encoder.messages().iter().filter(|message| *message == "signalling").count();
+    assert_eq!(tries, 1 + 3, "{:?}", encoder.messages());
+    let waits = encoder.events.iter().filter(|(_, event)| is_message(event, "reconnecting_broadcast"));
+    let waits: Vec<f64> = waits.filter_map(|(_, event)| event["data"]["retryIn"].as_f64()).collect();
+    assert_eq!(waits.len(), 3);
+    assert!(waits.iter().all(|wait| (0.3..=1.0).contains(wait)), "{waits:?}");
+    let codes: Vec<_> = encoder.events.iter().filter_map(|(_, event)| event["data"]["code"].as_str()).collect();
+    assert_eq!(codes.last(), Some(&"RECONNECTION_EXHAUSTED"));
+}
+
+/// Threads and open files must not grow with the number of sessions; what memory does is reported.
+#[test]
+fn two_hundred_reconnects_leak_nothing() {
+    const CYCLES: usize = 200;
+    const WARM_UP: usize = 20;
+    let port = free_port();
+    let _ingest = ingest(port);
+    let unlimited = "[reconnect]\nminDelay = \"100ms\"\nmaxDelay = \"100ms\"\nmaxRetries = \"unlimited\"\n";
+    let mut encoder = Program::encoder(&config(port, unlimited));
+    encoder.wait_for_message("broadcasting");
+    let mut warm = None;
+    for cycle in 0..CYCLES {
+        if cycle == WARM_UP {
+            warm = Some(encoder.usage());
+        }
+        encoder.signal("USR1");
+        encoder.wait_for_message("reconnecting_broadcast");
+        encoder.wait_for_message("broadcasting");
+    }
+    // The last torn-down session has its teardown behind it when fresh figures of the next one have come.
+    frames(&mut encoder);
+    let (warm, end) = (warm.unwrap(), encoder.usage());
+    let slope = (end.rss_kb as f64 - warm.rss_kb as f64) / (CYCLES - WARM_UP) as f64;
+    println!("reconnects: {CYCLES}, warm {warm:?}, end {end:?}, {slope:.1} kB a reconnect");
+    assert!(end.threads <= warm.threads + 3, "threads: {warm:?} -> {end:?}");
+    assert!(end.files <= warm.files + 5, "open files: {warm:?} -> {end:?}");
+}
+
+#[test]
+fn the_demo_ends_by_itself() {
+    let mut demo = Program::with(&["demo", "--listen", "127.0.0.1:0", "--events", "json", "--for", "3s"]);
+    demo.wait_for_message("broadcasting");
+    assert_eq!(demo.wait_for_exit(), 0, "{}", demo.log());
+}
