@@ -190,7 +190,7 @@ impl World {
                 (Some(next), Some(due)) if due <= next => self.deadline(due),
                 (None, Some(due)) => self.deadline(due),
                 (Some(_), _) => self.happen(),
-                (None, None) => break,
+                (None, None) => panic!("seed {}: nothing will ever happen again", self.seed),
             }
             if self.is_done() {
                 totals.healed += 1;
