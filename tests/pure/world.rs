@@ -2,6 +2,37 @@
 //!
 //! Everything is made from the seed; `WORLD_SEED=n cargo test --test pure world` runs that one world and prints it.
 //! [`judge`] says what may never happen, whatever the world does.
+//!
+//! Each of these mutations of `src/supervisor` was made by hand and was caught, by the assertion named here:
+//!
+//! | mutation | caught by |
+//! |---|---|
+//! | a lost session is not ordered closed | a failed session was not closed |
+//! | backoff half as long | a try before minDelay |
+//! | jitter over the cap | a try later than maxDelay |
+//! | Retry-After shortened; forgotten on Reconnect, on a route, on Stop and Start | a try inside Retry-After |
+//! | tries without a network; a route does not wake a waiting try | waits for the wrong thing |
+//! | one retry too many; any success clears the count | more retries than maxRetries |
+//! | one retry too few; tries that the network was taken from are spent | gave up with retries left |
+//! | 401 for ever | tried again after 401 twice |
+//! | `Never` is tried again | tried again after a final refusal |
+//! | connected counts as broadcasting | the message is not the truth |
+//! | old studio's voices heard | a stale voice caused an order |
+//! | old session's voices heard; Connected twice restarts the stall clock | a stale voice moved the deadline |
+//! | no stall clock | unacknowledged for too long |
+//! | the stall clock runs while the camera is still | a healthy session was given up |
+//! | no bound for an ICE that flaps | kept alive by an ICE that flaps |
+//! | `statusGrace` ignored | a short disturbance was shown |
+//! | Disconnected twice lengthens it | a long disturbance is not shown |
+//! | a replaced session is not shown as lost | a loss was not shown |
+//! | an opening may hang; a broken camera is not opened again | nothing will ever happen again |
+//! | stuck is never told | the deadline did not move on |
+//! | an outage is never over | stuck and on air |
+//! | stuck teardowns do not count | went on after three stuck teardowns |
+//! | Exit without waiting | Exit before everything was closed |
+//! | leaving has no deadline | it does not exit in time |
+//! | Stop keeps the session | stopped and on air |
+//! | the next studio before the old one is gone | two studios at once |
 
 mod judge;
 

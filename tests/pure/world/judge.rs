@@ -54,6 +54,8 @@ pub(super) struct Judge {
     opened: u32,
     allowed: Retries,
     broadcasting_since: Option<Instant>,
+    /// Since when it should be broadcasting and is not.
+    outage_since: Option<Instant>,
     told_stuck: bool,
     same_instant: u32,
 }
@@ -115,6 +117,7 @@ impl Judge {
             allowed: policy.max_retries,
             policy,
             broadcasting_since: None,
+            outage_since: None,
             told_stuck: false,
             same_instant: 0,
         }
@@ -553,6 +556,12 @@ impl Judge {
                 }
             }
         }
+        self.hold(status.stuck.is_none() || !broadcasting, "stuck and on air");
+        if broadcasting || !self.wanted {
+            self.outage_since = None;
+        } else {
+            self.outage_since.get_or_insert(self.now);
+        }
         if broadcasting {
             self.broadcasting_since.get_or_insert(self.now);
             self.told_stuck = false;
@@ -567,6 +576,9 @@ impl Judge {
 
     /// Nothing hangs for longer than it may.
     fn check_bounds(&self) {
+        let patience = self.policy.stuck_after + self.late;
+        let is_long = self.outage_since.is_some_and(|since| self.now > since + patience);
+        self.hold(self.told_stuck || !is_long, "stuck was not told");
         let Some(live) = &self.live else {
             return;
         };
