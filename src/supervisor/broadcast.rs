@@ -114,7 +114,6 @@ impl Broadcast {
     /// Goes off air.
     pub(super) fn stop(&mut self, now: Instant, orders: &mut Vec<Action>) {
         self.close(now, orders);
-        self.state = State::Off;
         self.outage = None;
         self.healthy_since = None;
         self.trouble = None;
@@ -129,10 +128,11 @@ impl Broadcast {
             State::Off => {}
             State::Waiting(_) => self.try_now(around, orders),
             State::Live(session) => {
-                if session.last_acknowledged().is_some() {
+                let was_proved = session.last_acknowledged().is_some();
+                self.begin_outage(around.now);
+                if was_proved {
                     self.tries = 0;
                 }
-                self.begin_outage(around.now);
                 self.trouble = Some(Trouble::operator());
                 self.close(around.now, orders);
                 self.wait(around, around.now, WaitingFor::Backoff);
@@ -286,9 +286,9 @@ impl Broadcast {
         self.state = State::Waiting(Wait { since: around.now, until, what });
     }
 
-    /// Orders the live session closed, if there is one.
+    /// Orders the live session closed, if there is one; there is none afterwards.
     fn close(&mut self, now: Instant, orders: &mut Vec<Action>) {
-        if let State::Live(session) = &self.state {
+        if let State::Live(session) = std::mem::replace(&mut self.state, State::Off) {
             self.teardown.close(now, session.attempt, orders);
         }
     }

@@ -113,7 +113,7 @@ pub enum Command {
     Stop,
     /// Leave the air with a goodbye and end the process with this reason. Never reconnects.
     Shutdown(StopReason),
-    /// Try again now: skips any wait; replaces a live session.
+    /// Try again now: skips our own backoff, never a server's Retry-After; replaces a live session.
     Reconnect,
     /// New numbers to live by, from now on.
     Policy(Box<Policy>),
@@ -176,7 +176,7 @@ pub enum Action {
     StopCapture(Attempt),
     /// Open a session under this number.
     Open(Attempt),
-    /// Close the session of this number, with or without telling the server.
+    /// Close the session of this number, with or without telling the server. It may have failed or closed already.
     Close {
         /// Which one.
         attempt: Attempt,

@@ -211,7 +211,8 @@ impl Acks {
             return None;
         }
         let whatever_ice_says = after(self.silent_since?, policy.disconnected_timeout.saturating_add(STALL_MAX));
-        Some((self.started? + self.limit()).min(whatever_ice_says))
+        let started = self.started?;
+        Some((started + self.limit()).min(whatever_ice_says).max(started))
     }
 
     /// How long the far end may be silent.

@@ -111,15 +111,22 @@ impl Supervisor {
         self.now = self.now.max(now);
         let now = self.now;
         let mut orders = Vec::new();
+        let mut time_is_up = false;
         match self.stage {
             Stage::Running => self.hear(now, event, &mut orders),
-            Stage::Leaving { .. } => self.hear_while_leaving(now, event, &mut orders),
+            Stage::Leaving { until, .. } => match event {
+                Event::Deadline => time_is_up = until <= now,
+                // Who asks twice does not want to wait.
+                Event::Command(Command::Shutdown(_)) => time_is_up = true,
+                Event::Media(..) | Event::Session(..) => self.hear(now, event, &mut orders),
+                Event::Network(_) | Event::Command(_) => {}
+            },
             Stage::Over => return orders,
         }
         if self.stage == Stage::Running && self.broadcast.teardown().is_hopeless() {
             self.judge(now, trouble::hopeless_teardowns(), &mut orders);
         }
-        self.finish(now, &mut orders);
+        self.finish(time_is_up, &mut orders);
         self.publish();
         orders
     }
@@ -160,19 +167,6 @@ impl Supervisor {
                     self.judge(now, verdict, orders);
                 }
             }
-        }
-    }
-
-    fn hear_while_leaving(&mut self, now: Instant, event: Event, orders: &mut Vec<Action>) {
-        match event {
-            // Who asks twice does not want to wait.
-            Event::Command(Command::Shutdown(_)) => {
-                if let Stage::Leaving { until, .. } = &mut self.stage {
-                    *until = now;
-                }
-            }
-            Event::Media(..) | Event::Session(..) => self.hear(now, event, orders),
-            Event::Deadline | Event::Network(_) | Event::Command(_) => {}
         }
     }
 
@@ -249,9 +243,9 @@ impl Supervisor {
     }
 
     /// Ends the process when everything is closed or has had its time.
-    fn finish(&mut self, now: Instant, orders: &mut Vec<Action>) {
-        if let Stage::Leaving { reason, until } = self.stage
-            && (until <= now || self.broadcast.teardown().is_done() && self.capture.is_closed())
+    fn finish(&mut self, time_is_up: bool, orders: &mut Vec<Action>) {
+        if let Stage::Leaving { reason, .. } = self.stage
+            && (time_is_up || self.broadcast.teardown().is_done() && self.capture.is_closed())
         {
             self.stage = Stage::Over;
             orders.push(Action::Exit(reason));

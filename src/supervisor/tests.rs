@@ -3,7 +3,10 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use super::{Policy, Retries};
+use super::event::{Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent};
+use super::{Policy, Retries, Supervisor};
+use crate::status::notice::{Notice, notices};
+use crate::status::{ErrorCode, Message, PlaneState, Reason, RetryAdvice, StopReason, WaitingFor};
 
 /// One moment for all tests; times are seconds from it.
 #[allow(clippy::disallowed_methods, reason = "a test needs some Instant to start from; the value does not matter")]
@@ -29,4 +32,386 @@ pub(super) fn policy() -> Policy {
         capture_retry_delay: Duration::from_secs(2),
         needs_network: true,
     }
+}
+
+/// A brain and the story of what it shows and orders.
+struct Run {
+    brain: Supervisor,
+    now: f64,
+    story: Vec<String>,
+    newest: Attempt,
+}
+
+impl Run {
+    fn new(policy: Policy) -> Self {
+        Self { brain: Supervisor::new(policy, 7, base()), now: 0.0, story: Vec::new(), newest: Attempt(0) }
+    }
+
+    fn started(policy: Policy) -> Self {
+        let mut run = Self::new(policy);
+        run.hear(0.0, Event::Command(Command::Start));
+        run.hear(0.0, Event::Media(Attempt(1), MediaEvent::Flowing));
+        run
+    }
+
+    fn on_air(policy: Policy) -> Self {
+        let mut run = Self::started(policy);
+        run.goes_on_air(0.0);
+        run
+    }
+
+    /// Moves on by `seconds`, then hears.
+    fn hear(&mut self, seconds: f64, event: Event) -> Vec<Action> {
+        self.now += seconds;
+        let before = self.brain.status().clone();
+        let orders = self.brain.step(at(self.now), event);
+        for notice in notices(&before, self.brain.status()) {
+            match notice {
+                Notice::BroadcastStatus(broadcast) => {
+                    let message = serde_json::to_value(broadcast.message).expect("json");
+                    self.story.push(message.as_str().expect("text").to_owned());
+                }
+                Notice::BroadcastError(error) => self.story.push(format!("{:?}", error.code)),
+                Notice::BroadcastStopped(stopped) => self.story.push(format!("stopped {:?}", stopped.reason)),
+                Notice::ReconnectStuck(stuck) => self.story.push(format!("stuck {:.0}", stuck.since)),
+                Notice::ConnectionState(_) | Notice::CaptureStatus(_) | Notice::Stats(_) => {}
+            }
+        }
+        for order in &orders {
+            if let Action::Open(number) = order {
+                self.newest = *number;
+            }
+        }
+        orders
+    }
+
+    fn session(&mut self, seconds: f64, event: SessionEvent) -> Vec<Action> {
+        let newest = self.newest;
+        self.hear(seconds, Event::Session(newest, event))
+    }
+
+    /// The session fails, and its teardown hangs.
+    fn hangs(&mut self, retry: Retry) -> Vec<Action> {
+        let failure = Failure::new(Phase::Request, retry, ErrorCode::AuthFailed, "no");
+        self.session(0.1, SessionEvent::Failed(failure))
+    }
+
+    /// The session fails, and is closed properly.
+    fn fails(&mut self, retry: Retry) -> Vec<Action> {
+        let orders = self.hangs(retry);
+        self.session(0.0, SessionEvent::Closed);
+        orders
+    }
+
+    fn goes_on_air(&mut self, seconds: f64) {
+        self.session(seconds, SessionEvent::Accepted { session_id: "/whip/1".into() });
+        self.session(0.0, SessionEvent::Connected);
+        self.session(0.0, SessionEvent::Acknowledged);
+    }
+
+    /// Acknowledgements once a second.
+    fn stays_on_air(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            assert_eq!(self.session(1.0, SessionEvent::Acknowledged), []);
+        }
+    }
+
+    /// Moves on to the deadline; the answer is how long that took, and the orders.
+    fn due(&mut self) -> (f64, Vec<Action>) {
+        let waited = (self.brain.deadline().expect("waits for something") - at(self.now)).as_secs_f64();
+        // The story is told in ms, deadlines are finer.
+        let waited = (waited * 1000.0).ceil() / 1000.0;
+        (waited, self.hear(waited, Event::Deadline))
+    }
+
+    /// Waits until it opens the next session; the answer is how long that took.
+    fn opens(&mut self) -> f64 {
+        let mut waited = 0.0;
+        loop {
+            let (time, orders) = self.due();
+            waited += time;
+            if orders.iter().any(|order| matches!(order, Action::Open(_))) {
+                return waited;
+            }
+            assert_eq!(orders, [], "nothing else is ordered while it waits");
+        }
+    }
+
+    fn story(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.story)
+    }
+}
+
+fn unlimited() -> Policy {
+    Policy { max_retries: Retries::Unlimited, ..policy() }
+}
+
+#[test]
+fn server_down_for_a_minute() {
+    let mut run = Run::on_air(policy());
+    assert_eq!(run.story(), ["signalling", "connected", "broadcasting"]);
+    run.stays_on_air(5);
+    run.fails(Retry::Backoff);
+    let down_until = run.now + 60.0;
+    let mut waits = vec![run.opens()];
+    while run.now < down_until {
+        run.fails(Retry::Backoff);
+        waits.push(run.opens());
+    }
+    run.goes_on_air(0.1);
+    assert!(waits.iter().all(|wait| (2.0..=15.001).contains(wait)), "{waits:?}");
+    assert!((2.0..=2.4).contains(&waits[0]) && (4.0..=4.8).contains(&waits[1]) && (8.0..=9.6).contains(&waits[2]));
+    let mut story = run.story();
+    assert_eq!(story.iter().filter(|line| *line == "stuck 30").count(), 1, "told once: {story:?}");
+    story.retain(|line| line != "AuthFailed" && line != "stuck 30");
+    let (outage, last) = story.split_last_chunk::<2>().expect("a story");
+    assert_eq!(last, &["connected", "broadcasting"]);
+    assert!(outage.chunks(2).all(|pair| pair == ["reconnecting_broadcast", "signalling"]), "{outage:?}");
+}
+
+#[test]
+fn nothing_listens_and_max_retries_is_three() {
+    let mut run = Run::started(Policy { max_retries: Retries::AtMost(3), ..policy() });
+    for attempt in 1..=3 {
+        run.fails(Retry::Backoff);
+        let shown = run.brain.status().broadcast.clone().expect("on air");
+        assert_eq!((shown.attempt, shown.max_retries), (attempt, Some(3)));
+        assert!((2.0..=15.001).contains(&run.opens()));
+    }
+    let orders = run.fails(Retry::Backoff);
+    assert_eq!(run.newest, Attempt(4), "the first try and three retries");
+    assert_eq!(
+        orders,
+        [Action::Close { attempt: Attempt(4), goodbye: true }, Action::StopCapture(Attempt(1))],
+        "Exit waits for both"
+    );
+    let orders = run.hear(0.0, Event::Media(Attempt(1), MediaEvent::Stopped));
+    assert_eq!(orders, [Action::Exit(StopReason::ReconnectionExhausted)]);
+    let error = run.brain.status().error.clone().expect("an error");
+    assert_eq!(error.words, "all 3 retries of `reconnect.maxRetries` have failed; the last failure: no");
+    assert_eq!(run.story().last().expect("a story"), "stopped ReconnectionExhausted");
+}
+
+#[test]
+fn max_retries_zero_ends_at_the_first_failure() {
+    let mut run = Run::on_air(Policy { max_retries: Retries::AtMost(0), ..policy() });
+    run.fails(Retry::Backoff);
+    assert_eq!(run.brain.status().stopped, Some(StopReason::ReconnectionExhausted));
+}
+
+#[test]
+fn a_second_401_is_final_even_with_other_failures_between() {
+    let mut run = Run::started(unlimited());
+    run.fails(Retry::Once);
+    let shown = run.brain.status().broadcast.clone().expect("on air");
+    assert_eq!(shown.waiting_for, Some(WaitingFor::Token));
+    run.opens();
+    run.fails(Retry::Backoff);
+    run.opens();
+    run.fails(Retry::Once);
+    assert_eq!(run.brain.status().stopped, Some(StopReason::Refused));
+    assert_eq!(run.brain.status().error.as_ref().map(|error| error.retry), Some(RetryAdvice::Never));
+}
+
+#[test]
+fn a_401_after_the_token_was_good_begins_anew() {
+    let mut run = Run::started(unlimited());
+    for _ in 0..5 {
+        run.fails(Retry::Once);
+        run.opens();
+        run.goes_on_air(0.1);
+        run.fails(Retry::Backoff);
+        run.opens();
+    }
+    assert_eq!(run.brain.status().stopped, None);
+}
+
+#[test]
+fn a_servers_retry_after_is_kept_whoever_is_impatient() {
+    let mut run = Run::started(policy());
+    run.fails(Retry::After(Duration::from_secs(40)));
+    let closed_at = run.now;
+    for event in [
+        Event::Command(Command::Reconnect),
+        Event::Network(PathEvent::RouteAppeared),
+        Event::Network(PathEvent::AllRoutesLost),
+        Event::Network(PathEvent::RouteAppeared),
+        Event::Command(Command::Stop),
+        Event::Command(Command::Start),
+    ] {
+        let orders = run.hear(0.1, event);
+        assert!(!orders.iter().any(|order| matches!(order, Action::Open(_))), "{orders:?}");
+    }
+    run.hear(0.0, Event::Media(Attempt(1), MediaEvent::Stopped));
+    run.hear(0.0, Event::Media(Attempt(2), MediaEvent::Flowing));
+    run.opens();
+    assert!((40.0..=44.001).contains(&(run.now - closed_at)), "{}", run.now - closed_at);
+}
+
+#[test]
+fn without_a_network_nothing_is_tried_and_a_route_is_used_at_once() {
+    let mut run = Run::on_air(Policy { max_retries: Retries::AtMost(1), ..policy() });
+    run.hear(1.0, Event::Network(PathEvent::AllRoutesLost));
+    run.fails(Retry::Backoff);
+    let shown = run.brain.status().broadcast.clone().expect("on air");
+    assert_eq!((shown.waiting_for, shown.retry_in), (Some(WaitingFor::Network), None));
+    assert_eq!(shown.reason, Some(Reason::NetworkChange));
+    for _ in 0..5 {
+        // A try that the network is taken away from costs nothing.
+        let orders = run.hear(3600.0, Event::Network(PathEvent::RouteAppeared));
+        assert_eq!(orders, [Action::Open(run.newest)]);
+        run.hear(0.1, Event::Network(PathEvent::AllRoutesLost));
+        run.fails(Retry::Backoff);
+    }
+    assert_eq!(run.brain.status().stopped, None);
+    run.hear(1.0, Event::Network(PathEvent::RouteAppeared));
+    run.fails(Retry::Backoff);
+    assert_eq!(run.brain.status().stopped, Some(StopReason::ReconnectionExhausted));
+}
+
+#[test]
+fn a_server_on_this_machine_needs_no_network() {
+    let mut run = Run::new(Policy { needs_network: false, ..policy() });
+    run.hear(0.0, Event::Network(PathEvent::AllRoutesLost));
+    let orders = run.hear(0.0, Event::Command(Command::Start));
+    assert_eq!(orders, [Action::StartCapture(Attempt(1)), Action::Open(Attempt(1))]);
+}
+
+#[test]
+fn a_flapping_server_uses_the_budget_up_a_stable_minute_restores_it() {
+    let mut run = Run::on_air(Policy { max_retries: Retries::AtMost(2), ..policy() });
+    for _ in 0..10 {
+        run.stays_on_air(61);
+        run.fails(Retry::Backoff);
+        run.opens();
+        run.goes_on_air(0.1);
+    }
+    for _ in 0..2 {
+        assert_eq!(run.brain.status().stopped, None);
+        run.stays_on_air(50);
+        run.fails(Retry::Backoff);
+        if run.brain.status().stopped.is_none() {
+            run.opens();
+            run.goes_on_air(0.1);
+        }
+    }
+    assert_eq!(run.brain.status().stopped, Some(StopReason::ReconnectionExhausted));
+}
+
+#[test]
+fn stop_says_goodbye_and_never_reconnects_until_start() {
+    let mut run = Run::on_air(policy());
+    let orders = run.hear(1.0, Event::Command(Command::Stop));
+    assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }, Action::StopCapture(Attempt(1))]);
+    assert_eq!(run.hear(0.0, Event::Command(Command::Reconnect)), []);
+    assert_eq!(run.hear(0.0, Event::Network(PathEvent::RouteAppeared)), []);
+    run.hear(0.1, Event::Session(Attempt(1), SessionEvent::Closed));
+    run.hear(0.1, Event::Media(Attempt(1), MediaEvent::Stopped));
+    assert_eq!(run.brain.deadline(), None);
+    let orders = run.hear(9.0, Event::Command(Command::Start));
+    assert_eq!(orders, [Action::StartCapture(Attempt(2)), Action::Open(Attempt(2))]);
+    assert_eq!(run.brain.status().stopped, None);
+}
+
+#[test]
+fn shutdown_waits_for_teardown_but_not_for_ever_and_twice_is_at_once() {
+    let shutdown = || Event::Command(Command::Shutdown(StopReason::Requested));
+    let mut run = Run::on_air(policy());
+    run.hear(1.0, shutdown());
+    let (waited, orders) = run.due();
+    assert_eq!((waited, orders), (1.5, vec![Action::Exit(StopReason::Requested)]));
+    assert_eq!(run.hear(0.0, Event::Command(Command::Start)), []);
+    assert_eq!(run.brain.deadline(), None);
+
+    let mut run = Run::on_air(policy());
+    run.hear(1.0, shutdown());
+    assert_eq!(run.hear(0.1, shutdown()), [Action::Exit(StopReason::Requested)]);
+
+    let mut run = Run::new(policy());
+    assert_eq!(run.hear(0.0, shutdown()), [Action::Exit(StopReason::Requested)], "nothing is open");
+}
+
+#[test]
+fn a_persons_reconnect_replaces_the_session_and_is_shown() {
+    let mut run = Run::on_air(policy());
+    run.story();
+    let orders = run.hear(1.0, Event::Command(Command::Reconnect));
+    assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
+    assert_eq!(run.brain.status().broadcast.as_ref().and_then(|shown| shown.reason), Some(Reason::Operator));
+    let (waited, orders) = run.due();
+    assert_eq!((waited, orders), (0.0, vec![Action::Open(Attempt(2))]));
+    run.goes_on_air(0.1);
+    assert_eq!(run.story(), ["reconnecting_broadcast", "signalling", "connected", "broadcasting"]);
+}
+
+#[test]
+fn new_numbers_hold_for_the_wait_under_way() {
+    let slow = Duration::from_secs(100);
+    let mut run = Run::started(Policy { min_delay: slow, max_delay: slow, ..policy() });
+    run.fails(Retry::Backoff);
+    run.hear(1.0, Event::Command(Command::Policy(Box::new(policy()))));
+    let waited = run.opens();
+    assert!((13.9..14.1).contains(&waited), "15 s from the loss, 1 s of them gone: {waited}");
+    run.fails(Retry::Backoff);
+    run.hear(0.1, Event::Command(Command::Policy(Box::new(Policy { max_retries: Retries::AtMost(1), ..policy() }))));
+    assert_eq!(run.brain.status().stopped, Some(StopReason::ReconnectionExhausted), "the second retry is one too many");
+}
+
+#[test]
+fn the_camera_breaks_and_the_session_stays() {
+    let mut run = Run::on_air(policy());
+    run.stays_on_air(20);
+    let lost = Failure::new(Phase::Capture, Retry::Backoff, ErrorCode::CaptureLost, "unplugged");
+    assert_eq!(run.hear(0.5, Event::Media(Attempt(1), MediaEvent::Failed(lost))), [Action::StopCapture(Attempt(1))]);
+    run.hear(0.1, Event::Media(Attempt(1), MediaEvent::Stopped));
+    assert_eq!(run.due().1, [Action::StartCapture(Attempt(2))]);
+    run.hear(20.0, Event::Media(Attempt(2), MediaEvent::Flowing));
+    run.stays_on_air(3);
+    let shown = run.brain.status().broadcast.clone().expect("on air");
+    assert_eq!((shown.message, run.newest), (Message::Broadcasting, Attempt(1)));
+}
+
+#[test]
+fn a_plugin_that_is_missing_at_the_start_is_a_bad_config() {
+    let mut run = Run::new(policy());
+    run.hear(0.0, Event::Command(Command::Start));
+    let missing = Failure::new(Phase::Capture, Retry::Never, ErrorCode::EncoderFailed, "no `x264enc`");
+    run.hear(0.1, Event::Media(Attempt(1), MediaEvent::Failed(missing)));
+    assert_eq!(run.brain.status().stopped, Some(StopReason::BadConfig));
+}
+
+#[test]
+fn three_teardowns_that_hang_end_the_process() {
+    let mut run = Run::started(unlimited());
+    for number in 1..=3 {
+        run.hangs(Retry::Backoff);
+        let stuck = Event::Session(Attempt(number), SessionEvent::TeardownStuck);
+        assert_eq!(run.brain.status().stopped, None);
+        run.hear(0.1, stuck);
+        if number < 3 {
+            run.opens();
+        }
+    }
+    assert_eq!(run.brain.status().stopped, Some(StopReason::Internal));
+}
+
+#[test]
+fn give_up_after_ends_the_outage_wherever_it_is() {
+    let mut run = Run::started(Policy { give_up_after: Some(Duration::from_secs(20)), ..unlimited() });
+    while run.brain.status().stopped.is_none() {
+        run.due();
+        if run.brain.status().signalling.state == PlaneState::Connecting {
+            run.fails(Retry::Backoff);
+        }
+    }
+    assert!((19.9..=20.2).contains(&run.now), "{}", run.now);
+    assert_eq!(run.brain.status().stopped, Some(StopReason::ReconnectionExhausted));
+}
+
+#[test]
+fn a_clock_that_steps_back_does_no_harm() {
+    let mut run = Run::on_air(policy());
+    run.stays_on_air(5);
+    run.brain.step(base(), Event::Session(Attempt(1), SessionEvent::Disconnected));
+    assert_eq!(run.brain.deadline(), Some(at(run.now + 1.0)));
 }
