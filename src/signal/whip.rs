@@ -221,11 +221,18 @@ impl Courier {
             return Err(refuse(&Redirect::ChangesMethod(reply.status)));
         }
         let Some(target) = target else { return Err(refuse(&Redirect::Nowhere(reply.status))) };
-        match text::may_carry_token(&self.endpoint, &self.trusted, from, &target) {
-            Ok(()) => Ok(target),
-            Err(Distrust::Foreign) => Err(refuse(&Redirect::Foreign)),
-            Err(Distrust::Downgrade) => Err(refuse(&Redirect::Downgrade)),
-        }
+        self.trust(place, from, &target)?;
+        Ok(target)
+    }
+
+    /// May the token, sent to `from` so far, go to `target`?
+    fn trust(&self, place: Place<'_>, from: &Url, target: &Url) -> Result<(), Failure> {
+        let why = match text::may_carry_token(&self.endpoint, &self.trusted, from, target) {
+            Ok(()) => return Ok(()),
+            Err(Distrust::Foreign) => Redirect::Foreign,
+            Err(Distrust::Downgrade) => Redirect::Downgrade,
+        };
+        Err(failure::redirect(place, Some(&shown(target)), &why))
     }
 
     /// The session's own address out of a 201.
@@ -235,19 +242,14 @@ impl Courier {
             warn!("`{}` names no usable `Location` for the session, so it cannot be ended by us", place.url);
             return Ok(None);
         };
-        match text::may_carry_token(&self.endpoint, &self.trusted, &asked.url, &resource) {
-            Ok(()) => Ok(Some(resource)),
-            Err(Distrust::Foreign | Distrust::Downgrade) => Err(failure::foreign_resource(place, &shown(&resource))),
-        }
+        self.trust(place, &asked.url, &resource)?;
+        Ok(Some(resource))
     }
 
     async fn delete(&self, resource: Url) -> Result<(), Failure> {
         // A ghost may come from a state file that is older than the config.
-        if text::may_carry_token(&self.endpoint, &self.trusted, &self.endpoint, &resource).is_err() {
-            let here = shown(&self.endpoint);
-            let place = Place { method: "DELETE", url: &here, token_sent: false };
-            return Err(failure::foreign_resource(place, &shown(&resource)));
-        }
+        let here = shown(&self.endpoint);
+        self.trust(Place { method: "DELETE", url: &here, token_sent: false }, &self.endpoint, &resource)?;
         let asked = self.ask(Method::DELETE, resource, HeaderMap::new(), String::new()).await?;
         match asked.reply.status {
             // 404 and 410: gone already, which is what we want.
