@@ -20,13 +20,18 @@ use super::{Accepted, Ghost, LocalCandidate, Trickle, token};
 const REDIRECTS_MAX: usize = 5;
 
 /// The client side of one WHIP endpoint, and of the session that the last POST made there.
-#[derive(Debug)]
 pub struct Whip {
     courier: Courier,
     session: Option<Session>,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for Whip {
+    /// Neither the token nor the offer, which holds the ICE password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Whip").field("endpoint", &shown(&self.courier.endpoint)).finish_non_exhaustive()
+    }
+}
+
 struct Session {
     offer: String,
     /// `None`: the server gave no `Location`, so there is nothing to PATCH or DELETE.
@@ -38,10 +43,8 @@ struct Session {
 impl Whip {
     pub(super) fn new(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
         let mut endpoint = uplink.url.clone();
-        if uplink.token.is_some() {
-            // Else the client would send `Authorization` twice, once Basic and once Bearer.
-            text::without_userinfo(&mut endpoint);
-        }
+        // It would go on the wire in the clear (`:authority` of HTTP/2); WHIP knows bearer tokens only.
+        text::without_userinfo(&mut endpoint);
         let courier = Courier {
             client: http::client(uplink, timeouts)?,
             endpoint,
@@ -136,12 +139,6 @@ struct Courier {
     timeouts: Timeouts,
 }
 
-impl std::fmt::Debug for Courier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Courier").field("endpoint", &shown(&self.endpoint)).finish_non_exhaustive()
-    }
-}
-
 /// A reply, and what was asked.
 struct Asked {
     method: Method,
@@ -166,7 +163,11 @@ impl Asked {
 
     fn refusal(&self, place: &Place<'_>) -> Failure {
         let content_type = self.header(header::CONTENT_TYPE).unwrap_or_default();
-        let said = text::excerpt(content_type, &self.reply.body, self.token.as_ref());
+        // Servers like to quote the request, and some carry a stream key in the query.
+        let in_query: Vec<_> = self.url.query_pairs().map(|(_, value)| value).collect();
+        let token = self.token.as_ref().map(Secret::expose);
+        let secrets: Vec<&str> = in_query.iter().map(AsRef::as_ref).chain(token).collect();
+        let said = text::excerpt(content_type, &self.reply.body, &secrets);
         let retry_after = self.header(header::RETRY_AFTER).and_then(|value| text::retry_after(value, wall_clock()));
         let refusal = Refusal { status: self.reply.status, retry_after, body: self.body(), said: said.as_deref() };
         failure::status(*place, &refusal)
@@ -221,11 +222,18 @@ impl Courier {
             return Err(refuse(&Redirect::ChangesMethod(reply.status)));
         }
         let Some(target) = target else { return Err(refuse(&Redirect::Nowhere(reply.status))) };
-        match text::may_carry_token(&self.endpoint, &self.trusted, from, &target) {
-            Ok(()) => Ok(target),
-            Err(Distrust::Foreign) => Err(refuse(&Redirect::Foreign)),
-            Err(Distrust::Downgrade) => Err(refuse(&Redirect::Downgrade)),
-        }
+        self.trust(place, from, &target)?;
+        Ok(target)
+    }
+
+    /// May the token, sent to `from` so far, go to `target`?
+    fn trust(&self, place: Place<'_>, from: &Url, target: &Url) -> Result<(), Failure> {
+        let why = match text::may_carry_token(&self.endpoint, &self.trusted, from, target) {
+            Ok(()) => return Ok(()),
+            Err(Distrust::Foreign) => Redirect::Foreign,
+            Err(Distrust::Downgrade) => Redirect::Downgrade,
+        };
+        Err(failure::redirect(place, Some(&shown(target)), &why))
     }
 
     /// The session's own address out of a 201.
@@ -235,19 +243,14 @@ impl Courier {
             warn!("`{}` names no usable `Location` for the session, so it cannot be ended by us", place.url);
             return Ok(None);
         };
-        match text::may_carry_token(&self.endpoint, &self.trusted, &asked.url, &resource) {
-            Ok(()) => Ok(Some(resource)),
-            Err(Distrust::Foreign | Distrust::Downgrade) => Err(failure::foreign_resource(place, &shown(&resource))),
-        }
+        self.trust(place, &asked.url, &resource)?;
+        Ok(Some(resource))
     }
 
     async fn delete(&self, resource: Url) -> Result<(), Failure> {
         // A ghost may come from a state file that is older than the config.
-        if text::may_carry_token(&self.endpoint, &self.trusted, &self.endpoint, &resource).is_err() {
-            let here = shown(&self.endpoint);
-            let place = Place { method: "DELETE", url: &here, token_sent: false };
-            return Err(failure::foreign_resource(place, &shown(&resource)));
-        }
+        let here = shown(&self.endpoint);
+        self.trust(Place { method: "DELETE", url: &here, token_sent: false }, &self.endpoint, &resource)?;
         let asked = self.ask(Method::DELETE, resource, HeaderMap::new(), String::new()).await?;
         match asked.reply.status {
             // 404 and 410: gone already, which is what we want.

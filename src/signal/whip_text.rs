@@ -110,16 +110,17 @@ pub fn body_kind(content_type: &str, body: &[u8]) -> Body {
     }
 }
 
-/// The first words of a plain text or JSON body in one line, with `secret` masked wherever it is echoed.
+/// The first words of a plain text or JSON body in one line, with `secrets` masked wherever they are echoed.
 #[must_use]
-pub fn excerpt(content_type: &str, body: &[u8], secret: Option<&Secret>) -> Option<String> {
+pub fn excerpt(content_type: &str, body: &[u8], secrets: &[&str]) -> Option<String> {
     let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if !(kind == "text/plain" || kind.ends_with("json")) {
         return None;
     }
     let mut text = String::from_utf8_lossy(body).into_owned();
-    if let Some(secret) = secret.filter(|secret| !secret.expose().is_empty()) {
-        text = text.replace(secret.expose(), "***");
+    // One or two characters are no secret, and masking them would leave nothing to read.
+    for secret in secrets.iter().filter(|secret| secret.len() > 2) {
+        text = text.replace(secret, "***");
     }
     let line = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = line.collect::<Vec<_>>().join(" ");
@@ -353,4 +354,195 @@ fn push_line(frag: &mut String, line: &str) {
     let clean: String = line.chars().filter(|c| !c.is_control()).collect();
     // Writing into a String cannot fail.
     let _never = write!(frag, "{clean}\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_is_shown_without_userinfo_and_query_values() {
+        for (address, expected) in [
+            ("https://user:pass@h.example/whip/x?token=hush#part", "https://h.example/whip/x?..."),
+            ("http://[::1]:8080/whip", "http://[::1]:8080/whip"),
+        ] {
+            assert_eq!(shown(&url(address)), expected);
+        }
+    }
+
+    #[test]
+    fn a_location_is_resolved_against_the_address_that_answered() {
+        let base = url("https://h.example/whip/stage?user=me");
+        let too_long = format!("/{}", "x".repeat(URL_LEN_MAX));
+        for (text, expected) in [
+            ("session/1", Some("https://h.example/whip/session/1")),
+            ("/s/1?x=y#z", Some("https://h.example/s/1?x=y")),
+            ("//other.example/s", Some("https://other.example/s")),
+            ("http://a:b@h.example:81/s", Some("http://h.example:81/s")),
+            ("", None),
+            ("ftp://h.example/s", None),
+            ("javascript:alert(1)", None),
+            ("http://[::", None),
+            (too_long.as_str(), None),
+        ] {
+            assert_eq!(location(&base, text).as_ref().map(Url::as_str), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_token_goes_to_the_endpoint_and_to_trusted_origins_only() {
+        let endpoint = url("https://h.example/whip");
+        let trusted = [url("https://cdn.example").origin(), url("http://lan.example:8889").origin()];
+        let verdict = |target: &str| may_carry_token(&endpoint, &trusted, &endpoint, &url(target));
+        assert_eq!(verdict("https://h.example:443/else"), Ok(()));
+        assert_eq!(verdict("https://cdn.example/x"), Ok(()));
+        assert_eq!(verdict("https://h.example:444/whip"), Err(Distrust::Foreign));
+        assert_eq!(verdict("https://sub.h.example/whip"), Err(Distrust::Foreign));
+        assert_eq!(verdict("http://h.example/whip"), Err(Distrust::Foreign));
+        assert_eq!(verdict("http://lan.example:8889/"), Err(Distrust::Downgrade));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_is_clamped() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (text, expected) in [
+            ("120", Some(120)),
+            (" 4 ", Some(4)),
+            ("0", Some(1)),
+            ("601", Some(600)),
+            ("99999999999999999999999999", Some(600)),
+            ("Sun, 06 Nov 1994 08:50:00 GMT", Some(23)),
+            ("Sunday, 06-Nov-94 08:50:00 GMT", Some(23)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(1)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(600)),
+            ("-5", None),
+            ("4.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(text, now), expected.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn ice_servers_are_read_from_all_forms_of_link() {
+        let urls = |link: &str| {
+            let (servers, _) = ice_servers([link], true);
+            servers.into_iter().flat_map(|server| server.urls).collect::<Vec<_>>()
+        };
+        for (link, expected) in [
+            ("<stun:a.example>; rel=\"ice-server\"", vec!["stun:a.example"]),
+            ("<stun:a.example>;REL=Ice-Server", vec!["stun:a.example"]),
+            ("<turn:a.example?transport=udp>; rel=\"help ice-server\"", vec!["turn:a.example?transport=udp"]),
+            (
+                "<stun:a.example>; x=\"a,b;<c>\\\"\"; rel=ice-server, <stun:b.example:3478>; rel=ice-server",
+                vec!["stun:a.example", "stun:b.example:3478"],
+            ),
+            ("<stun:[2001:db8::1]:3478>; rel=ice-server", vec!["stun:[2001:db8::1]:3478"]),
+            ("<stun:a.example>; rel=help", vec![]),
+            ("<stun:a.example>", vec![]),
+            ("<http://a.example>; rel=ice-server", vec![]),
+            ("<stun:a.example:0>; rel=ice-server", vec![]),
+            ("<stun:a.example:99999>; rel=ice-server", vec![]),
+            ("<turn:a.example?transport=sctp>; rel=ice-server", vec![]),
+            ("<stun:>; rel=ice-server", vec![]),
+            ("<stun:a.example; rel=ice-server", vec![]),
+            ("; rel=ice-server", vec![]),
+        ] {
+            assert_eq!(urls(link), expected, "{link}");
+        }
+    }
+
+    #[test]
+    fn a_public_server_may_not_name_addresses_of_our_own_network() {
+        for host in [
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "2130706433",
+            "[::1]",
+            "[fe80::1]",
+            "[fd00::1]",
+            "[::ffff:10.0.0.1]",
+            "[64:ff9b::a00:1]",
+            "localhost",
+            "x.LOCALHOST.",
+        ] {
+            let link = format!("<turn:{host}:3478>; rel=ice-server");
+            let (servers, left_out) = ice_servers([link.as_str()], false);
+            assert!(servers.is_empty() && left_out.len() == 1, "{host}: {servers:?} {left_out:?}");
+            assert_eq!(ice_servers([link.as_str()], true).0.len(), 1, "{host}");
+        }
+        let (servers, left_out) = ice_servers(["<turn:203.0.113.7>; rel=ice-server"], false);
+        assert!(servers.len() == 1 && left_out.is_empty());
+    }
+
+    #[test]
+    fn more_than_ten_ice_servers_are_left_out() {
+        let links = vec!["<stun:a.example>; rel=ice-server"; 50];
+        let (servers, left_out) = ice_servers(links, false);
+        assert_eq!((servers.len(), left_out.len()), (ICE_SERVERS_MAX, 1));
+    }
+
+    #[test]
+    fn an_excerpt_is_one_short_line_of_text_without_the_token() {
+        let said = |kind, body: &str| excerpt(kind, body.as_bytes(), &["hush", "x", ""]);
+        assert_eq!(said("text/plain; charset=utf-8", "a\r\n b\x1b hush").as_deref(), Some("a b ***"));
+        assert_eq!(said("application/problem+json", "{}").as_deref(), Some("{}"));
+        assert_eq!(said("text/html", "<h1>no</h1>"), None);
+        assert_eq!(said("text/plain", " \n"), None);
+        assert_eq!(said("text/plain", &"é".repeat(1000)).unwrap().chars().count(), EXCERPT_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_fragment_never_holds_more_lines_than_were_meant() {
+        let evil = LocalCandidate { mid: "0".into(), mline: 0, candidate: "candidate:1\r\na=evil".into() };
+        let offer = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:0\r\n";
+        let frag = sdpfrag(offer, &vec![evil; 1000], false);
+        assert!(!frag.contains("\na=evil"));
+        assert_eq!(frag.matches("candidate:").count(), CANDIDATES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn no_header_makes_a_parser_panic(text in any::<String>(), near in any::<bool>()) {
+            let (servers, _) = ice_servers([text.as_str()], near);
+            prop_assert!(servers.len() <= ICE_SERVERS_MAX);
+            let _any = location(&url("https://h.example/whip"), &text);
+            let wait = retry_after(&text, SystemTime::UNIX_EPOCH);
+            prop_assert!(wait.is_none_or(|wait| (RETRY_AFTER_MIN..=RETRY_AFTER_MAX).contains(&wait)));
+        }
+
+        #[test]
+        fn links_made_of_their_own_syntax_never_panic(text in r#"([<>;,="\\ a]|rel=|ice-server|stun:h|turn:|\?transport=udp|é){0,40}"#) {
+            let (servers, _) = ice_servers([text.as_str()], false);
+            prop_assert!(servers.iter().all(|server| ice_host(&server.urls[0]).is_ok()));
+        }
+
+        #[test]
+        fn a_quoted_credential_comes_back_as_it_was(credential in "[ -~]{1,40}") {
+            let quoted = credential.replace('\\', "\\\\").replace('"', "\\\"");
+            let link = format!("<turn:h.example?transport=udp>; credential=\"{quoted}\"; rel=\"ice-server\"");
+            let (servers, _) = ice_servers([link.as_str()], false);
+            prop_assert_eq!(servers[0].credential.as_ref().map(Secret::expose), Some(credential.as_str()));
+        }
+
+        #[test]
+        fn a_location_never_leaves_http(text in any::<String>()) {
+            if let Some(found) = location(&url("https://h.example/whip/x"), &text) {
+                prop_assert!(matches!(found.scheme(), "http" | "https"));
+                prop_assert!(found.username().is_empty() && found.password().is_none());
+            }
+        }
+    }
 }

@@ -81,12 +81,12 @@ pub enum Body {
     Other,
 }
 
-/// Why a redirect was not followed.
+/// Why a redirect, or the `Location` of a session, was not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Redirect {
     /// 301, 302, 303, 300: would turn the POST into a GET. Carries the status.
     ChangesMethod(u16),
-    /// 307, 308 to an origin that is neither the endpoint's nor in `uplink.trustedOrigins`.
+    /// To an origin that is neither the endpoint's nor in `uplink.trustedOrigins`.
     Foreign,
     /// From https to http.
     Downgrade,
@@ -198,7 +198,7 @@ fn says_slot_is_busy(said: Option<&str>) -> bool {
     said.is_some_and(|said| said.to_ascii_lowercase().contains("already publishing"))
 }
 
-/// A redirect came that we do not follow. `to` as `whip_text::shown` prints it, if it is an address.
+/// A redirect or a session's `Location` came that we do not follow. `to` as `whip_text::shown` prints it, if it is an address.
 #[must_use]
 pub fn redirect(place: Place<'_>, to: Option<&str>, why: &Redirect) -> Failure {
     let Place { url, method, .. } = place;
@@ -238,17 +238,6 @@ pub fn redirect(place: Place<'_>, to: Option<&str>, why: &Redirect) -> Failure {
         ),
     };
     Failure::new(Phase::Request, retry, code, words)
-}
-
-/// The session was made, but its resource is where the token must not go.
-#[must_use]
-pub fn foreign_resource(place: Place<'_>, to: &str) -> Failure {
-    let words = format!(
-        "the session that `{}` made lies at `{to}`, another origin; if it is trusted, add it to \
-         `uplink.trustedOrigins`",
-        place.url
-    );
-    Failure::new(Phase::Request, Retry::Never, ErrorCode::UntrustedRedirect, words)
 }
 
 /// The answer came with the right status, but is not SDP at all. May be a proxy, so it is worth another try.

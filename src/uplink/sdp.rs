@@ -342,3 +342,205 @@ fn flag(attributes: &[Attribute], name: &str) -> bool {
 fn plain(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() && *c != '`').take(32).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::ErrorCode;
+    use crate::supervisor::event::Retry;
+    use proptest::prelude::*;
+
+    const FINGERPRINT: &str =
+        "sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF";
+
+    fn offer() -> String {
+        let head = "v=0\no=- 1 0 IN IP4 0.0.0.0\ns=-\nt=0 0\na=ice-options:trickle\na=group:BUNDLE video0 audio1\n";
+        let video = "m=video 9 UDP/TLS/RTP/SAVPF 96 97\nc=IN IP4 0.0.0.0\na=mid:video0\na=sendonly\na=rtpmap:96 H264/90000\n\
+                     a=fmtp:96 packetization-mode=1;profile-level-id=42c01f\na=rtpmap:97 rtx/90000\na=fmtp:97 apt=96\n";
+        let audio =
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111\nc=IN IP4 0.0.0.0\na=mid:audio1\na=sendonly\na=rtpmap:111 OPUS/48000/2\n";
+        let transport = format!(
+            "a=rtcp-mux\na=setup:actpass\na=ice-ufrag:ours\na=ice-pwd:{}\na=fingerprint:{FINGERPRINT}\n",
+            "p".repeat(24)
+        );
+        format!("{head}{video}{transport}{audio}{transport}").replace('\n', "\r\n")
+    }
+
+    fn good_answer() -> String {
+        offer().replace("a=sendonly", "a=recvonly").replace("OPUS", "opus").replace("actpass", "passive").replace(
+            "a=setup:passive\r\n",
+            "a=setup:passive\r\na=candidate:1 1 UDP 2130706431 192.0.2.9 8189 typ host\r\n",
+        )
+    }
+
+    fn refusal(answer: &str) -> Failure {
+        let failure = check_answer(&offer(), answer).unwrap_err();
+        assert_eq!(failure.code, ErrorCode::BadAnswer, "{failure}");
+        failure
+    }
+
+    #[test]
+    fn a_good_answer_names_what_the_server_takes() {
+        let answer = check_answer(&offer(), &good_answer()).unwrap();
+        assert_eq!(answer.candidates, 2);
+        let media: Vec<_> =
+            answer.media.iter().map(|one| (&*one.kind, &*one.mid, one.payload_type, &*one.codec)).collect();
+        assert_eq!(media, [("video", "video0", 96, "H264"), ("audio", "audio1", 111, "OPUS")]);
+    }
+
+    #[test]
+    fn sloppy_but_workable_answers_are_accepted() {
+        type Edit = fn(String) -> String;
+        let cases: [(&str, Edit); 7] = [
+            ("bare line feeds", |text| text.replace("\r\n", "\n")),
+            ("sendrecv", |text| text.replace("a=recvonly", "a=sendrecv")),
+            ("no direction", |text| text.replace("a=recvonly\r\n", "")),
+            ("no candidate", |text| {
+                text.lines().filter(|line| !line.contains("candidate")).map(|line| format!("{line}\r\n")).collect()
+            }),
+            ("no rtx", |text| text.replace("96 97", "96").replace("a=rtpmap:97 rtx/90000\r\n", "")),
+            ("transport at session level", |text| {
+                let line = format!("a=fingerprint:{FINGERPRINT}\r\n");
+                text.replace(&line, "").replace("a=group", &format!("{line}a=group"))
+            }),
+            ("transport in the tagged m-line only (RFC 9143)", |text| {
+                let (video, audio) = text.split_at(text.find("m=audio").unwrap());
+                let keep = |line: &&str| {
+                    ["a=ice", "a=setup", "a=fingerprint", "a=rtcp-mux"].iter().all(|start| !line.starts_with(start))
+                };
+                let audio: String = audio.lines().filter(keep).map(|line| format!("{line}\r\n")).collect();
+                format!("{video}{audio}")
+            }),
+        ];
+        for (name, edit) in cases {
+            let answer = check_answer(&offer(), &edit(good_answer()));
+            assert!(answer.is_ok(), "{name}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn an_unfit_answer_is_final_and_says_what_would_be_right() {
+        let cases = [
+            ("m=video 9", "m=video 0", "refuses our video (H264)"),
+            ("m=audio 9", "m=audio 0", "refuses our audio (OPUS)"),
+            ("a=recvonly", "a=inactive", "refuses our video (H264)"),
+            ("a=recvonly", "a=sendonly", "`a=recvonly` was expected"),
+            ("a=mid:audio1", "a=mid:audio2", "`audio1` was expected"),
+            ("BUNDLE video0 audio1", "BUNDLE video0", "out of `a=group:BUNDLE`"),
+            ("H264", "VP8", "takes VP8 as 96 for our video, but we offered H264 as 96"),
+            ("m=video 9 UDP/TLS/RTP/SAVPF 96 97", "m=video 9 UDP/TLS/RTP/SAVPF 97", "takes no codec for our video"),
+            ("rtpmap:111 opus/48000", "rtpmap:111 opus/8000", "takes opus as 111"),
+            ("a=rtcp-mux\r\n", "", "`a=rtcp-mux` is needed"),
+            ("a=setup:passive\r\n", "", "no `a=setup`"),
+            ("a=setup:passive", "a=setup:actpass", "`a=setup:actpass`"),
+            ("a=setup:passive", "a=setup:holdconn", "`a=setup:holdconn`"),
+            ("a=fingerprint:", "a=fingerprints:", "has no `a=fingerprint`"),
+            ("a=fingerprint:sha-256", "a=fingerprint:sha-1", "sha-256 or better"),
+            (":EE:FF\r\n", ":EE\r\n", "sha-256 or better"),
+            ("a=ice-ufrag:ours", "a=ice-ufrag:our", "no valid `a=ice-ufrag`"),
+            ("a=ice-pwd:pppp", "a=ice-pwd:p p", "no valid `a=ice-pwd`"),
+            ("a=ice-pwd:", "a=ice-pws:", "no valid `a=ice-pwd`"),
+        ];
+        for (from, to, words) in cases {
+            let answer = good_answer().replace(from, to);
+            assert_ne!(answer, good_answer(), "{from}");
+            let failure = refusal(&answer);
+            assert!(failure.words.contains(words), "{from} -> {to}: {failure}");
+            assert_eq!(failure.retry, Retry::Never, "{failure}");
+        }
+        let swapped =
+            good_answer().replace("m=video", "m=tmp").replace("m=audio", "m=video").replace("m=tmp", "m=audio");
+        assert!(refusal(&swapped).words.contains("the order must be the same"));
+        assert!(refusal(&format!("{}m=video 9 X 96\r\n", good_answer())).words.contains("has 3 m-lines, our offer 2"));
+        let flood = format!("{}{}", good_answer(), "a=candidate:1 1 UDP 1 192.0.2.9 8189 typ host\r\n".repeat(100));
+        assert!(refusal(&flood).words.contains("more than 100 candidates"));
+    }
+
+    #[test]
+    fn a_scrambled_or_cut_off_answer_is_worth_another_try() {
+        let good = good_answer();
+        let audio = good.find("m=audio").unwrap();
+        let cut = (0..good.len()).filter(|at| good.is_char_boundary(*at)).map(|at| good[..at].to_owned());
+        // Cut right after a line end of the last m-line, it looks whole: that is a refusal, not a cut.
+        let cut = cut.filter(|text| !(text.len() > audio && text.ends_with('\n')));
+        let others = [String::new(), "<html>".to_owned(), "v=0\r\n".to_owned(), "x".repeat(SDP_BYTES_MAX + 1)];
+        for answer in others.into_iter().chain(cut) {
+            if let Err(failure) = check_answer(&offer(), &answer) {
+                assert_eq!(failure.retry, Retry::Backoff, "{failure} at {}", answer.len());
+            }
+        }
+        assert_eq!(refusal(&good.replace("192.0.2.9", "nowhere")).retry, Retry::Backoff);
+    }
+
+    #[test]
+    fn candidates_are_told_from_nonsense() {
+        for good in [
+            "candidate:1 1 UDP 2130706431 192.0.2.9 8189 typ host",
+            "a=candidate:842163049 1 udp 1677729535 2001:db8::1 46154 typ srflx raddr 10.0.0.5 rport 46154 generation 0",
+            "candidate:0 2 TCP 2105458943 192.0.2.9 9 typ host tcptype active",
+            "candidate:9 1 udp 2122260223 4f2c9b1e-aaaa.local 50000 typ host",
+        ] {
+            assert_eq!(check_candidate(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "candidate:1",
+            "candidate:1 0 UDP 1 192.0.2.9 8189 typ host",
+            "candidate:1 1 SCTP 1 192.0.2.9 8189 typ host",
+            "candidate:1 1 UDP 99999999999 192.0.2.9 8189 typ host",
+            "candidate:1 1 UDP 1 nowhere 8189 typ host",
+            "candidate:1 1 UDP 1 192.0.2.9 70000 typ host",
+            "candidate:1 1 UDP 1 192.0.2.9 8189 typ hostess",
+            "candidate:1 1 UDP 1 192.0.2.9 8189 typ host\r\na=evil",
+        ] {
+            assert!(check_candidate(bad).is_err(), "{bad}");
+        }
+    }
+
+    prop_compose! {
+        /// A good answer with one to four lines dropped, doubled, moved or written over.
+        fn mutated()(edits in prop::collection::vec((0..40usize, 0..5u8, any::<String>(), 0..60usize), 1..5)) -> String {
+            let answer = good_answer();
+            let mut lines: Vec<String> = answer.split("\r\n").map(str::to_owned).collect();
+            for (at, kind, junk, column) in edits {
+                let at = at % lines.len();
+                let column = lines[at].char_indices().map(|(index, _)| index).nth(column).unwrap_or(lines[at].len());
+                match kind {
+                    0 => drop(lines.remove(at)),
+                    1 => lines.insert(at, lines[at].clone()),
+                    2 => lines.swap(at, 0),
+                    3 => lines[at].truncate(column),
+                    _ => lines[at].replace_range(column.., &junk),
+                }
+                if lines.is_empty() {
+                    lines.push(String::new());
+                }
+            }
+            lines.join("\r\n")
+        }
+    }
+
+    fn accepted_or_one_sentence(answer: &str) -> Result<(), TestCaseError> {
+        if let Err(failure) = check_answer(&offer(), answer) {
+            prop_assert_eq!(failure.code, ErrorCode::BadAnswer);
+            prop_assert!(!failure.words.is_empty() && failure.words.len() < 400, "{}", failure.words);
+            prop_assert!(!failure.words.contains(char::is_control), "{}", failure.words);
+            prop_assert!(!failure.words.contains(&"p".repeat(24)), "{}", failure.words);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn a_mutated_answer_is_accepted_or_gets_one_sentence(answer in mutated()) {
+            accepted_or_one_sentence(&answer)?;
+        }
+
+        #[test]
+        fn any_text_gets_one_sentence(answer in any::<String>(), offer in any::<String>()) {
+            accepted_or_one_sentence(&answer)?;
+            let _any = check_answer(&offer, &answer);
+            let _any = check_candidate(&answer);
+        }
+    }
+}

@@ -1,4 +1,12 @@
 //! Seconds, on 127.0.0.1: the rooms that touch the world against real counterparts.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test panics, and says what it saw"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests measure real time and set real deadlines")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants that it is about")]
 
 #[cfg(feature = "ingest")]
 mod ingest_browser;
@@ -11,9 +19,16 @@ mod media_kit;
 mod media_studio;
 #[cfg(feature = "ingest")]
 mod on_air;
+mod systemd_units;
+mod whip_redirects;
+mod whip_session;
+mod whip_statuses;
+mod whip_tls;
 
 #[path = "../support/browser.rs"]
 mod browser;
+#[path = "../support/http.rs"]
+mod http;
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/publisher.rs"]

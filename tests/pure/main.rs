@@ -1,4 +1,11 @@
-//! Milliseconds to seconds, no devices, no network: the pure rooms and the laws of the house.
+//! Milliseconds to seconds, no devices, no network: the pure rooms, the brain in its seeded world, the laws of the house.
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants that it is about")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a failed test panics, and says what it saw"
+)]
 
 mod house_rules;
 mod pipelines;

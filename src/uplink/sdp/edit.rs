@@ -79,3 +79,64 @@ fn map_lines(text: &str, replace: impl Fn(&str) -> Option<String>) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SDP: &str = "v=0\r\ns=-\r\nm=video 9 X 96\r\na=mid:v\r\na=ice-ufrag:user\r\na=ice-pwd:hush\r\n\
+        a=fingerprint:sha-256 BAD\r\na=candidate:1 1 UDP 1 192.0.2.1 1 typ host ufrag user\r\nm=audio 9 X 111\r\na=mid:a\r\n\
+        a=fingerprint:sha-256 BAD";
+
+    fn candidate(mid: &str, mline: u32, candidate: &str) -> LocalCandidate {
+        LocalCandidate { mid: mid.into(), mline, candidate: candidate.into() }
+    }
+
+    #[test]
+    fn each_fingerprint_is_rewritten_and_nothing_else() {
+        let expected = SDP.replace("sha-256 BAD", "sha-256 AB:CD");
+        assert_eq!(rewrite_fingerprint(SDP, "sha-256 AB:CD"), expected);
+    }
+
+    #[test]
+    fn ice_credentials_are_found() {
+        assert_eq!(ice_credentials(SDP), Some(("user".to_owned(), "hush".to_owned())));
+        assert_eq!(ice_credentials("v=0\r\na=ice-ufrag:user\r\n"), None);
+    }
+
+    #[test]
+    fn candidates_go_to_their_m_lines_once() {
+        let host = "candidate:2 1 UDP 1 192.0.2.1 2 typ host";
+        let candidates = [
+            candidate("a", 1, host),
+            candidate("", 0, host),
+            candidate("v", 0, "candidate:1 1 UDP 1 192.0.2.1 1 typ host ufrag user"),
+            candidate("v", 0, "candidate:evil\r\nm=video"),
+        ];
+        let out = with_candidates(SDP, &candidates);
+        let (video, audio) = out.split_at(out.find("m=audio").unwrap());
+        assert_eq!((video.matches("a=candidate:1 ").count(), video.matches("a=candidate:2 ").count()), (1, 1));
+        assert!(audio.ends_with(
+            "a=fingerprint:sha-256 BAD\r\na=candidate:2 1 UDP 1 192.0.2.1 2 typ host\r\na=end-of-candidates\r\n"
+        ));
+        assert!(!out.contains("evil"));
+        assert_eq!(with_candidates(&out, &candidates), out, "a second time changes nothing");
+    }
+
+    #[test]
+    fn a_redacted_sdp_holds_no_credential() {
+        let out = redact(SDP);
+        assert!(!out.contains("hush") && !out.contains("user"), "{out}");
+        assert_eq!(out.lines().count(), SDP.lines().count());
+    }
+
+    proptest! {
+        #[test]
+        fn edits_take_any_text(sdp in any::<String>(), text in any::<String>()) {
+            let _any = (rewrite_fingerprint(&sdp, &text), ice_credentials(&sdp));
+            let _any = with_candidates(&sdp, &[candidate("", 0, &text)]);
+            prop_assert_eq!(redact(&sdp).lines().count(), sdp.lines().count());
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A WHIP session from POST to DELETE, as a healthy, a sloppy and a strict server see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use roamcast::config::TokenSource;
+use roamcast::signal::{LocalCandidate, Signaller, Trickle};
+use roamcast::status::ErrorCode;
+use roamcast::supervisor::event::Retry;
+use tokio::sync::Notify;
+
+use crate::http::{ANSWER, Canned, Server, TOKEN, created, reply, uplink};
+
+const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE video0 audio1\r\n\
+    m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:video0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n\
+    m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:audio1\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n";
+
+fn candidate(mline: u32) -> LocalCandidate {
+    let mid = ["video0", "audio1"][mline as usize].to_owned();
+    LocalCandidate {
+        mid,
+        mline,
+        candidate: format!("candidate:{mline} 1 UDP 2122260223 192.0.2.1 5000{mline} typ host"),
+    }
+}
+
+#[tokio::test]
+async fn offer_trickle_and_goodbye_reach_the_server_with_the_token() {
+    let server = Server::start(|request| match request.method.as_str() {
+        "POST" => created(&["Location: /whip/session/1?key=hidden", "ETag: \"xyzzy\""]),
+        _ => reply("204 No Content", &[], ""),
+    })
+    .await;
+    let mut signaller = Signaller::new(&uplink(server.url("/whip/stage?user=me"))).unwrap();
+    let accepted = signaller.publish(OFFER).await.unwrap();
+    assert_eq!((accepted.answer.as_str(), accepted.session_id.as_str()), (ANSWER, "/whip/session/1"));
+    assert_eq!(signaller.candidates(&[candidate(1)], true).await.unwrap(), Trickle::Taken);
+    assert!(signaller.ghost().is_some());
+    signaller.goodbye().await.unwrap();
+    signaller.goodbye().await.unwrap();
+    assert!(signaller.ghost().is_none());
+
+    let requests = server.requests();
+    let asked: Vec<_> = requests.iter().map(|request| (request.method.as_str(), request.path.as_str())).collect();
+    let resource = "/whip/session/1?key=hidden";
+    assert_eq!(asked, [("POST", "/whip/stage?user=me"), ("PATCH", resource), ("DELETE", resource)]);
+    assert!(requests.iter().all(|request| request.header("authorization") == Some(&format!("Bearer {TOKEN}"))));
+    assert_eq!((requests[0].header("content-type"), requests[0].body.as_str()), (Some("application/sdp"), OFFER));
+    assert_eq!(requests[1].header("content-type"), Some("application/trickle-ice-sdpfrag"));
+    assert_eq!(requests[1].header("if-match"), Some("\"xyzzy\""));
+    insta::assert_snapshot!(requests[1].body.replace('\r', ""), @r"
+    a=group:BUNDLE video0 audio1
+    a=ice-ufrag:abcd
+    a=ice-pwd:0123456789012345678901
+    m=video 9 UDP/TLS/RTP/SAVPF 96
+    a=mid:video0
+    a=ice-ufrag:abcd
+    a=ice-pwd:0123456789012345678901
+    a=end-of-candidates
+    m=audio 9 UDP/TLS/RTP/SAVPF 111
+    a=mid:audio1
+    a=ice-ufrag:abcd
+    a=ice-pwd:0123456789012345678901
+    a=candidate:1 1 UDP 2122260223 192.0.2.1 50001 typ host
+    a=end-of-candidates
+    ");
+}
+
+#[tokio::test]
+async fn an_absolute_location_of_the_same_origin_is_followed() {
+    let server = Server::start(|request| {
+        let host = request.header("host").unwrap();
+        created(&[&format!("Location: http://user:pass@{host}/elsewhere/7#fragment")])
+    })
+    .await;
+    let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+    assert_eq!(signaller.publish(OFFER).await.unwrap().session_id, "/elsewhere/7");
+    // Answers 201 to the DELETE, which is strange, but a success.
+    signaller.goodbye().await.unwrap();
+    let goodbye = server.requests().pop().unwrap();
+    assert_eq!((goodbye.method.as_str(), goodbye.path.as_str()), ("DELETE", "/elsewhere/7"));
+    assert_eq!(goodbye.header("authorization"), Some(format!("Bearer {TOKEN}").as_str()));
+}
+
+#[tokio::test]
+async fn a_location_on_a_foreign_origin_is_refused_unless_trusted() {
+    let stranger = Server::start(|_| reply("200 OK", &[], "")).await;
+    let location = format!("Location: {}", stranger.url("/session"));
+    let server = Server::start(move |_| created(&[&location])).await;
+    let mut config = uplink(server.url("/whip"));
+    let mut signaller = Signaller::new(&config).unwrap();
+    let failure = signaller.publish(OFFER).await.unwrap_err();
+    assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Never));
+    assert!(failure.words.contains("uplink.trustedOrigins"), "{failure}");
+    signaller.goodbye().await.unwrap();
+    assert!(stranger.requests().is_empty());
+
+    config.trusted_origins = vec![stranger.url("/").origin()];
+    let mut signaller = Signaller::new(&config).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    signaller.goodbye().await.unwrap();
+    assert_eq!(stranger.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn without_a_location_the_broadcast_runs_but_cannot_be_ended() {
+    let server = Server::start(|_| created(&[])).await;
+    let mut signaller = Signaller::new(&uplink(server.url("/whip/stage"))).unwrap();
+    assert_eq!(signaller.publish(OFFER).await.unwrap().session_id, "/whip/stage");
+    assert_eq!(signaller.candidates(&[candidate(0)], true).await.unwrap(), Trickle::Unsupported);
+    assert!(signaller.ghost().is_none());
+    signaller.goodbye().await.unwrap();
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_says_200_with_an_sdp_answer_is_understood() {
+    let server = Server::start(|_| reply("200 OK", &["Content-Type: application/sdp"], ANSWER)).await;
+    let accepted = Signaller::new(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap();
+    assert_eq!(accepted.answer, ANSWER);
+}
+
+#[tokio::test]
+async fn a_server_without_trickle_is_asked_once() {
+    for status in ["405 Method Not Allowed", "501 Not Implemented", "404 Not Found", "415 Unsupported Media Type"] {
+        let server = Server::start(move |request| match request.method.as_str() {
+            "PATCH" => reply(status, &[], ""),
+            _ => created(&["Location: /s"]),
+        })
+        .await;
+        let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+        signaller.publish(OFFER).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(signaller.candidates(&[candidate(0)], false).await.unwrap(), Trickle::Unsupported, "{status}");
+        }
+        assert_eq!(server.requests().len(), 2, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_trickle_that_the_server_could_not_take_just_now_is_a_failure() {
+    let server = Server::start(|request| match request.method.as_str() {
+        "PATCH" => reply("503 Service Unavailable", &["Retry-After: 4"], ""),
+        _ => created(&["Location: /s"]),
+    })
+    .await;
+    let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    let failure = signaller.candidates(&[candidate(0)], false).await.unwrap_err();
+    assert_eq!(failure.retry, Retry::After(std::time::Duration::from_secs(4)));
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_already_counts_as_ended() {
+    let server = Server::start(|request| match request.method.as_str() {
+        "DELETE" => reply("404 Not Found", &[], ""),
+        _ => created(&["Location: /s"]),
+    })
+    .await;
+    let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    signaller.goodbye().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ghost_is_buried_beside_the_new_publish() {
+    // The second POST is answered only once the DELETE has come: they must really run side by side.
+    let buried = Arc::new(Notify::new());
+    let posts = AtomicU32::new(0);
+    let server = Server::start(move |request| match request.method.as_str() {
+        "DELETE" => {
+            buried.notify_one();
+            reply("200 OK", &[], "")
+        }
+        _ if posts.fetch_add(1, Ordering::SeqCst) == 0 => created(&["Location: /s/1"]),
+        _ => Canned::After(Arc::clone(&buried), Box::new(created(&["Location: /s/2"]))),
+    })
+    .await;
+    let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    let burial = signaller.bury(signaller.ghost().unwrap());
+    let (published, buried) = tokio::join!(signaller.publish(OFFER), burial);
+    buried.unwrap();
+    assert_eq!(published.unwrap().session_id, "/s/2");
+    let gone = server.requests().into_iter().find(|request| request.method == "DELETE").unwrap();
+    assert_eq!(gone.path, "/s/1");
+}
+
+#[tokio::test]
+async fn ice_servers_of_the_link_header_are_passed_on() {
+    let server = Server::start(|_| {
+        created(&[
+            "Location: /s",
+            "Link: <stun:stun.example.net>; rel=\"ice-server\", <turn:h.example.net?transport=udp>; \
+             rel=\"ice-server\"; username=\"a, b\"; credential=\"p\\\"w\"; credential-type=\"password\"",
+            "Link: <https://example.net/>; rel=\"help\"",
+            "Link: <turns:192.168.1.9:5349?transport=tcp>;rel=ice-server;username=u;credential=c",
+        ])
+    })
+    .await;
+    let accepted = Signaller::new(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap();
+    let servers: Vec<_> = accepted
+        .ice_servers
+        .iter()
+        .map(|server| {
+            (server.urls[0].as_str(), server.username.as_deref(), server.credential.as_ref().map(|c| c.expose()))
+        })
+        .collect();
+    assert_eq!(
+        servers,
+        [
+            ("stun:stun.example.net", None, None),
+            ("turn:h.example.net?transport=udp", Some("a, b"), Some("p\"w")),
+            // A private address is fine from a server on this machine.
+            ("turns:192.168.1.9:5349?transport=tcp", Some("u"), Some("c")),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_token_file_renewed_between_two_requests_counts_at_once() {
+    let server = Server::start(|_| created(&["Location: /s"])).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut config = uplink(server.url("/whip"));
+    config.token = Some(TokenSource::File(file.path().to_owned()));
+    let mut signaller = Signaller::new(&config).unwrap();
+    for token in ["one", "two"] {
+        std::fs::write(file.path(), format!("{token}\n")).unwrap();
+        signaller.publish(OFFER).await.unwrap();
+        let request = server.requests().pop().unwrap();
+        assert_eq!(request.header("authorization"), Some(format!("Bearer {token}").as_str()));
+    }
+    std::fs::remove_file(file.path()).unwrap();
+    let failure = signaller.publish(OFFER).await.unwrap_err();
+    assert_eq!((failure.code, failure.retry), (ErrorCode::TokenProviderFailed, Retry::Backoff));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn without_a_token_none_is_sent() {
+    let server = Server::start(|_| created(&["Location: /s"])).await;
+    let mut config = uplink(server.url("/whip"));
+    config.token = None;
+    Signaller::new(&config).unwrap().publish(OFFER).await.unwrap();
+    assert_eq!(server.requests()[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_in_the_middle_is_a_backoff() {
+    let cut = "HTTP/1.1 201 Created\r\nContent-Length: 4000\r\n\r\nv=0\r\n";
+    let server = Server::start(move |_| Canned::Raw(cut.to_owned())).await;
+    let failure = Signaller::new(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap_err();
+    assert_eq!((failure.code, failure.retry), (ErrorCode::SignallingFailed, Retry::Backoff), "{failure}");
+}
