@@ -1,4 +1,5 @@
 //! Seconds, on 127.0.0.1: rooms joined to the real world.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests may fail and talk")]
 
 mod media_devices;
 mod media_faults;
