@@ -142,7 +142,7 @@ fn encoder_for(config: &Config, library: &Library, video: &LaunchFile) -> Result
 /// # Errors
 /// Why it does not work here.
 pub(super) fn try_encoder(video: &Video, file: &LaunchFile) -> Result<(), Complaint> {
-    let pipeline = pipeline(&file.fill(&Values::new(video, None, None))?)?;
+    let pipeline = pipeline(&format!("{} ! fakesink", file.fill(&Values::new(video, None, None))?))?;
     let opened = match pipeline.by_name(VIDEO_ENCODER) {
         Some(encoder) => encoder.set_state(gst::State::Ready).is_ok(),
         None => false,
@@ -160,7 +160,7 @@ fn pipeline(launch: &str) -> Result<gst::Pipeline, Complaint> {
     let parsed = gst::parse::launch_full(launch, Some(&mut context), gst::ParseFlags::FATAL_ERRORS);
     let missing = context.missing_elements();
     match parsed {
-        Err(_) if !missing.is_empty() => {
+        Err(error) if error.matches(gst::ParseError::NoSuchElement) && !missing.is_empty() => {
             let advice: Vec<_> =
                 missing.iter().map(|name| format!("element `{name}` is missing: {}", how_to_get(name))).collect();
             Err(Complaint(advice.join("; ")))

@@ -112,3 +112,41 @@ pub fn ended_early(subject: &Subject) -> Failure {
     let words = format!("video source {} ended the stream", subject.video);
     Failure::new(Phase::Capture, Retry::Backoff, ErrorCode::CaptureLost, words)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(kind: FaultKind, side: Side, is_media_file: bool) -> Failure {
+        let fault = Fault { kind, side, element: "v4l2src".into(), words: "It broke.".into(), missing: None };
+        let subject = Subject { video: "`v4l2` (`/dev/video0`)".into(), audio: "`pulse`".into(), is_media_file };
+        failure(&fault, &subject)
+    }
+
+    #[test]
+    fn each_kind_of_fault_is_one_sentence_that_names_the_source() {
+        use FaultKind::{Busy, Denied, MissingPlugin, NotFound, NotMedia, Open, Other, Read};
+        for kind in [NotFound, Busy, Denied, Open, Read, NotMedia, MissingPlugin, Other] {
+            let failure = told(kind, Side::Video, false);
+            assert!(failure.words.starts_with("video source `v4l2` (`/dev/video0`) "), "{failure}");
+            assert!(failure.words.contains("It broke"), "{failure}");
+            assert_eq!(failure.code, ErrorCode::CaptureLost);
+            assert!(told(kind, Side::Audio, false).words.starts_with("audio source `pulse` "));
+        }
+    }
+
+    #[test]
+    fn a_camera_may_come_back_but_a_bad_file_stays_bad() {
+        assert_eq!(told(FaultKind::NotFound, Side::Video, false).retry, Retry::Backoff);
+        assert_eq!(told(FaultKind::NotFound, Side::Video, true).retry, Retry::Never);
+        assert_eq!(told(FaultKind::NotMedia, Side::Video, true).retry, Retry::Never);
+        assert_eq!(told(FaultKind::MissingPlugin, Side::Video, false).retry, Retry::Never);
+    }
+
+    #[test]
+    fn a_broken_encoder_is_not_a_lost_camera() {
+        let failure = told(FaultKind::Other, Side::Encoder, false);
+        assert_eq!((failure.code, failure.retry), (ErrorCode::EncoderFailed, Retry::Backoff));
+        assert_eq!(failure.words, "encoder `v4l2src` failed: It broke");
+    }
+}

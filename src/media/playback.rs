@@ -137,7 +137,7 @@ impl Playback {
             return gst::PadProbeReturn::Ok;
         }
         match info.event().map(|event| event.type_()) {
-            Some(gst::EventType::FlushStart | gst::EventType::FlushStop) => gst::PadProbeReturn::Drop,
+            Some(gst::EventType::FlushStart | gst::EventType::FlushStop) => gst::PadProbeReturn::Handled,
             Some(gst::EventType::Eos) => self.on_end(index),
             Some(_) | None => gst::PadProbeReturn::Ok,
         }
@@ -161,7 +161,7 @@ impl Playback {
         if all_ended && let Some(pipeline) = self.pipeline.upgrade() {
             wake(&pipeline, Wake::FileEnded);
         }
-        gst::PadProbeReturn::Drop
+        gst::PadProbeReturn::Handled
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

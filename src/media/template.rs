@@ -230,9 +230,12 @@ impl LaunchFile {
                     "line {line}: `{{{name}}}` must not stand in quotes; roamcast quotes its value itself"
                 )));
             }
-            (Value::Text(text), _) => {
-                escape(text).ok_or_else(|| self.complaint(format_args!("`{name}` holds a control character")))?
-            }
+            (Value::Text(text), _) => escape(text).ok_or_else(|| {
+                Complaint(format!(
+                    "`{}.{name}` holds a control character or ends in a backslash, which no pipeline text can carry",
+                    self.part.folder()
+                ))
+            })?,
             (Value::Unset, Some(_)) => return Ok(()),
             (Value::Unset, None) => {
                 let example =
@@ -254,7 +257,8 @@ impl LaunchFile {
     }
 
     fn complaint(&self, words: fmt::Arguments<'_>) -> Complaint {
-        Complaint(format!("pipeline file `{}/{}`: {words}", self.part.folder(), self.name))
+        let folder = if self.name.contains('/') { String::new() } else { format!("{}/", self.part.folder()) };
+        Complaint(format!("pipeline file `{folder}{}`: {words}", self.name))
     }
 }
 
@@ -278,11 +282,14 @@ impl<'a> Placeholder<'a> {
     }
 }
 
-/// A value for gst-launch, unquoted, that stays one value whatever it holds; `None` if it holds control characters.
+/// A value for gst-launch, unquoted, that stays one value whatever it holds: each unusual character gets a backslash.
 ///
-/// Each unusual character gets a backslash. Quotes would not do: gst-launch's lexer takes `\"` at the end of a quoted
-/// text for an escaped quote, so that a value ending in a backslash would swallow what follows.
+/// `None` for what gst-launch's lexer cannot carry: a control character, and a backslash at the end, which it would
+/// take, escaped or quoted, as the escape of what follows.
 fn escape(value: &str) -> Option<String> {
+    if value.ends_with('\\') {
+        return None;
+    }
     let mut escaped = String::with_capacity(value.len());
     for c in value.chars() {
         if c.is_control() {
@@ -511,4 +518,123 @@ fn edit_distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::units::Bitrate;
+
+    fn video() -> Video {
+        Video {
+            pipeline: "own".into(),
+            device: None,
+            uri: None,
+            repeat: false,
+            width: 1280,
+            height: 720,
+            framerate: 30,
+            codec: VideoCodec::H264,
+            encoder: None,
+            bitrate: Bitrate::from_bps(2_500_999),
+            keyframe_interval: Duration::from_millis(2_000),
+        }
+    }
+
+    fn fill(part: Part, text: &str, video: &Video) -> Result<String, String> {
+        let file = LaunchFile::parse(part, "own", &format!("{text} name={}", part.contract_element()));
+        let file = file.map_err(|complaint| complaint.0)?;
+        file.fill(&Values::new(video, None, None))
+            .map(|launch| launch.replace(&format!(" name={}", part.contract_element()), ""))
+            .map_err(|complaint| complaint.0)
+    }
+
+    #[test]
+    fn placeholders_become_values() {
+        let text =
+            "enc b={bitrate_bps} k={bitrate_kbps} g={keyframe_frames} q=\"a={bitrate_bps};\" size={width}x{height}";
+        assert_eq!(
+            fill(Part::Encoder, text, &video()),
+            Ok("enc b=2500999 k=2500 g=60 q=\"a=2500999;\" size=1280x720".into())
+        );
+    }
+
+    #[test]
+    fn an_optional_assignment_is_left_out_when_unset() {
+        let mut video = video();
+        assert_eq!(fill(Part::Video, "src {device=device?} a=1", &video), Ok("src  a=1".into()));
+        video.device = Some("/dev/video0".into());
+        assert_eq!(
+            fill(Part::Video, "src {camera-name=device?} a=1", &video),
+            Ok("src camera-name=/dev/video0 a=1".into())
+        );
+    }
+
+    #[test]
+    fn lists_of_gstreamer_are_left_alone() {
+        let text = "src ! video/x-raw,format={I420,NV12},framerate={ 30/1, 25/1 },x={} {";
+        assert_eq!(fill(Part::Video, text, &video()), Ok(text.into()));
+    }
+
+    #[test]
+    fn comments_are_not_launch_text_but_count_as_lines() {
+        let text = "# {nonsense}\n  # more: of it\nsrc {bogus}";
+        assert_eq!(
+            fill(Part::Video, text, &video()).unwrap_err(),
+            "pipeline file `video/own`: line 3: unknown placeholder `{bogus}`; known here: `device`, `framerate`, \
+             `height`, `uri`, `width`"
+        );
+    }
+
+    #[test]
+    fn a_missing_value_is_told_with_its_key_and_an_example() {
+        let text = "# example: video.uri = \"rtsp://camera\"\nsrc location={uri}";
+        assert_eq!(
+            fill(Part::Video, text, &video()).unwrap_err(),
+            "`video.uri` is missing: the video pipeline `own` needs it, for example `video.uri = \"rtsp://camera\"`"
+        );
+    }
+
+    #[test]
+    fn a_text_in_quotes_or_one_that_cannot_be_escaped_is_refused() {
+        let mut video = video();
+        video.device = Some("/dev/video0".into());
+        assert!(fill(Part::Video, "src device=\"{device}\"", &video).unwrap_err().contains("must not stand in quotes"));
+        video.device = Some("/dev/video0\n! fakesink".into());
+        assert!(fill(Part::Video, "src device={device}", &video).unwrap_err().contains("control character"));
+        video.device = Some("COM1\\".into());
+        assert!(fill(Part::Video, "src device={device}", &video).unwrap_err().contains("ends in a backslash"));
+    }
+
+    #[test]
+    fn a_bitrate_line_names_property_field_and_unit() {
+        let control = |line: &str| {
+            let text = format!("# bitrate: {line}\nenc name=video_encoder");
+            LaunchFile::parse(Part::Encoder, "own", &text).unwrap().bitrate_control()
+        };
+        let plain = BitrateControl { property: "bitrate".into(), field: None, bits_per_unit: 1000 };
+        assert_eq!(control("bitrate kbps"), Ok(plain));
+        let field = BitrateControl { property: "extra-controls".into(), field: Some("rate".into()), bits_per_unit: 1 };
+        assert_eq!(control("extra-controls.rate bps"), Ok(field));
+        assert!(control("bitrate Mbps").is_err());
+        assert!(control("").is_err());
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered_only_if_it_is_near() {
+        let names = ["test".to_owned(), "v4l2".to_owned()];
+        assert!(unknown_name(Part::Video, "v4l", &names).0.contains("did you mean `v4l2`?"));
+        assert!(!unknown_name(Part::Video, "webcam", &names).0.contains("did you mean"));
+    }
+
+    #[test]
+    fn edit_distance_counts_slips() {
+        for (a, b, distance) in
+            [("", "", 0), ("", "abc", 3), ("tset", "test", 2), ("kitten", "sitting", 3), ("ü", "u", 1)]
+        {
+            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+        }
+    }
 }

@@ -100,6 +100,7 @@ impl Watcher {
     }
 
     /// The event after which the studio of this number has no more to say, if the message is one.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "an open enum of GStreamer's; the rest says nothing to us")]
     fn hear(&self, message: &gst::Message, missing: &mut Option<String>) -> Option<MediaEvent> {
         match message.view() {
             gst::MessageView::Error(error) => {
@@ -194,7 +195,7 @@ pub(super) fn tap(video_sink: &gst::Pad, pipeline: &gst::Pipeline, clock: &Share
         if let Some(pipeline) = weak.upgrade() {
             wake(&pipeline, Wake::Look);
         }
-        gst::PadProbeReturn::Drop
+        gst::PadProbeReturn::Handled
     });
     keyframes
 }
@@ -219,6 +220,7 @@ fn side(source: &gst::Object) -> Side {
     Side::Video
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "an open enum of GStreamer's; the rest says nothing to us")]
 fn kind(error: &gst::glib::Error, debug: &str) -> FaultKind {
     use gst::{CoreError, ResourceError, StreamError};
     if debug.contains("Permission denied") {
@@ -258,4 +260,16 @@ pub(super) fn without_credentials(words: &str) -> String {
         clean.push(hidden.unwrap_or_else(|| word.to_owned()));
     }
     clean.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_name_and_password_of_a_uri_are_not_repeated() {
+        let words = "Could not connect to rtsp://admin:p@ss@192.0.2.7/live (via http://u:p@proxy)";
+        assert_eq!(without_credentials(words), "Could not connect to rtsp://192.0.2.7/live (via http://proxy)");
+        assert_eq!(without_credentials("file:///srv/a@b.mkv"), "file:///srv/a@b.mkv");
+    }
 }

@@ -170,13 +170,16 @@ impl Life<'_> {
     ) -> Result<(), Failure> {
         match event {
             PeerEvent::Candidate { mline, candidate } => {
-                tracing::debug!(mline, candidate, "local candidate");
                 let mut batch = vec![local(mline, candidate, mids)];
                 let mut then = None;
                 while let Ok(next) = heard.try_recv() {
                     match next {
                         PeerEvent::Candidate { mline, candidate } => batch.push(local(mline, candidate, mids)),
-                        other => {
+                        other @ (PeerEvent::GatheringComplete
+                        | PeerEvent::Ice(_)
+                        | PeerEvent::Connection(_)
+                        | PeerEvent::Feedback(_)
+                        | PeerEvent::Broken(_)) => {
                             then = Some(other);
                             break;
                         }
@@ -208,6 +211,7 @@ impl Life<'_> {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "an open enum of GStreamer; two states matter")]
     fn ice(&self, state: WebRTCICEConnectionState) -> Result<(), Failure> {
         match state {
             WebRTCICEConnectionState::Failed => {
@@ -223,6 +227,7 @@ impl Life<'_> {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "an open enum of GStreamer; three states matter")]
     fn connection(&mut self, state: WebRTCPeerConnectionState) -> Result<(), Failure> {
         match state {
             WebRTCPeerConnectionState::Connected => {

@@ -106,6 +106,7 @@ fn keyframe_wishes_are_merged_and_none_is_lost() {
 /// What is wrong, the config, a part of the sentence, may we try again?
 type Row = (&'static str, Config, &'static str, Retry);
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn rows(folder: &Path) -> Vec<Row> {
     let named = |pipeline: &str, set: &dyn Fn(&mut Config)| {
         let mut config = config();
@@ -164,7 +165,7 @@ fn rows(folder: &Path) -> Vec<Row> {
         (
             "unknown placeholder",
             own("e", "# x\nvideotestsrc name=video_source\n ! {widht}"),
-            "line 3: unknown placeholder `{widht}`; did you mean `{width}`?",
+            "e/own.launch`: line 3: unknown placeholder `{widht}`; did you mean `width`?",
             Retry::Never,
         ),
         (
