@@ -9,23 +9,23 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Far more than anything takes on two busy cores; a test that hits it has failed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A child that is ended, by its pid, when this is dropped.
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
     lines: Receiver<(Instant, String)>,
     /// Every JSON event so far with its time of arrival.
-    pub events: Vec<(Instant, Value)>,
+    pub(crate) events: Vec<(Instant, Value)>,
     /// Every other line so far.
-    pub text: Vec<String>,
+    pub(crate) text: Vec<String>,
     log: Arc<Mutex<String>>,
     _files: tempfile::TempDir,
 }
 
 impl Program {
     /// `roamcast run --events json` with this config.
-    pub fn encoder(config: &str) -> Self {
+    pub(crate) fn encoder(config: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("config.toml");
         std::fs::File::create(&path).unwrap().write_all(config.as_bytes()).unwrap();
@@ -35,14 +35,14 @@ impl Program {
     }
 
     /// `roamcast` with these arguments.
-    pub fn with(args: &[&str]) -> Self {
+    pub(crate) fn with(args: &[&str]) -> Self {
         let mut command = roamcast();
         command.args(args);
         Self::start(command, tempfile::tempdir().unwrap())
     }
 
     /// Any command; its standard output is read line by line, its standard input stays open as long as it lives.
-    pub fn start(mut command: Command, files: tempfile::TempDir) -> Self {
+    pub(crate) fn start(mut command: Command, files: tempfile::TempDir) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -69,17 +69,17 @@ impl Program {
     }
 
     /// Process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// What it wrote to standard error so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// Reads events until one fits, and gives it back. Panics with all that was heard when none does in time.
-    pub fn wait_for(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> (Instant, Value) {
+    pub(crate) fn wait_for(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> (Instant, Value) {
         let deadline = Instant::now() + PATIENCE;
         while let Some(event) = self.next_before(deadline) {
             if fits(&event.1) {
@@ -90,12 +90,12 @@ impl Program {
     }
 
     /// Waits for a BroadcastStatus with this message.
-    pub fn wait_for_message(&mut self, message: &str) -> (Instant, Value) {
+    pub(crate) fn wait_for_message(&mut self, message: &str) -> (Instant, Value) {
         self.wait_for(message, |event| is_message(event, message))
     }
 
     /// Waits for a line of text that contains `part`.
-    pub fn wait_for_line(&mut self, part: &str) -> String {
+    pub(crate) fn wait_for_line(&mut self, part: &str) -> String {
         if let Some(line) = self.text.iter().find(|line| line.contains(part)) {
             return line.clone();
         }
@@ -133,19 +133,19 @@ impl Program {
     }
 
     /// All BroadcastStatus messages so far.
-    pub fn messages(&self) -> Vec<String> {
+    pub(crate) fn messages(&self) -> Vec<String> {
         let status = self.events.iter().filter(|(_, event)| event["event"] == "BroadcastStatus");
         status.filter_map(|(_, event)| event["data"]["message"].as_str().map(str::to_owned)).collect()
     }
 
     /// Sends a signal by name (`TERM`, `KILL`, `STOP`).
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
         assert!(sent.success(), "kill -{name} {}", self.pid());
     }
 
     /// Reads to the end and gives the exit code back.
-    pub fn wait_for_exit(&mut self) -> i32 {
+    pub(crate) fn wait_for_exit(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;
         while self.next_before(deadline).is_some() {}
         assert!(Instant::now() < deadline, "still running; events: {:#?}\n{}", self.messages(), self.log());
@@ -153,13 +153,13 @@ impl Program {
     }
 
     /// Ends it the hard way and waits until it is gone.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _already_gone = self.child.kill();
         let _reaped = self.child.wait();
     }
 
     /// Threads, open files and resident kB right now.
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         let proc = format!("/proc/{}", self.pid());
         let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
         let number = |key: &str| {
@@ -179,25 +179,25 @@ impl Drop for Program {
 
 /// What a process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    pub threads: usize,
-    pub files: usize,
-    pub rss_kb: usize,
+pub(crate) struct Usage {
+    pub(crate) threads: usize,
+    pub(crate) files: usize,
+    pub(crate) rss_kb: usize,
 }
 
 /// Is this a BroadcastStatus with this message?
-pub fn is_message(event: &Value, message: &str) -> bool {
+pub(crate) fn is_message(event: &Value, message: &str) -> bool {
     event["event"] == "BroadcastStatus" && event["data"]["message"] == message
 }
 
 /// The program that cargo built for the tests.
-pub fn roamcast() -> Command {
+pub(crate) fn roamcast() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roamcast"));
     command.env_remove("ROAMCAST_CONFIG").env_remove("ROAMCAST_LOG").env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
     command
 }
 
 /// A TCP port of 127.0.0.1 that nobody uses right now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
