@@ -19,6 +19,8 @@ mod media_kit;
 mod media_studio;
 #[cfg(feature = "ingest")]
 mod on_air;
+mod receivers;
+mod refusals;
 mod systemd_units;
 mod whip_redirects;
 mod whip_session;

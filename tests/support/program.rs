@@ -19,6 +19,8 @@ pub(crate) struct Program {
     pub(crate) events: Vec<(Instant, Value)>,
     /// Every other line so far.
     pub(crate) text: Vec<String>,
+    /// How many lines of text [`Program::wait_until`] has gone through.
+    looked_at: usize,
     log: Arc<Mutex<String>>,
     _files: tempfile::TempDir,
 }
@@ -65,7 +67,7 @@ impl Program {
                 log.push('\n');
             }
         });
-        Self { child, lines, events: Vec::new(), text: Vec::new(), log, _files: files }
+        Self { child, lines, events: Vec::new(), text: Vec::new(), looked_at: 0, log, _files: files }
     }
 
     /// Process id.
@@ -95,23 +97,22 @@ impl Program {
     }
 
     /// Waits for a line of text that contains `part`.
-    pub(crate) fn wait_for_line(&mut self, part: &str) -> String {
-        if let Some(line) = self.text.iter().find(|line| line.contains(part)) {
-            return line.clone();
-        }
+    pub(crate) fn wait_for_line(&mut self, part: &str) {
+        self.wait_until(part, |line| line.contains(part));
+    }
+
+    /// Reads lines of text until one fits that has not been looked at yet.
+    pub(crate) fn wait_until(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let known = self.text.len();
-            let more = self.next_before(deadline);
-            if let Some(line) = self.text[known..].iter().find(|line| line.contains(part)) {
-                return line.clone();
+            while let Some(line) = self.text.get(self.looked_at) {
+                self.looked_at += 1;
+                if fits(line) {
+                    return;
+                }
             }
-            assert!(
-                more.is_some() || self.text.len() > known,
-                "no line with `{part}`: {:#?}\n{}",
-                self.text,
-                self.log()
-            );
+            let more = self.next_before(deadline);
+            assert!(more.is_some(), "no line with {what}: {:#?}\n{}", self.text, self.log());
         }
     }
 

@@ -1,0 +1,109 @@
+//! The real encoder against servers that refuse: how often it tries, how long it waits, where its token goes.
+
+use std::time::{Duration, Instant};
+
+use crate::http::{Canned, Request, Server, TOKEN, reply};
+use crate::program::{Program, is_message};
+
+/// An encoder with a token that tries again after 300 ms to 1 s, three times at most.
+fn encoder(server: &Server) -> Program {
+    Program::encoder(&format!(
+        "[video]\nwidth = 320\nheight = 180\nbitrate = \"400k\"\n\
+         [uplink]\nurl = \"{}\"\ntoken = \"{TOKEN}\"\n\
+         [reconnect]\nminDelay = \"300ms\"\nmaxDelay = \"1s\"\nmaxRetries = 3\n",
+        server.url("/whip/live")
+    ))
+}
+
+fn posts(server: &Server) -> Vec<Request> {
+    server.requests().into_iter().filter(|request| request.method == "POST").collect()
+}
+
+/// The name of the error that ended the broadcast.
+fn last_error(encoder: &Program) -> String {
+    let errors = encoder.events.iter().filter(|(_, event)| event["event"] == "BroadcastError");
+    errors.last().map(|(_, event)| event["data"]["code"].as_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_is_tried_once_more_and_no_further() {
+    let server = Server::start(|_| reply("401 Unauthorized", &["WWW-Authenticate: Bearer"], "who are you?")).await;
+    let mut encoder = encoder(&server);
+    assert_eq!(encoder.wait_for_exit(), 77);
+    assert_eq!(posts(&server).len(), 2, "{:?}", encoder.messages());
+    assert_eq!(last_error(&encoder), "INVALID_TOKEN");
+    for text in [encoder.log(), format!("{:?}", encoder.events)] {
+        assert!(!text.contains(TOKEN), "the token is shown: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn final_refusals_are_not_retried() {
+    for (status, code) in [("403 Forbidden", "AUTH_FAILED"), ("404 Not Found", "NOT_FOUND"), ("410 Gone", "NOT_FOUND")] {
+        let server = Server::start(move |_| reply(status, &[], "")).await;
+        let mut encoder = encoder(&server);
+        assert_eq!(encoder.wait_for_exit(), 77, "{status}");
+        assert_eq!(posts(&server).len(), 1, "{status}");
+        assert_eq!(last_error(&encoder), code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retry_after_is_honoured_to_the_tenth() {
+    let server = Server::start(|_| reply("503 Service Unavailable", &["Retry-After: 4"], "")).await;
+    let mut encoder = encoder(&server);
+    let (told, wait) = encoder.wait_for_message("reconnecting_broadcast");
+    let announced = wait["data"]["retryIn"].as_f64().unwrap();
+    assert!((4.0..=4.4).contains(&announced), "{announced}");
+    assert_eq!(wait["data"]["waitingFor"], "serverRetryAfter");
+    let (tried, _) = encoder.wait_for("second try", |event| is_message(event, "signalling") && event["data"]["attempt"] == 1);
+    let waited = tried - told;
+    assert!(waited >= Duration::from_millis(3_990), "tried again after {waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_does_not_follow_a_redirect_to_a_stranger() {
+    let stranger = Server::start(|_| reply("200 OK", &[], "")).await;
+    let away = format!("Location: {}", stranger.url("/whip/live"));
+    let server = Server::start(move |_| reply("307 Temporary Redirect", &[&away], "")).await;
+    let mut encoder = encoder(&server);
+    assert_eq!(encoder.wait_for_exit(), 77);
+    assert_eq!(last_error(&encoder), "UNTRUSTED_REDIRECT");
+    assert!(stranger.requests().is_empty(), "the stranger was spoken to");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_no_answer_is_one_sentence() {
+    let answers: [(&str, &str); 4] = [
+        ("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n", "BAD_ANSWER"),
+        ("\u{0}\u{1}not sdp at all", "BAD_ANSWER"),
+        ("", "BAD_ANSWER"),
+        ("<html><title>Welcome to the hotel</title></html>", "SIGNALLING_FAILED"),
+    ];
+    for (body, code) in answers {
+        let server = Server::start(move |_| {
+            reply("201 Created", &["Location: /session/1", "Content-Type: application/sdp"], body)
+        })
+        .await;
+        let mut encoder = encoder(&server);
+        let (_, error) = encoder.wait_for("an error", |event| event["event"] == "BroadcastError");
+        assert_eq!(error["data"]["code"], code, "{body:?}: {error}");
+        let words = error["data"]["words"].as_str().unwrap();
+        assert!(!words.contains('\n') && words.len() > 20, "{words}");
+        let began = Instant::now();
+        encoder.signal("TERM");
+        encoder.wait_for_exit();
+        assert!(began.elapsed() < Duration::from_secs(30));
+        assert!(!encoder.log().contains("panicked"), "{}", encoder.log());
+    }
+}
+
+/// A server that never answers holds nothing up: the end comes at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_ends_while_the_server_is_silent() {
+    let server = Server::start(|_| Canned::Hang).await;
+    let mut encoder = encoder(&server);
+    encoder.wait_for("the camera", |event| event["data"]["state"] == "flowing");
+    encoder.signal("INT");
+    assert_eq!(encoder.wait_for_exit(), 0);
+}
