@@ -14,6 +14,91 @@
 //!      v                        v                              |
 //!  [driver = hands]        [8 notice board] -> log, events, systemd
 //! ```
+//!
+//! # The rooms
+//!
+//! (P) = pure: std and our own types only; no IO, no clock, no tasks, no locks, no dice. (-) = touches the world.
+//!
+//! ```text
+//! main.rs            (-) args -> config -> house -> exit code
+//! cli/               (-) one file a command: args.rs (what may be said), run.rs, demo.rs, ingest.rs, check.rs, devices.rs,
+//!                        completions.rs, man.rs; shared: print.rs, logging.rs, world.rs (GStreamer, TLS, runtime)
+//! house/             (-) mod.rs opens the rooms and joins them; board.rs tells every window; signals.rs hears SIGTERM
+//! driver.rs          (-) THE HANDS: the one loop, the one place that reads the clock
+//! inbox.rs           (-) the one bounded queue into the brain
+//! config/              1 THE FRONT DOOR - nothing unchecked gets past
+//!   mod.rs           (P) Config (checked); load(text) -> Config, or every complaint at once
+//!   file.rs          (P) what the TOML may say: serde types, doc comments, defaults
+//!   schema.rs document.rs (P) JSON schema of those types; text and environment held against it
+//!   check/           (P) mod.rs: file -> Config, one fn a section; uplink.rs: where the media and the token go
+//!   complaint.rs words.rs (P) what is wrong, where, what would be right - and no secret
+//!   units.rs         (P) Bitrate, durations, Secret (prints as ***), IceServer
+//!   tests.rs             exact words for malformed configs
+//! media/               2 THE STUDIO - capture and encode; runs whether or not anyone listens
+//!   mod.rs           (-) Studio: start, stop, set_bitrate, force_keyframe
+//!   template.rs      (P) pipelines/*.launch + Config -> launch line, or a complaint
+//!   library.rs build.rs (-) where pipeline files are found; config -> checked plan -> GStreamer pipeline
+//!   bus.rs packages.rs (P) an error of the pipeline -> Failure in words that say what to do; element -> Debian package
+//!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
+//!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
+//!   playback.rs test_card.rs (-) a file as a live source; the clock, flash and beep of the test picture
+//!   devices.rs       (-) what is plugged in
+//!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
+//! uplink/              4 THE LINE - one session, one webrtcbin, one life
+//!   mod.rs           (-) Session: open, close(self)
+//!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it
+//!   messenger.rs     (-) the task that owns the messenger of one session
+//!   certificate.rs   (-) ECDSA P-256 for DTLS
+//!   sdp.rs sdp/edit.rs (P) is the answer one that we can live with? the edits of the offer
+//!   rtcp.rs          (P) what tells us that the far end gets our media
+//!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
+//!   stats.rs         (-) webrtcbin's statistics -> LinkStats
+//!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
+//! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
+//!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
+//!   whip.rs whip_text.rs (-)(P) RFC 9725; http.rs: one request with limits
+//!   token.rs         (-) where credentials come from
+//! network/             6 THE LOOKOUT - mod.rs (-) and netlink.rs (P): snapshot; diff.rs (P) -> PathEvent
+//! supervisor/          7 THE BRAIN - std and status types only
+//!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
+//!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
+//!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
+//!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
+//!   capture.rs       (P) machine of the capture side
+//!   backoff.rs trouble.rs (P) how long to wait, seeded; Failure -> what the outside is told
+//!   tests.rs             golden traces
+//! status/              8 THE NOTICE BOARD
+//!   mod.rs           (P) Status: one value, the only truth shown outside
+//!   notice.rs text.rs (P) events derived by comparing two Status values; the same in words
+//!   conditions.rs    (P) table of what can be wrong: code, words, help, severity
+//! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
+//! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
+//!                        loop), peer.rs (one connection), events.rs, page.rs; pure: broadcast.rs, timeline.rs, sdp.rs
+//! ```
+//!
+//! # The laws
+//!
+//! 1. One brain, pure: `step(now, event) -> Vec<Action>`; a state owns its deadline, so stale timers cannot exist.
+//! 2. Every attempt has a number; a voice from an old attempt is ignored in one line, in one place.
+//! 3. Capture and encode never stop for the network. One session = one attempt = one webrtcbin = one pipeline of its own, fed
+//!    through the hatch; closed by value, on a blocking thread, with a deadline.
+//! 4. Errors answer "may we try again?": [`supervisor::event::Failure`].
+//! 5. Connected is not healthy: `broadcasting` only when the far end acknowledges media.
+//! 6. One retry owner: the brain. Transports never loop, never sleep.
+//! 7. One fact, told once: log, events, systemd and page all derive from the one [`status::Status`].
+//! 8. Callbacks from GStreamer threads only send an event; a streaming thread never blocks on the inbox.
+//! 9. Two config types, one door; all complaints at once; unknown keys are errors.
+//! 10. Small: functions <= 70 lines, files <= 400 code lines.
+//! 11. Comments say why; constants say why this number.
+//! 12. Laws are tests: `tests/pure/house_rules.rs`.
+//! 13. No `unsafe`.
+//!
+//! # Absent on purpose
+//!
+//! - No retry anywhere but in `supervisor/`: a transport that loops hides what the operator must see.
+//! - No GStreamer clock but one ([`media::handover::SharedClock`]): running time means the same in studio and sessions.
+//! - No candidates in the offer: they are trickled once the server has named its ICE servers, so nothing is gathered twice.
+//! - No key in the config for what is not built yet.
 
 pub mod cli;
 pub mod config;

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::io;
 
 use super::{Exit, print};
-use crate::media::devices::{self, Device, Devices, InterfaceKind};
+use crate::media::devices::{Device, Devices, InterfaceKind};
+use crate::media::{self, devices};
 
 /// Runs the command.
 #[must_use]
 pub fn run(json: bool) -> Exit {
-    if let Err(error) = gst::init() {
-        print::err(&format!("error: GStreamer does not start: {error}"));
+    if let Err(words) = media::start_gstreamer() {
+        print::err(&format!("error: {words}"));
         return Exit::INTERNAL;
     }
     let devices = devices::list();

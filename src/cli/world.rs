@@ -1,13 +1,14 @@
 //! What every command that broadcasts or serves needs from the process: GStreamer, TLS, a runtime.
 
 use super::{Exit, print};
+use crate::media;
 
 /// Gets all of it ready and runs `work` to its end. Tasks and threads that hang do not hold up the end.
 pub(super) fn enter(work: impl Future<Output = Exit>) -> Exit {
     // Fails only when a provider is in place already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    if let Err(error) = gst::init() {
-        print::err(&format!("error: GStreamer does not start: {error}"));
+    if let Err(words) = media::start_gstreamer() {
+        print::err(&format!("error: {words}"));
         return Exit::INTERNAL;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -36,6 +36,14 @@ use watch::{Wake, Watcher};
 
 pub use build::check;
 
+/// Gets GStreamer ready. Once for each process, before anything else of this room or the line.
+///
+/// # Errors
+/// One sentence.
+pub fn start_gstreamer() -> Result<(), String> {
+    gst::init().map_err(|error| format!("GStreamer does not start: {error}"))
+}
+
 /// A running capture and encode pipeline, under one number.
 #[must_use]
 pub struct Studio {

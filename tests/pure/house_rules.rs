@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 const FILE_LINES_MAX: usize = 400;
 /// Files that may be longer: tables.
 const TABLES: &[&str] = &["status/conditions.rs"];
-/// Files that may hold `unsafe` (law 13), each with its reason in the file.
-const MAY_BE_UNSAFE: &[&str] = &["uplink/ice/glue.rs"];
+/// Files that may hold `unsafe` (law 13), each with its reason in the file. None so far.
+const MAY_BE_UNSAFE: &[&str] = &[];
 
 /// One file under `src`.
 struct Source {
@@ -26,8 +26,10 @@ impl Source {
 
     /// Without its tests, comments and blank lines.
     fn code(&self) -> impl Iterator<Item = &str> {
-        let product = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        product.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"))
+        let lines: Vec<&str> = self.text.lines().collect();
+        let end = (0..lines.len()).find(|&at| begins_tests(&lines[at..])).unwrap_or(lines.len());
+        let product = lines.into_iter().take(end).map(str::trim);
+        product.filter(|line| !line.is_empty() && !line.starts_with("//"))
     }
 
     fn product(&self) -> String {
@@ -41,6 +43,13 @@ impl Source {
     fn is_pure(&self) -> bool {
         self.text.starts_with("//! Pure:")
     }
+}
+
+/// `#[cfg(test)]`, perhaps more attributes, and a module with a body.
+fn begins_tests(lines: &[&str]) -> bool {
+    let mut after = lines.iter().skip_while(|line| line.starts_with("#["));
+    lines.first() == Some(&"#[cfg(test)]")
+        && after.next().is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
 }
 
 fn sources() -> Vec<Source> {
@@ -175,7 +184,7 @@ fn names(line: &str, name: &str) -> bool {
 fn pure_files_touch_no_world() {
     const WORLD: &[&str] = &[
         "Instant::now",
-        "SystemTime",
+        "SystemTime::now",
         "tokio::",
         "std::fs",
         "fs::",
@@ -240,6 +249,7 @@ fn the_map_names_every_file() {
     let on_the_map = |source: &&Source| {
         let mut parts = source.path.rsplit('/');
         match (parts.next(), parts.next()) {
+            (Some("lib.rs"), None) => true,
             (Some("mod.rs"), Some(folder)) => map.contains(&format!("{folder}/")),
             (Some(file), _) => names(&map, file),
             (None, _) => false,
@@ -248,9 +258,5 @@ fn the_map_names_every_file() {
     let missing = sources.iter().filter(|source| !source.is_test()).filter(|source| !on_the_map(source));
     let missing: Vec<String> =
         missing.map(|source| format!("the map in src/lib.rs lacks src/{}", source.path)).collect();
-    if !map.contains("supervisor/") {
-        println!("skipped: src/lib.rs has no tree yet; it lacks {} files", missing.len());
-        return;
-    }
     no_complaints(&missing);
 }
