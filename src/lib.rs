@@ -22,7 +22,7 @@
 //! ```text
 //! main.rs            (-) args -> config -> house -> exit code
 //! cli/               (-) one file a command: args.rs (what may be said), run.rs, demo.rs, ingest.rs, check.rs, devices.rs,
-//!                        completions.rs, man.rs; shared: print.rs, logging.rs, world.rs (GStreamer, TLS, runtime)
+//!                        completions.rs, man.rs; shared: print.rs, lines.rs, logging.rs, world.rs (GStreamer, TLS, runtime)
 //! house/             (-) mod.rs opens the rooms and joins them; board.rs tells every window; signals.rs hears SIGTERM
 //! driver.rs          (-) THE HANDS: the one loop, the one place that reads the clock
 //! inbox.rs           (-) the one bounded queue into the brain

@@ -27,14 +27,19 @@ pub(super) fn start(log: &Log) {
                 Ok(events_off) => filter.add_directive(events_off),
                 Err(_) => filter,
             };
-            fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter).boxed()
+            fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(print::is_colourful())
+                .with_target(false)
+                .with_filter(filter)
+                .boxed()
         }
         LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).with_filter(filter).boxed(),
         LogFormat::Journald => match tracing_journald::layer() {
             Ok(journald) => journald.with_filter(filter).boxed(),
             Err(error) => {
                 print::err(&format!("warning: journald cannot be reached ({error}): the log goes to stderr"));
-                fmt::layer().with_writer(std::io::stderr).with_filter(filter).boxed()
+                fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter).boxed()
             }
         },
     };

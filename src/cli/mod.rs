@@ -8,6 +8,7 @@ pub mod demo;
 pub mod devices;
 #[cfg(feature = "ingest")]
 pub mod ingest;
+pub mod lines;
 mod logging;
 pub mod man;
 pub mod print;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::cli::print;
+use crate::cli::lines::Lines;
 use crate::status::Status;
 use crate::status::notice::{Notice, notices};
 
@@ -22,6 +22,7 @@ pub enum Output {
 /// The windows and the running number of events.
 pub struct Board {
     output: Output,
+    lines: Lines,
     page: Option<Arc<watch::Sender<String>>>,
     sequence: u64,
 }
@@ -31,7 +32,7 @@ impl Board {
     /// newest BroadcastStatus.
     #[must_use]
     pub fn new(output: Output, page: Option<Arc<watch::Sender<String>>>) -> Self {
-        Self { output, page, sequence: 0 }
+        Self { output, lines: Lines::start(), page, sequence: 0 }
     }
 
     /// Tells what has changed.
@@ -45,15 +46,14 @@ impl Board {
             {
                 page.send_replace(text);
             }
-            match self.output {
-                Output::Json => tell(&json),
-                Output::Text => {
-                    if !matches!(notice, Notice::Stats(_)) {
-                        tell(&format!("{}  {}", time.get(11..19).unwrap_or_default(), notice.line()));
-                    }
-                }
-            }
             info!(target: "roamcast::events", event = %json);
+            match self.output {
+                Output::Json => self.lines.write(json),
+                Output::Text if is_for_people(&notice) => {
+                    self.lines.write(format!("{}  {}", time.get(11..19).unwrap_or_default(), notice.line()));
+                }
+                Output::Text => {}
+            }
         }
     }
 }
@@ -63,7 +63,14 @@ fn wall_clock() -> String {
     humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
 }
 
-/// A broadcast goes on when nobody reads its standard output any more.
-fn tell(line: &str) {
-    let _nobody_reads = print::out(line);
+/// The planes and the figures of each second are for machines; people are told what they mean for the broadcast.
+const fn is_for_people(notice: &Notice) -> bool {
+    match notice {
+        Notice::ConnectionState(_) | Notice::Stats(_) => false,
+        Notice::BroadcastError(_)
+        | Notice::BroadcastStatus(_)
+        | Notice::CaptureStatus(_)
+        | Notice::ReconnectStuck(_)
+        | Notice::BroadcastStopped(_) => true,
+    }
 }

@@ -150,7 +150,7 @@ const fn stop_words(reason: StopReason) -> &'static str {
 
 const fn capture_words(state: CaptureState) -> &'static str {
     match state {
-        CaptureState::Stopped => "Capture is closed",
+        CaptureState::Stopped => "The camera is closed",
         CaptureState::Starting => "Opening the camera",
         CaptureState::Flowing => "The camera delivers",
         CaptureState::Stalled => "The camera delivers nothing; it is opened again",

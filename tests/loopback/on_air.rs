@@ -134,3 +134,25 @@ fn the_demo_ends_by_itself() {
     demo.wait_for_message("broadcasting");
     assert_eq!(demo.wait_for_exit(), 0, "{}", demo.log());
 }
+
+/// `roamcast run --events json | less`, and nobody scrolls: the events wait or are lost, the broadcast is not. A pipe holds
+/// 64 KiB; a try writes more than 1 kB of events.
+#[test]
+fn a_reader_that_stalls_does_not_stall_the_broadcast() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let path = files.path().join("config.toml");
+    let often = "[reconnect]\nminDelay = \"100ms\"\nmaxDelay = \"100ms\"\nmaxRetries = \"unlimited\"\n";
+    std::fs::write(&path, config(server.local_addr().unwrap().port(), often)).unwrap();
+    let mut command = crate::program::roamcast();
+    command.args(["run", "--events", "json", "-c"]).arg(&path).stdout(std::process::Stdio::piped());
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let nobody_reads = child.stdout.take();
+    for _try in 0..100 {
+        drop(server.accept().unwrap());
+    }
+    let told = std::process::Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap();
+    assert!(told.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(nobody_reads);
+}
