@@ -20,6 +20,7 @@ const INBOUND: &str = "Object.fromEntries([...(await roamcast.pc.getStats()).val
 const SECOND_OF_FRAMES: u32 = 30;
 
 async fn start() -> Ingest {
+    let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).try_init(); // TMP
     let listen = "127.0.0.1:0".parse().unwrap();
     Ingest::start(Options::new(listen)).await.unwrap()
 }
@@ -94,6 +95,8 @@ async fn frames_come_at_full_rate(browser: &Browser) {
 }
 
 async fn sound_is_heard(browser: &Browser) {
+    // What is muted is not decoded.
+    browser.wait_until("!$('sound').hidden && ($('sound').click(), !video.muted)", WITHIN).await;
     let level = browser.wait_until(&format!("({INBOUND}).audio?.audioLevel"), WITHIN).await;
     println!("audio level: {level}");
     assert!(level.as_f64().unwrap() > 0.01, "audio level {level}");

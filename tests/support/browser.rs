@@ -138,11 +138,11 @@ impl Drop for Browser {
     }
 }
 
-/// chromedriver prints its port when it was told to take any.
+/// chromedriver prints the port it was told (0: any), then the one it took.
 async fn port_of(driver: &mut Child) -> u16 {
     let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        let port = line.split("on port ").nth(1).and_then(|rest| rest.trim_end_matches('.').parse().ok());
+        let port = line.split("successfully on port ").nth(1).and_then(|rest| rest.trim_end_matches('.').parse().ok());
         if let Some(port) = port {
             return port;
         }

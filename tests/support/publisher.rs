@@ -68,6 +68,9 @@ pub(crate) async fn offer() -> String {
 }
 
 async fn gathered_offer(pipeline: &gst::Pipeline, webrtc: &gst::Element) -> String {
+    // libnice pins each socket to its interface (IP_UNICAST_IF): from those of eth0 nothing ever reaches 127.0.0.1.
+    let ice = webrtc.property::<gst_webrtc::WebRTCICE>("ice-agent");
+    assert!(ice.emit_by_name::<bool>("add-local-ip-address", &[&"127.0.0.1"]));
     let (tell, gathered) = oneshot::channel();
     let tell = std::sync::Mutex::new(Some(tell));
     webrtc.connect_notify(Some("ice-gathering-state"), move |webrtc, _| {
