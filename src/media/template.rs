@@ -434,7 +434,7 @@ pub fn assemble(
     Ok(Plan { launch, bitrate, is_media_file: video.is_media_file(), audio_from_file })
 }
 
-/// Raw pictures never queue up: one waits while one is encoded, the older of two is dropped.
+/// Raw pictures never queue up: two wait while one is encoded, then the oldest is dropped.
 fn write_encoded(launch: &mut String, video: &Video, encoder: &str) {
     let Video { width, height, framerate, codec, .. } = video;
     let caps = match codec {
@@ -446,7 +446,7 @@ fn write_encoded(launch: &mut String, video: &Video, encoder: &str) {
         launch,
         "\n  ! videorate drop-only=true skip-to-first=true max-rate={framerate} ! videoconvertscale \
          ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 \
-         ! queue max-size-buffers=1 max-size-bytes=0 max-size-time=0 leaky=downstream\n  ! {encoder}\n  ! {caps} \
+         ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 leaky=downstream\n  ! {encoder}\n  ! {caps} \
          ! appsink name={VIDEO_OUT}"
     );
 }

@@ -5,4 +5,5 @@ mod media_devices;
 mod media_faults;
 mod media_file;
 mod media_kit;
+mod media_rtsp;
 mod media_studio;
