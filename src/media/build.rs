@@ -18,7 +18,7 @@ use crate::supervisor::event::{Failure, Phase, Retry};
 const VIDEO4LINUX_MAJOR: u64 = 81;
 
 /// All complaints about pipelines, plugins, devices and media file of this config; empty when the studio can start.
-/// Opens no device. `gst::init` must have been called.
+/// Opens no camera or microphone; `encoder = "auto"` opens encoders. `gst::init` must have been called.
 #[must_use]
 pub fn check(config: &Config) -> Vec<String> {
     let library = &Library::of_this_machine();

@@ -7,6 +7,7 @@ pub mod flow;
 pub mod handover;
 pub mod keyframes;
 pub mod library;
+mod nearest;
 pub mod packages;
 mod playback;
 pub mod template;

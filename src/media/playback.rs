@@ -29,7 +29,6 @@ struct State {
     /// Running time of the start of the current round.
     offset: Option<gst::ClockTime>,
     streams: Vec<Stream>,
-    silence: Option<gst::glib::WeakRef<gst::Element>>,
     all_known: bool,
 }
 
@@ -121,7 +120,8 @@ impl Playback {
         if !has_video {
             wake(&pipeline, Wake::NoPicture);
         } else if self.wants_audio && !has_audio {
-            self.lock().silence = add_silence(&pipeline).map(|silence| silence.downgrade());
+            // Cannot fail where the test tone works; and without it the sound is missing, not the broadcast.
+            let _no_sound = add_silence(&pipeline);
         }
     }
 
@@ -144,20 +144,16 @@ impl Playback {
     }
 
     fn on_end(&self, index: usize) -> gst::PadProbeReturn {
-        let (all_ended, silence) = {
+        if !self.repeat {
+            return gst::PadProbeReturn::Ok;
+        }
+        let all_ended = {
             let mut state = self.lock();
             if let Some(stream) = state.streams.get_mut(index) {
                 stream.has_ended = true;
             }
-            let all_ended = state.all_known && state.streams.iter().all(|stream| stream.has_ended);
-            (all_ended, state.silence.as_ref().and_then(gst::glib::WeakRef::upgrade))
+            state.all_known && state.streams.iter().all(|stream| stream.has_ended)
         };
-        if !self.repeat {
-            if let Some(silence) = silence {
-                silence.send_event(gst::event::Eos::new());
-            }
-            return gst::PadProbeReturn::Ok;
-        }
         if all_ended && let Some(pipeline) = self.pipeline.upgrade() {
             wake(&pipeline, Wake::FileEnded);
         }
@@ -174,14 +170,12 @@ fn set_offset(pad: &gst::Pad, offset: gst::ClockTime) {
 }
 
 /// Feeds silence to the audio branch that waits for a stream which the file does not have.
-fn add_silence(pipeline: &gst::Pipeline) -> Option<gst::Element> {
-    let silence = gst::ElementFactory::make("audiotestsrc")
-        .property("is-live", true)
-        .property_from_str("wave", "silence")
-        .build()
-        .ok()?;
-    pipeline.add(&silence).ok()?;
-    silence.link(&pipeline.by_name(AUDIO_SOURCE)?).ok()?;
-    silence.sync_state_with_parent().ok()?;
-    Some(silence)
+fn add_silence(pipeline: &gst::Pipeline) -> Result<(), gst::glib::BoolError> {
+    let silence = gst::ElementFactory::make("audiotestsrc").property("is-live", true).build()?;
+    silence.set_property_from_str("wave", "silence");
+    pipeline.add(&silence)?;
+    if let Some(branch) = pipeline.by_name(AUDIO_SOURCE) {
+        silence.link(&branch)?;
+    }
+    silence.sync_state_with_parent()
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use super::nearest::did_you_mean;
 use crate::config::{Audio, Config, Video, VideoCodec};
 
 /// What is wrong with a pipeline, as one sentence for people.
@@ -434,7 +435,7 @@ pub fn assemble(
     Ok(Plan { launch, bitrate, is_media_file: video.is_media_file(), audio_from_file })
 }
 
-/// Raw pictures never queue up: one waits while one is encoded, the older of two is dropped.
+/// Raw pictures never queue up: two wait while one is encoded, then the oldest is dropped.
 fn write_encoded(launch: &mut String, video: &Video, encoder: &str) {
     let Video { width, height, framerate, codec, .. } = video;
     let caps = match codec {
@@ -446,7 +447,7 @@ fn write_encoded(launch: &mut String, video: &Video, encoder: &str) {
         launch,
         "\n  ! videorate drop-only=true skip-to-first=true max-rate={framerate} ! videoconvertscale \
          ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 \
-         ! queue max-size-buffers=1 max-size-bytes=0 max-size-time=0 leaky=downstream\n  ! {encoder}\n  ! {caps} \
+         ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 leaky=downstream\n  ! {encoder}\n  ! {caps} \
          ! appsink name={VIDEO_OUT}"
     );
 }
@@ -492,32 +493,6 @@ pub fn unknown_name(part: Part, name: &str, known: &[String]) -> Complaint {
         did_you_mean(name, known.iter().map(String::as_str)),
         known.join("`, `")
     ))
-}
-
-/// `; did you mean ...?` for the nearest of the known names, if one is near enough to be a slip.
-fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    known
-        .map(|candidate| (edit_distance(name, candidate), candidate))
-        .min()
-        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
-        .map(|(_, candidate)| format!("; did you mean `{candidate}`?"))
-        .unwrap_or_default()
-}
-
-/// Levenshtein distance.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -627,14 +602,5 @@ mod tests {
         let names = ["test".to_owned(), "v4l2".to_owned()];
         assert!(unknown_name(Part::Video, "v4l", &names).0.contains("did you mean `v4l2`?"));
         assert!(!unknown_name(Part::Video, "webcam", &names).0.contains("did you mean"));
-    }
-
-    #[test]
-    fn edit_distance_counts_slips() {
-        for (a, b, distance) in
-            [("", "", 0), ("", "abc", 3), ("tset", "test", 2), ("kitten", "sitting", 3), ("ü", "u", 1)]
-        {
-            assert_eq!(edit_distance(a, b), distance, "{a} {b}");
-        }
     }
 }

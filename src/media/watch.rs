@@ -21,6 +21,8 @@ use crate::supervisor::event::{Attempt, Event, Failure, MediaEvent, Phase, Retry
 pub(super) enum Wake {
     /// Something to look at: the first frame, or a deferred keyframe.
     Look,
+    /// The picture has come to its end.
+    PictureEnded,
     /// All streams of a repeated file have ended.
     FileEnded,
     /// The file has no picture.
@@ -28,11 +30,12 @@ pub(super) enum Wake {
 }
 
 impl Wake {
-    const ALL: [Self; 3] = [Self::Look, Self::FileEnded, Self::NoPicture];
+    const ALL: [Self; 4] = [Self::Look, Self::PictureEnded, Self::FileEnded, Self::NoPicture];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Look => "roamcast-look",
+            Self::PictureEnded => "roamcast-picture-ended",
             Self::FileEnded => "roamcast-file-ended",
             Self::NoPicture => "roamcast-no-picture",
         }
@@ -106,8 +109,6 @@ impl Watcher {
             gst::MessageView::Error(error) => {
                 Some(MediaEvent::Failed(bus::failure(&self.fault(error, missing.take()), &self.subject)))
             }
-            gst::MessageView::Eos(_) if self.playback.is_some() => Some(MediaEvent::Ended),
-            gst::MessageView::Eos(_) => Some(MediaEvent::Failed(bus::ended_early(&self.subject))),
             gst::MessageView::Latency(_) => {
                 let _harmless_if_not_yet_playing = self.pipeline.recalculate_latency();
                 None
@@ -130,6 +131,8 @@ impl Watcher {
     fn on_wake(&self, wake: Wake) -> Option<MediaEvent> {
         let words = match wake {
             Wake::Look => return None,
+            Wake::PictureEnded if self.playback.is_some() => return Some(MediaEvent::Ended),
+            Wake::PictureEnded => return Some(MediaEvent::Failed(bus::ended_early(&self.subject))),
             Wake::FileEnded if self.playback.as_ref().is_some_and(|playback| playback.rewind()) => return None,
             Wake::FileEnded => "cannot be played again: it cannot be rewound; set `video.repeat` = false",
             Wake::NoPicture => "has no picture",
@@ -174,7 +177,7 @@ impl Watcher {
     }
 }
 
-/// Lets the first frame wake the watcher, and makes it merge keyframe wishes that come too close together.
+/// Lets the first frame and the end wake the watcher, and makes it merge keyframe wishes that come too close together.
 pub(super) fn tap(video_sink: &gst::Pad, pipeline: &gst::Pipeline, clock: &SharedClock) -> Arc<Mutex<Limiter>> {
     let weak = pipeline.downgrade();
     video_sink.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
@@ -182,6 +185,14 @@ pub(super) fn tap(video_sink: &gst::Pad, pipeline: &gst::Pipeline, clock: &Share
             wake(&pipeline, Wake::Look);
         }
         gst::PadProbeReturn::Remove
+    });
+    let weak = pipeline.downgrade();
+    // The picture alone decides: a microphone beside it never ends, so the bus would not tell.
+    video_sink.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let (Some(gst::EventType::Eos), Some(pipeline)) = (info.event().map(|event| event.type_()), weak.upgrade()) {
+            wake(&pipeline, Wake::PictureEnded);
+        }
+        gst::PadProbeReturn::Ok
     });
     let keyframes = Arc::new(Mutex::new(Limiter::default()));
     let (limiter, clock, weak) = (Arc::clone(&keyframes), clock.clone(), pipeline.downgrade());

@@ -16,6 +16,7 @@ mod media_devices;
 mod media_faults;
 mod media_file;
 mod media_kit;
+mod media_rtsp;
 mod media_studio;
 #[cfg(feature = "ingest")]
 mod on_air;

@@ -122,5 +122,13 @@ fn the_picture_of_a_file_goes_with_another_sound() {
     let studio = rig.start(1, &config).unwrap();
     assert_rising(&rig.video.hear_for(ClockTime::from_mseconds(4500)));
     assert_rising(&rig.audio.hear_for(ClockTime::from_seconds(1)));
+    assert_eq!(rig.next(), (1, MediaEvent::Flowing));
+    studio.stop();
+    assert_eq!(rig.next(), (1, MediaEvent::Stopped));
+
+    config.video.repeat = false;
+    let studio = rig.start(2, &config).unwrap();
+    assert_eq!(rig.next(), (2, MediaEvent::Flowing));
+    assert_eq!(rig.next(), (2, MediaEvent::Ended), "though silence never ends");
     studio.stop();
 }

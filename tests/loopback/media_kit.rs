@@ -158,7 +158,9 @@ impl Rig {
         let event = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.inbox.next()).await });
         match event.expect("the studio speaks") {
             Event::Media(Attempt(number), event) => (number, event),
-            other => panic!("not of the studio: {other:?}"),
+            other @ (Event::Deadline | Event::Command(_) | Event::Network(_) | Event::Session(..)) => {
+                panic!("not of the studio: {other:?}")
+            }
         }
     }
 
@@ -168,7 +170,7 @@ impl Rig {
             match self.next().1 {
                 MediaEvent::Failed(failure) => return failure,
                 MediaEvent::Flowing | MediaEvent::Stalled => {}
-                other => panic!("expected a failure, got {other:?}"),
+                other @ (MediaEvent::Ended | MediaEvent::Stopped) => panic!("expected a failure, got {other:?}"),
             }
         }
     }
