@@ -38,7 +38,7 @@
 //!   mod.rs           (-) Studio: start, stop, set_bitrate, force_keyframe
 //!   template.rs      (P) pipelines/*.launch + Config -> launch line, or a complaint
 //!   library.rs build.rs (-) where pipeline files are found; config -> checked plan -> GStreamer pipeline
-//!   bus.rs packages.rs (P) an error of the pipeline -> Failure in words that say what to do; element -> Debian package
+//!   bus.rs packages.rs nearest.rs (P) an error of the pipeline -> Failure in words; Debian packages; nearest names
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
 //!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
 //!   playback.rs test_card.rs (-) a file as a live source; the clock, flash and beep of the test picture

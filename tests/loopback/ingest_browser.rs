@@ -10,7 +10,7 @@ use crate::browser::Browser;
 use crate::publisher::Publisher;
 
 /// For each step; the machine may be busy.
-const WITHIN: Duration = Duration::from_secs(40);
+pub(super) const WITHIN: Duration = Duration::from_secs(40);
 
 /// The latest inbound-rtp reports, by kind.
 const INBOUND: &str = "Object.fromEntries([...(await roamcast.pc.getStats()).values()]\
@@ -26,13 +26,13 @@ async fn start() -> Ingest {
 }
 
 /// Pictures kept for people to look at.
-fn picture(name: &str) -> PathBuf {
+pub(super) fn picture(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     folder.join(format!("{name}.png"))
 }
 
 /// Waits until the page in front has decoded some more frames.
-async fn plays(browser: &Browser) {
+pub(super) async fn plays(browser: &Browser) {
     let decoded = "roamcast.stats.frames ?? 0";
     let before = browser.eval(decoded).await.as_f64().unwrap_or(0.0);
     let moving = format!("roamcast.pc?.connectionState === 'connected' && ({decoded}) > {before} + {SECOND_OF_FRAMES}");
@@ -72,7 +72,7 @@ async fn browser_plays_what_is_published() {
     browser.close().await;
 }
 
-async fn pictures_move(browser: &Browser) {
+pub(super) async fn pictures_move(browser: &Browser) {
     let first = browser.screenshot_of("video").await;
     plays(browser).await;
     let second = browser.screenshot_of("video").await;
@@ -80,7 +80,7 @@ async fn pictures_move(browser: &Browser) {
 }
 
 /// 30 fps are sent; 25 must arrive, by Chromium's own clock, in the best of some tries on a busy machine.
-async fn frames_come_at_full_rate(browser: &Browser) {
+pub(super) async fn frames_come_at_full_rate(browser: &Browser) {
     browser
         .eval(
             "(async () => { const { video: a } = {INBOUND}; await sleep(4000); const { video: b } = {INBOUND}; \
@@ -94,7 +94,7 @@ async fn frames_come_at_full_rate(browser: &Browser) {
     assert!(rate.as_f64().unwrap() >= 25.0, "{rate} frames per second");
 }
 
-async fn sound_is_heard(browser: &Browser) {
+pub(super) async fn sound_is_heard(browser: &Browser) {
     // What is muted is not decoded.
     browser.wait_until("!$('sound').hidden && ($('sound').click(), !video.muted)", WITHIN).await;
     let level = browser.wait_until(&format!("({INBOUND}).audio?.audioLevel"), WITHIN).await;
@@ -103,7 +103,7 @@ async fn sound_is_heard(browser: &Browser) {
 }
 
 /// Lips of the clock: the sender's time that is being played, of picture and of sound, is the same.
-async fn picture_and_sound_are_together(browser: &Browser) {
+pub(super) async fn picture_and_sound_are_together(browser: &Browser) {
     let offset = format!(
         "(async () => {{ const r = {INBOUND}; \
          return r.video.estimatedPlayoutTimestamp - r.audio.estimatedPlayoutTimestamp }})()"

@@ -20,6 +20,8 @@ mod media_rtsp;
 mod media_studio;
 #[cfg(feature = "ingest")]
 mod on_air;
+#[cfg(feature = "ingest")]
+mod on_air_browser;
 mod receivers;
 mod refusals;
 mod systemd_units;
