@@ -143,14 +143,11 @@ fn encoder_for(config: &Config, library: &Library, video: &LaunchFile) -> Result
 /// Why it does not work here.
 pub(super) fn try_encoder(video: &Video, file: &LaunchFile) -> Result<(), Complaint> {
     let pipeline = pipeline(&format!("{} ! fakesink", file.fill(&Values::new(video, None, None))?))?;
-    let opened = match pipeline.by_name(VIDEO_ENCODER) {
-        Some(encoder) => encoder.set_state(gst::State::Ready).is_ok(),
-        None => false,
-    };
-    let _null_cannot_fail = pipeline.set_state(gst::State::Null);
-    if let Some(encoder) = pipeline.by_name(VIDEO_ENCODER) {
-        let _null_cannot_fail = encoder.set_state(gst::State::Null);
-    }
+    let opened = pipeline.by_name(VIDEO_ENCODER).is_some_and(|encoder| {
+        let opened = encoder.set_state(gst::State::Ready).is_ok();
+        let _always_closes_from_ready = encoder.set_state(gst::State::Null);
+        opened
+    });
     if opened { Ok(()) } else { Err(Complaint("it is installed, but its hardware cannot be opened".to_owned())) }
 }
 
