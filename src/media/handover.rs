@@ -40,6 +40,17 @@ impl SharedClock {
     }
 }
 
+/// Sets a pipeline to NULL, as every pipeline must be before it is dropped. On its way down an element can still trip over
+/// the error that ended it (uridecodebin on a file that is no media: one time in ten) and refuse; asked again, it goes.
+/// One that never does is kept for ever: dropping it would corrupt memory.
+pub(crate) fn shut_down(pipeline: &gst::Pipeline) {
+    const TRIES: u32 = 5;
+    if !(0..TRIES).any(|_| pipeline.set_state(gst::State::Null).is_ok()) {
+        tracing::error!("the pipeline `{}` does not close: its devices and sockets stay open", pipeline.name());
+        std::mem::forget(pipeline.clone());
+    }
+}
+
 /// What a track carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrackKind {

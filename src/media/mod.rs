@@ -158,16 +158,7 @@ impl Drop for Studio {
             // A watcher that panicked has nothing left to clean up.
             let _panicked = watcher.join();
         }
-        shut_down(&self.pipeline);
-    }
-}
-
-/// Sets the pipeline to NULL. On its way down an element can still trip over the error that ended it (uridecodebin on a
-/// file that is no media: one time in ten) and refuse; asked again, it goes.
-fn shut_down(pipeline: &gst::Pipeline) {
-    const TRIES: u32 = 5;
-    if !(0..TRIES).any(|_| pipeline.set_state(gst::State::Null).is_ok()) {
-        tracing::error!("the capture pipeline does not close: its device may stay open");
+        handover::shut_down(&self.pipeline);
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::units::IceServer;
 use crate::config::{Uplink, Video};
-use crate::media::handover::{Hatch, SharedClock};
+use crate::media::handover::{Hatch, SharedClock, shut_down};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
@@ -312,7 +312,7 @@ impl Drop for Peer {
         if let Some(bus) = self.pipeline.bus() {
             bus.unset_sync_handler();
         }
-        let _already_logged = self.pipeline.set_state(gst::State::Null);
+        shut_down(&self.pipeline);
     }
 }
 
