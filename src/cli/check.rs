@@ -5,6 +5,7 @@ use std::path::Path;
 use super::args::Check;
 use super::{Exit, load_config, print};
 use crate::config::{Config, TokenSource};
+use crate::media;
 
 /// Prints the complaints; exit 0 when there is none, else 78.
 #[must_use]
@@ -32,7 +33,12 @@ pub fn extra_complaints(config: &Config) -> Vec<String> {
         Some(TokenSource::Value(_)) | None => None,
     };
     let files = [("uplink.tokenFile", token_file), ("uplink.caFile", config.uplink.ca_file.as_ref())];
-    files.into_iter().filter_map(|(key, path)| unreadable(key, path?)).collect()
+    let unreadable = files.into_iter().filter_map(|(key, path)| unreadable(key, path?));
+    let capture = match media::start_gstreamer() {
+        Ok(()) => media::check(config),
+        Err(words) => vec![words],
+    };
+    unreadable.chain(capture).collect()
 }
 
 fn unreadable(key: &str, path: &Path) -> Option<String> {

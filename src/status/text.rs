@@ -94,11 +94,7 @@ impl Broadcast {
 }
 
 fn error_line(error: &BroadcastError) -> String {
-    let condition = conditions::of(error.code);
-    match error.retry {
-        RetryAdvice::Never => format!("{} [{}] {}", error.words, condition.id, condition.help),
-        RetryAdvice::Backoff | RetryAdvice::After | RetryAdvice::Once => format!("{} [{}]", error.words, condition.id),
-    }
+    format!("{} [{}]", error.words, conditions::of(error.code).id)
 }
 
 fn connection_line(connection: &ConnectionState) -> String {

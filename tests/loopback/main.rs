@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and set real deadlines")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants that it is about")]
 
+mod bad_input;
 #[cfg(feature = "ingest")]
 mod ingest_browser;
 #[cfg(feature = "ingest")]
