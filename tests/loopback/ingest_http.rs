@@ -1,7 +1,7 @@
 //! The embedded ingest's HTTP: every refusal has the right status and one sentence.
 
-use roamcast::ingest::{Ingest, IngestError, Options};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use roamcast::ingest::{Ingest, IngestError, Options};
 
 use crate::publisher;
 
@@ -141,7 +141,9 @@ async fn without_the_token_nobody_publishes_or_watches() {
         ("DELETE", "/whep/live/none"),
         ("GET", "/api/live/events"),
     ] {
-        for token in [None, Some("Bearer"), Some("Bearer wrong"), Some("Bearer correct horse battery"), Some("correct horse")] {
+        for token in
+            [None, Some("Bearer"), Some("Bearer wrong"), Some("Bearer correct horse battery"), Some("correct horse")]
+        {
             let request = server.request(method, path);
             let request = token.into_iter().fold(request, |request, token| request.header("authorization", token));
             let response = request.send().await.unwrap();

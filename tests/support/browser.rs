@@ -89,7 +89,8 @@ impl Browser {
         let deadline = Instant::now() + within;
         loop {
             let value = self.eval(expression).await;
-            let falsy = matches!(&value, Value::Null | Value::Bool(false)) || value == 0 || value.get("error").is_some();
+            let falsy =
+                matches!(&value, Value::Null | Value::Bool(false)) || value == 0 || value.get("error").is_some();
             if !falsy {
                 return value;
             }
