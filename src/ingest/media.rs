@@ -1,7 +1,7 @@
 //! The media loop: one task, one UDP socket, all connections of all broadcasts.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use str0m::media::{MediaData, MediaTime};
@@ -183,11 +183,14 @@ impl Media {
     }
 
     fn publish_board(&self, now: Instant) {
-        let board: Board = self.broadcasts.iter().map(|(name, b)| (name.clone(), b.phase(now))).collect();
-        self.board.send_if_modified(|old| {
-            let changed = *old != board;
+        let same = |board: &Board| {
+            board.len() == self.broadcasts.len()
+                && self.broadcasts.iter().all(|(name, broadcast)| board.get(name) == Some(&broadcast.phase(now)))
+        };
+        self.board.send_if_modified(|board| {
+            let changed = !same(board);
             if changed {
-                *old = board;
+                *board = self.broadcasts.iter().map(|(name, b)| (name.clone(), b.phase(now))).collect();
             }
             changed
         });
@@ -326,17 +329,14 @@ impl Media {
 
 /// Sends or drops: a full socket is a full network, and what waits in line is late.
 fn send(socket: &UdpSocket, to: SocketAddr, datagram: &[u8]) {
-    let to = match (socket.local_addr().map(|local| local.ip()), to.ip()) {
-        (Ok(IpAddr::V6(_)), IpAddr::V4(v4)) => SocketAddr::new(mapped(v4.to_ipv6_mapped()), to.port()),
+    let to = match (socket.local_addr(), to.ip()) {
+        // A dual-stack socket wants its IPv4 peers mapped.
+        (Ok(SocketAddr::V6(_)), IpAddr::V4(ip)) => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
         _ => to,
     };
     if let Err(error) = socket.try_send_to(datagram, to) {
         tracing::debug!(%error, "sending media");
     }
-}
-
-const fn mapped(ip: Ipv6Addr) -> IpAddr {
-    IpAddr::V6(ip)
 }
 
 /// `::ffff:192.0.2.1`, as a dual-stack socket says it, is 192.0.2.1 to ICE.

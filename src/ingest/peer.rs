@@ -311,3 +311,72 @@ fn in_one_line(error: &impl std::fmt::Display) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars().take(200).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "str0m wants some Instant to count from")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// As webrtcbin makes it, without what we do not read.
+    const OFFER: &str = "v=0\r\no=- 4643 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE video0 audio1\r\n\
+        m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=setup:actpass\r\na=ice-ufrag:JILCQlprag\r\n\
+        a=ice-pwd:9l2Yl4C84hmNZwS0dPRsfAatesG2jued\r\na=rtcp-mux\r\na=sendonly\r\na=rtpmap:96 H264/90000\r\n\
+        a=rtcp-fb:96 nack pli\r\na=fmtp:96 packetization-mode=1;profile-level-id=42c028;level-asymmetry-allowed=1\r\n\
+        a=ssrc:2013041271 msid:user3726676225 webrtctransceiver0\r\na=ssrc:2013041271 cname:user3726676225\r\n\
+        a=mid:video0\r\na=fingerprint:sha-256 96:8F:02:3B:FF:C3:71:4D:2F:59:5F:5A:56:0D:DB:45:C8:63:51:ED:A0:D9:42:39:\
+        BC:4D:D3:B6:E6:9E:B8:C2\r\na=candidate:1 1 UDP 2015363327 192.0.2.2 44151 typ host\r\n\
+        m=audio 0 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=setup:actpass\r\na=ice-ufrag:JILCQlprag\r\n\
+        a=ice-pwd:9l2Yl4C84hmNZwS0dPRsfAatesG2jued\r\na=bundle-only\r\na=rtcp-mux\r\na=sendonly\r\n\
+        a=rtpmap:111 OPUS/48000/2\r\na=ssrc:569700414 cname:user3726676225\r\na=mid:audio1\r\n";
+
+    fn accept(offer: &str) -> Result<(Peer, String), OfferError> {
+        let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
+        Peer::accept(offer, Role::Publisher, "127.0.0.1:5000".parse().unwrap(), certificate, Instant::now())
+    }
+
+    #[test]
+    fn an_offer_is_answered_with_its_tracks() {
+        let (peer, answer) = accept(OFFER).unwrap();
+        assert_eq!(peer.tracks, [(Kind::Video, "video0".into()), (Kind::Audio, "audio1".into())]);
+        assert!(answer.contains("a=recvonly") && answer.contains("127.0.0.1 5000 typ host"), "{answer}");
+    }
+
+    #[test]
+    fn an_ice_restart_answers_with_new_credentials_and_the_same_candidate() {
+        let (mut peer, answer) = accept(OFFER).unwrap();
+        let text = "a=ice-ufrag:newnew\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n";
+        let ours = peer.restart_ice(&Fragment::parse(text).unwrap()).unwrap();
+        let (before, after) = (Fragment::of_description(&answer), Fragment::parse(&ours).unwrap());
+        assert_ne!(before.ufrag, after.ufrag);
+        assert!(after.candidates.iter().any(|candidate| candidate.contains("127.0.0.1 5000 typ host")), "{ours}");
+        assert!(peer.is_ice_session("newnew"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn damaged_offers_are_answered_or_refused(
+            damage in proptest::collection::vec((0usize..40, 0usize..60, "\\PC{0,6}", 0usize..4), 1..4)
+        ) {
+            let mut lines: Vec<String> = OFFER.lines().map(str::to_owned).collect();
+            for (line, column, text, how) in damage {
+                let line = line % lines.len();
+                match how {
+                    0 => drop(lines.remove(line)),
+                    1 => lines.insert(line, lines[line].clone()),
+                    2 => lines.swap(line, column % (line + 1)),
+                    _ => {
+                        let column = lines[line].floor_char_boundary(column);
+                        lines[line].insert_str(column, &text);
+                    }
+                }
+            }
+            if let Ok((mut peer, _)) = accept(&(lines.join("\r\n") + "\r\n")) {
+                let text = "a=ice-ufrag:newnew\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n";
+                let _ = peer.restart_ice(&Fragment::parse(text).unwrap());
+            }
+        }
+    }
+}

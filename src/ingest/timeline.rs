@@ -60,6 +60,9 @@ pub(super) struct SenderClock {
     /// One moment on both clocks.
     base: Option<(SystemTime, Instant)>,
     heard: [Heard; 2],
+    /// Its reports were far off once: its clock was stepped, or it computes them wrongly (webrtcbin in a pipeline that
+    /// ignores LATENCY messages does). Arrival is the better guide from then on.
+    distrusted: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +73,8 @@ enum Heard {
     Report,
 }
 
-/// A mapping that is further off than this is a broken sender report or a stepped clock: start over.
-const OFF_MAX: Duration = Duration::from_secs(5);
+/// Sender reports that put a frame further than this from its arrival are not believed. A queue in the network is shorter.
+const OFF_MAX: Duration = Duration::from_secs(2);
 
 impl SenderClock {
     /// When (on our clock) a frame was sampled. Never later than `arrival`: str0m wants wall clocks of the past.
@@ -84,7 +87,8 @@ impl SenderClock {
         arrival: Instant,
     ) -> Instant {
         self.heard[kind as usize] = if report.is_some() { Heard::Report } else { Heard::Media };
-        let Some(report) = report.filter(|_| !self.heard.contains(&Heard::Media)) else { return arrival };
+        let usable = !self.distrusted && !self.heard.contains(&Heard::Media);
+        let Some(report) = report.filter(|_| usable) else { return arrival };
         // The nearest of the two possible distances: RTP time wraps.
         let ticks = rtp.wrapping_sub(report.rtp).cast_signed();
         let away = Duration::from_secs_f64(f64::from(ticks).abs() / f64::from(rate.max(1)));
@@ -104,7 +108,7 @@ impl SenderClock {
                 arrival
             }
             Some(_) | None => {
-                self.base = Some((sampled, arrival));
+                self.distrusted = true;
                 arrival
             }
         }
@@ -163,6 +167,20 @@ mod tests {
         assert_eq!(clock.sampled(Kind::Audio, None, 0, 48_000, at), at);
         assert_eq!(clock.sampled(Kind::Video, Some(report), 900_000, 90_000, at), at);
         assert_eq!(clock.base, None);
+    }
+
+    #[test]
+    fn a_sender_whose_reports_run_away_is_judged_by_arrival() {
+        let start = Instant::now() + Duration::from_secs(100);
+        let mut clock = SenderClock::default();
+        for n in 0..20u32 {
+            let at = start + n * 1000 * MS;
+            // Media runs at 90 000 a second, the reports say 180 000.
+            let ntp = SystemTime::UNIX_EPOCH + n * 1000 * MS;
+            let sampled = clock.sampled(Kind::Video, Some(Report { ntp, rtp: n * 180_000 }), n * 90_000, 90_000, at);
+            assert!(sampled <= at && at - sampled <= OFF_MAX, "second {n}");
+        }
+        assert!(clock.distrusted);
     }
 
     #[test]

@@ -189,10 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn a_final_error_brings_its_help_a_passing_one_does_not() {
+    fn an_error_is_told_in_its_own_words_and_by_its_name() {
         let error = |retry| BroadcastError { code: ErrorCode::AuthFailed, retry, words: "401 from `h`.".into() };
-        let help = conditions::of(ErrorCode::AuthFailed).help;
-        assert_eq!(error_line(&error(RetryAdvice::Never)), format!("401 from `h`. [AUTH_FAILED] {help}"));
         assert_eq!(error_line(&error(RetryAdvice::Once)), "401 from `h`. [AUTH_FAILED]");
         assert_eq!(Notice::BroadcastError(error(RetryAdvice::Never)).severity(), Severity::Error);
         assert_eq!(Notice::BroadcastError(error(RetryAdvice::Once)).severity(), Severity::Warning);

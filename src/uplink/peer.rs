@@ -129,6 +129,10 @@ impl Peer {
     /// ICE and DTLS are up: lets media through, a keyframe first, and listens to what comes back.
     pub(crate) fn open_outlets(&mut self) {
         self.listen_to_rtcp();
+        // The latency of what has been linked meanwhile: without it sender reports were seen to run at double speed.
+        self.pipeline.call_async(|pipeline| {
+            let _not_live = pipeline.recalculate_latency();
+        });
         self.outlets.iter_mut().for_each(Outlet::open);
     }
 

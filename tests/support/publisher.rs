@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 pub(crate) struct Publisher {
     pipeline: gst::Pipeline,
     /// The WHIP resource.
-    pub(crate) resource: String,
+    resource: String,
 }
 
 impl Publisher {
@@ -42,6 +42,12 @@ impl Publisher {
         let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, sdp);
         webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &None::<gst::Promise>]);
         Self { pipeline, resource }
+    }
+
+    /// Ends the broadcast with a goodbye.
+    pub(crate) async fn stop(self) {
+        let response = http_client().delete(&self.resource).send().await.expect("the server answers");
+        assert_eq!(response.status(), 200);
     }
 }
 
@@ -71,6 +77,14 @@ async fn gathered_offer(pipeline: &gst::Pipeline, webrtc: &gst::Element) -> Stri
     // libnice pins each socket to its interface (IP_UNICAST_IF): from those of eth0 nothing ever reaches 127.0.0.1.
     let ice = webrtc.property::<gst_webrtc::WebRTCICE>("ice-agent");
     assert!(ice.emit_by_name::<bool>("add-local-ip-address", &[&"127.0.0.1"]));
+    // The elements that webrtcbin adds when it connects change the latency. Until somebody distributes it anew, it sends
+    // sender reports whose RTP time runs at double speed.
+    let weak = pipeline.downgrade();
+    webrtc.connect_notify(Some("connection-state"), move |_, _| {
+        if let Some(pipeline) = weak.upgrade() {
+            pipeline.call_async(|pipeline| drop(pipeline.recalculate_latency()));
+        }
+    });
     let (tell, gathered) = oneshot::channel();
     let tell = std::sync::Mutex::new(Some(tell));
     webrtc.connect_notify(Some("ice-gathering-state"), move |webrtc, _| {
