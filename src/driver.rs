@@ -88,7 +88,7 @@ impl Driver {
         match action {
             Action::StartCapture(attempt) => self.start_capture(attempt),
             Action::StopCapture(attempt) => drop(self.studios.remove(&attempt)),
-            Action::Open(attempt) => {
+            Action::Open { attempt, endpoint: _ } => {
                 self.sessions.insert(attempt, Session::open(&self.line, attempt));
             }
             Action::Close { attempt, goodbye } => {
@@ -96,6 +96,7 @@ impl Driver {
                     session.close(goodbye);
                 }
             }
+            Action::Resume(_attempt) => {}
             Action::Exit(reason) => return Some(reason),
         }
         None

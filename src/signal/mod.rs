@@ -6,7 +6,9 @@ pub mod whip;
 pub mod whip_text;
 
 use std::fmt;
+use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::config::units::IceServer;
@@ -24,6 +26,86 @@ pub struct Accepted {
     pub ice_servers: Vec<IceServer>,
     /// How the server names the session (for WHIP: the path of the resource). Safe to show.
     pub session_id: String,
+}
+
+/// What the server says unasked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Word {
+    /// The signalling connection broke; the session may be alive. [`Signaller::resume`] is the way back.
+    Lost(Failure),
+    /// The server goes away soon; not before this long from now it wants to hear from us again.
+    GoingAway(Duration),
+    /// The server's own onward leg.
+    Output {
+        /// True while it is reconnecting.
+        reconnecting: bool,
+    },
+    /// The server ended the session: closed, kicked, timed out, evicted.
+    Ended(Failure),
+    /// A candidate of the server that was not in its answer.
+    Candidate {
+        /// Number of its m-line.
+        mline: u32,
+        /// The attribute without `a=`.
+        candidate: String,
+    },
+}
+
+/// The session that [`Signaller::resume`] found again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// As the server names it now.
+    pub session_id: String,
+    /// How it was named before, when that has changed.
+    pub recovered_from: Option<String>,
+}
+
+/// Why a session was not found again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResumeError {
+    /// The server was not reached, or is busy: the failure says whether and when to try again.
+    Failed(Failure),
+    /// The server does not know the session any more.
+    Refused(Failure),
+}
+
+/// What has to be remembered of a session to find it again, or to bury it, after this process has died. Goes into the
+/// state file and nowhere else: holds the resume token.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "protocol")]
+pub enum Memory {
+    /// RFC 9725.
+    #[serde(rename_all = "camelCase")]
+    Whip {
+        /// URL of the session.
+        resource: String,
+    },
+    /// Janus VideoRoom.
+    #[serde(rename_all = "camelCase")]
+    Janus {
+        /// WebSocket URL.
+        url: String,
+        /// Janus session.
+        session_id: u64,
+        /// Handle of the VideoRoom plugin.
+        handle_id: u64,
+    },
+    /// roamcast signalling v1.
+    #[serde(rename_all = "camelCase")]
+    Roamcast {
+        /// WebSocket URL.
+        url: String,
+        /// Name of the session.
+        session_id: String,
+        /// Lets its holder take the session over.
+        resume_token: String,
+    },
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Memory(***)")
+    }
 }
 
 /// One local ICE candidate on its way to the server.
@@ -115,6 +197,35 @@ impl Signaller {
     pub async fn goodbye(&mut self) -> Result<(), Failure> {
         match self {
             Self::Whip(whip) => whip.goodbye().await,
+        }
+    }
+
+    /// The next thing that the server says unasked; keeps the connection alive meanwhile (pings, keepalives). Never ends
+    /// for a protocol without a connection of its own (WHIP). May be dropped at any await.
+    pub async fn next(&mut self) -> Word {
+        match self {
+            Self::Whip(_) => std::future::pending().await,
+        }
+    }
+
+    /// Opens the signalling connection anew, with a fresh token, and re-attaches to the session of the last `publish`.
+    ///
+    /// # Errors
+    /// [`ResumeError`].
+    pub async fn resume(&mut self) -> Result<Resumed, ResumeError> {
+        match self {
+            Self::Whip(_) => Err(ResumeError::Refused(crate::uplink::failure::internal(
+                crate::supervisor::event::Phase::Request,
+                "WHIP has no connection to resume",
+            ))),
+        }
+    }
+
+    /// What to remember of the session of the last `publish`.
+    #[must_use]
+    pub fn memory(&self) -> Option<Memory> {
+        match self {
+            Self::Whip(whip) => whip.ghost().map(|ghost| Memory::Whip { resource: ghost.resource.to_string() }),
         }
     }
 

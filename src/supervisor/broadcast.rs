@@ -203,6 +203,12 @@ impl Broadcast {
             SessionEvent::Connected
             | SessionEvent::Disconnected
             | SessionEvent::Acknowledged
+            | SessionEvent::SignallingLost(_)
+            | SessionEvent::SignallingResumed { .. }
+            | SessionEvent::ResumeFailed(_)
+            | SessionEvent::ResumeRefused(_)
+            | SessionEvent::GoingAway { .. }
+            | SessionEvent::Output { .. }
             | SessionEvent::Failed(_)
             | SessionEvent::Closed
             | SessionEvent::TeardownStuck => {}
@@ -270,7 +276,7 @@ impl Broadcast {
                 self.last = self.last.next();
                 self.tries = self.tries.saturating_add(1);
                 self.state = State::Live(Box::new(Session::new(around.now, self.last, around.capture)));
-                orders.push(Action::Open(self.last));
+                orders.push(Action::Open { attempt: self.last, endpoint: 0 });
             }
         }
     }

@@ -102,6 +102,17 @@ pub enum Event {
     Media(Attempt, MediaEvent),
     /// The session opened under this number speaks.
     Session(Attempt, SessionEvent),
+    /// The provider of tokens speaks.
+    Token(TokenEvent),
+}
+
+/// What the provider of tokens reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenEvent {
+    /// It was asked and gave none. Live media goes on; what needs a token waits for one.
+    Failed(Failure),
+    /// It gave one again.
+    Recovered,
 }
 
 /// What an operator can ask for.
@@ -159,6 +170,29 @@ pub enum SessionEvent {
     Acknowledged,
     /// Fresh figures of the link (coalesced: only the newest counts).
     Link(LinkStats),
+    /// The signalling connection broke (WebSocket); media may go on.
+    SignallingLost(Failure),
+    /// The signalling connection is back, and speaks for the same media as before.
+    SignallingResumed {
+        /// The session as the server names it now.
+        session_id: String,
+        /// How it was named before, when that has changed.
+        recovered_from: Option<String>,
+    },
+    /// The signalling connection could not be reopened; whether and when it may be tried again is in the failure.
+    ResumeFailed(Failure),
+    /// The server is back but knows the session no more: a new one is needed, while the old one feeds as long as it can.
+    ResumeRefused(Failure),
+    /// The server will go away soon (deploy); the next try not before this long from now.
+    GoingAway {
+        /// From now, clamped.
+        retry_after: Duration,
+    },
+    /// The server's own onward leg (RTMP and the like) broke or is mended.
+    Output {
+        /// True while it is reconnecting.
+        reconnecting: bool,
+    },
     /// It could not be opened, or it was up and is lost. Nothing but `Closed` comes after this.
     Failed(Failure),
     /// Teardown is done.
@@ -175,7 +209,14 @@ pub enum Action {
     /// Close the studio of this number.
     StopCapture(Attempt),
     /// Open a session under this number.
-    Open(Attempt),
+    Open {
+        /// Its number.
+        attempt: Attempt,
+        /// Which server: 0 is `uplink.url`, 1 the first of `uplink.fallbackUrls`.
+        endpoint: usize,
+    },
+    /// Reopen the signalling connection of this session and re-attach to it.
+    Resume(Attempt),
     /// Close the session of this number, with or without telling the server. It may have failed or closed already.
     Close {
         /// Which one.

@@ -57,6 +57,38 @@ pub struct Policy {
     pub capture_retry_delay: Duration,
     /// False when the server is this machine itself: then a missing network does not hold back tries.
     pub needs_network: bool,
+    /// `[signalling]`.
+    pub signalling: SignallingPolicy,
+    /// How many servers there are: 1 + `uplink.fallbackUrls`.
+    pub endpoints: usize,
+}
+
+/// How a lost signalling connection is reopened while media goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignallingPolicy {
+    /// `keepMediaOnLoss`: false ends the session with its signalling connection.
+    pub keep_media_on_loss: bool,
+    /// `minDelay`: the first wait; doubles from try to try.
+    pub min_delay: Duration,
+    /// `maxDelay`: the cap.
+    pub max_delay: Duration,
+    /// `jitter` in percent, up and down.
+    pub jitter_percent: u32,
+    /// `maxAttempts` in a row, then the session counts as lost.
+    pub max_attempts: Retries,
+}
+
+impl Default for SignallingPolicy {
+    /// product.md, `[signalling]`.
+    fn default() -> Self {
+        Self {
+            keep_media_on_loss: true,
+            min_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(30),
+            jitter_percent: 20,
+            max_attempts: Retries::AtMost(100),
+        }
+    }
 }
 
 /// A goodbye and a teardown get this long when the process ends; a person at the keyboard waits 2 s at most.
@@ -119,7 +151,7 @@ impl Supervisor {
                 // Who asks twice does not want to wait.
                 Event::Command(Command::Shutdown(_)) => time_is_up = true,
                 Event::Media(..) | Event::Session(..) => self.hear(now, event, &mut orders),
-                Event::Network(_) | Event::Command(_) => {}
+                Event::Network(_) | Event::Command(_) | Event::Token(_) => {}
             },
             Stage::Over => return orders,
         }
@@ -160,6 +192,7 @@ impl Supervisor {
             }
             Event::Command(command) => self.obey(now, command, orders),
             Event::Network(event) => self.hear_network(now, event, orders),
+            Event::Token(_) => {}
             Event::Media(attempt, event) => self.hear_media(now, attempt, event, orders),
             Event::Session(attempt, event) => {
                 let around = around(now, &self.policy, self.network_up, &self.capture);

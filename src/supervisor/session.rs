@@ -40,7 +40,11 @@ impl Session {
             SessionEvent::Disconnected => self.media.disconnected(now),
             SessionEvent::Acknowledged => self.media.acknowledged(now),
             SessionEvent::Link(link) => self.link = Some(link),
-            SessionEvent::Failed(failure) => return Some(failure),
+            SessionEvent::SignallingLost(failure)
+            | SessionEvent::ResumeFailed(failure)
+            | SessionEvent::ResumeRefused(failure)
+            | SessionEvent::Failed(failure) => return Some(failure),
+            SessionEvent::SignallingResumed { .. } | SessionEvent::GoingAway { .. } | SessionEvent::Output { .. } => {}
             SessionEvent::Closed | SessionEvent::TeardownStuck => {
                 let words = "the session closed by itself";
                 return Some(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect, words));

@@ -40,6 +40,12 @@ impl Teardown {
             | SessionEvent::Disconnected
             | SessionEvent::Acknowledged
             | SessionEvent::Link(_)
+            | SessionEvent::SignallingLost(_)
+            | SessionEvent::SignallingResumed { .. }
+            | SessionEvent::ResumeFailed(_)
+            | SessionEvent::ResumeRefused(_)
+            | SessionEvent::GoingAway { .. }
+            | SessionEvent::Output { .. }
             | SessionEvent::Failed(_) => {}
         }
     }

@@ -31,6 +31,8 @@ pub(super) fn policy() -> Policy {
         status_grace: Duration::from_secs(1),
         capture_retry_delay: Duration::from_secs(2),
         needs_network: true,
+        signalling: super::SignallingPolicy::default(),
+        endpoints: 1,
     }
 }
 
@@ -78,7 +80,7 @@ impl Run {
             }
         }
         for order in &orders {
-            if let Action::Open(number) = order {
+            if let Action::Open { attempt: number, .. } = order {
                 self.newest = *number;
             }
         }
@@ -130,7 +132,7 @@ impl Run {
         loop {
             let (time, orders) = self.due();
             waited += time;
-            if orders.iter().any(|order| matches!(order, Action::Open(_))) {
+            if orders.iter().any(|order| matches!(order, Action::Open { .. })) {
                 return waited;
             }
             assert_eq!(orders, [], "nothing else is ordered while it waits");
@@ -240,7 +242,7 @@ fn a_servers_retry_after_is_kept_whoever_is_impatient() {
         Event::Command(Command::Start),
     ] {
         let orders = run.hear(0.1, event);
-        assert!(!orders.iter().any(|order| matches!(order, Action::Open(_))), "{orders:?}");
+        assert!(!orders.iter().any(|order| matches!(order, Action::Open { .. })), "{orders:?}");
     }
     run.hear(0.0, Event::Media(Attempt(1), MediaEvent::Stopped));
     run.hear(0.0, Event::Media(Attempt(2), MediaEvent::Flowing));
@@ -259,7 +261,7 @@ fn without_a_network_nothing_is_tried_and_a_route_is_used_at_once() {
     for _ in 0..5 {
         // A try that the network is taken away from costs nothing.
         let orders = run.hear(3600.0, Event::Network(PathEvent::RouteAppeared));
-        assert_eq!(orders, [Action::Open(run.newest)]);
+        assert_eq!(orders, [Action::Open { attempt: run.newest, endpoint: 0 }]);
         run.hear(0.1, Event::Network(PathEvent::AllRoutesLost));
         run.fails(Retry::Backoff);
     }
@@ -274,7 +276,7 @@ fn a_server_on_this_machine_needs_no_network() {
     let mut run = Run::new(Policy { needs_network: false, ..policy() });
     run.hear(0.0, Event::Network(PathEvent::AllRoutesLost));
     let orders = run.hear(0.0, Event::Command(Command::Start));
-    assert_eq!(orders, [Action::StartCapture(Attempt(1)), Action::Open(Attempt(1))]);
+    assert_eq!(orders, [Action::StartCapture(Attempt(1)), Action::Open { attempt: Attempt(1), endpoint: 0 }]);
 }
 
 #[test]
@@ -309,7 +311,7 @@ fn stop_says_goodbye_and_never_reconnects_until_start() {
     run.hear(0.1, Event::Media(Attempt(1), MediaEvent::Stopped));
     assert_eq!(run.brain.deadline(), None);
     let orders = run.hear(9.0, Event::Command(Command::Start));
-    assert_eq!(orders, [Action::StartCapture(Attempt(2)), Action::Open(Attempt(2))]);
+    assert_eq!(orders, [Action::StartCapture(Attempt(2)), Action::Open { attempt: Attempt(2), endpoint: 0 }]);
     assert_eq!(run.brain.status().stopped, None);
 }
 
@@ -339,7 +341,7 @@ fn a_persons_reconnect_replaces_the_session_and_is_shown() {
     assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
     assert_eq!(run.brain.status().broadcast.as_ref().and_then(|shown| shown.reason), Some(Reason::Operator));
     let (waited, orders) = run.due();
-    assert_eq!((waited, orders), (0.0, vec![Action::Open(Attempt(2))]));
+    assert_eq!((waited, orders), (0.0, vec![Action::Open { attempt: Attempt(2), endpoint: 0 }]));
     run.goes_on_air(0.1);
     assert_eq!(run.story(), ["reconnecting_broadcast", "signalling", "connected", "broadcasting"]);
 }

@@ -54,6 +54,8 @@ pub(crate) fn config() -> Config {
             status_grace: Duration::from_secs(1),
             capture_retry_delay: Duration::from_secs(2),
             needs_network: false,
+            signalling: roamcast::supervisor::SignallingPolicy::default(),
+            endpoints: 1,
         },
         capture_timeout: Duration::from_secs(2),
         log: Log { level: "info".into(), format: LogFormat::Text },

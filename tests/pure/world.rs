@@ -457,7 +457,7 @@ impl World {
 
     fn carry_out(&mut self, order: &Action) {
         match order {
-            Action::Open(Attempt(number)) => {
+            Action::Open { attempt: Attempt(number), .. } => {
                 let report_ms = self.dice.u64(300..5_000);
                 let waits_for_media = !self.media_known;
                 self.sessions.insert(*number, FakeSession { waits_for_media, report_ms, dead: false });
@@ -474,7 +474,7 @@ impl World {
                     self.plan(in_ms, Happening::Media(*number, MediaEvent::Stopped));
                 }
             }
-            Action::Exit(_) => {}
+            Action::Exit(_) | Action::Resume(_) => {}
         }
     }
 
@@ -552,6 +552,8 @@ fn some_policy(dice: &mut fastrand::Rng) -> Policy {
         status_grace: ms(dice.u64(..2_000)),
         capture_retry_delay: ms(dice.u64(200..3_000)),
         needs_network: dice.u8(..4) != 0,
+        signalling: roamcast::supervisor::SignallingPolicy::default(),
+        endpoints: 1,
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) fn check(document: &mut Document<'_>, file: File) -> Option<Config> {
             status_grace: grace?,
             capture_retry_delay: retry?,
             needs_network: !uplink::is_loopback(&uplink.url),
+            signalling: crate::supervisor::SignallingPolicy::default(),
+            endpoints: 1,
             ..reconnect
         },
         uplink,
@@ -126,6 +128,8 @@ fn reconnect(document: &mut Document<'_>, file: &file::Reconnect) -> Option<Poli
         status_grace: Duration::ZERO,
         capture_retry_delay: Duration::ZERO,
         needs_network: true,
+        signalling: crate::supervisor::SignallingPolicy::default(),
+        endpoints: 1,
     })
 }
 

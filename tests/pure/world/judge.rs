@@ -240,7 +240,7 @@ impl Judge {
 
     fn hear(&mut self, event: &Event) {
         match event {
-            Event::Deadline => {}
+            Event::Deadline | Event::Token(_) => {}
             Event::Command(command) => self.hear_command(command),
             Event::Network(event) => {
                 self.network_up = *event == PathEvent::RouteAppeared;
@@ -331,7 +331,8 @@ impl Judge {
     fn check_order(&mut self, order: &Action, event: &Event) {
         self.hold(self.exit.is_none(), "an order after Exit");
         match order {
-            Action::Open(Attempt(number)) => self.check_open(*number, event),
+            Action::Resume(_) => {}
+            Action::Open { attempt: Attempt(number), .. } => self.check_open(*number, event),
             Action::Close { attempt: Attempt(number), goodbye } => {
                 self.hold(*goodbye, "a close without a goodbye");
                 self.hold(self.live_session() == Some(*number), "closed what was not live");
