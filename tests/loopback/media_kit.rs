@@ -160,7 +160,8 @@ impl Rig {
         let event = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.inbox.next()).await });
         match event.expect("the studio speaks") {
             Event::Media(Attempt(number), event) => (number, event),
-            other @ (Event::Deadline | Event::Command(_) | Event::Network(_) | Event::Session(..)) => {
+            other
+            @ (Event::Deadline | Event::Command(_) | Event::Network(_) | Event::Token(_) | Event::Session(..)) => {
                 panic!("not of the studio: {other:?}")
             }
         }
