@@ -22,7 +22,11 @@ fn posts(server: &Server) -> Vec<Request> {
 /// The name of the error that ended the broadcast.
 fn last_error(encoder: &Program) -> String {
     let errors = encoder.events.iter().filter(|(_, event)| event["event"] == "BroadcastError");
-    errors.map(|(_, event)| event).next_back().map(|event| event["data"]["code"].as_str().unwrap().to_owned()).unwrap_or_default()
+    errors
+        .map(|(_, event)| event)
+        .next_back()
+        .map(|event| event["data"]["code"].as_str().unwrap().to_owned())
+        .unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
