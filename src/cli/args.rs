@@ -125,7 +125,7 @@ pub struct Ingest {
     /// Where to listen; other than loopback only with a token
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
-    /// A file with the bearer token that publishers must send
+    /// A file with the bearer token that publishers and viewers must send
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }

@@ -42,7 +42,7 @@ pub struct Broadcast {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Video {
-    /// Name of a pipeline (`roamcast check` lists them), or a path to a `.launch` file of your own.
+    /// Name of a pipeline (see `pipelines/README.md`), or a path to a `.launch` file of your own.
     #[schemars(length(min = 1))]
     pub pipeline: String,
     /// Device of the pipeline, such as `/dev/video0`.

@@ -53,7 +53,9 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
     /// Anybody on the network could publish and watch.
-    #[error("the ingest refuses to listen on `{0}` without a token: give one (`--token-file`), or listen on 127.0.0.1")]
+    #[error(
+        "the ingest refuses to listen on `{0}` without a token: give one (`--token-file`; for `demo`, `uplink.token` in a config), or listen on 127.0.0.1"
+    )]
     TokenRequired(SocketAddr),
     /// An empty token protects nothing.
     #[error("the token of the ingest is empty: write at least one character into the token file")]

@@ -133,7 +133,10 @@ fn encoders(library: &Library) -> Vec<Encoder> {
         };
         Encoder { name: file.name().to_owned(), codec: codec.to_owned(), problem: problem.map(|complaint| complaint.0) }
     });
-    encoders.collect()
+    let mut encoders: Vec<Encoder> = encoders.collect();
+    // What works first; the order of rank stays among them.
+    encoders.sort_by_key(|encoder| encoder.problem.is_some());
+    encoders
 }
 
 /// Opening an encoder takes some numbers; any will do.

@@ -53,6 +53,9 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("libgstreamer1.0-0", &["queue", "identity", "capsfilter", "tee", "clocksync"]),
 ];
 
+/// Elements that register only where their hardware and its driver are there, whatever is installed.
+const NEED_HARDWARE: &[&str] = &["vah264enc", "nvh264enc", "v4l2h264enc", "nvv4l2h264enc", "nvvidconv", "mpph264enc"];
+
 /// The package, if the table knows the element.
 #[must_use]
 pub fn debian_package(element: &str) -> Option<&'static str> {
@@ -63,6 +66,7 @@ pub fn debian_package(element: &str) -> Option<&'static str> {
 #[must_use]
 pub fn how_to_get(element: &str) -> String {
     match debian_package(element) {
+        _ if NEED_HARDWARE.contains(&element) => "it needs its hardware and the driver of that".to_owned(),
         Some(package) => format!("install the Debian package `{package}`"),
         None => "install the GStreamer plugin that brings it, or put it on `GST_PLUGIN_PATH`".to_owned(),
     }

@@ -73,7 +73,8 @@ async fn open(inbox: Inbox) -> Result<Watch, Box<dyn Error + Send + Sync>> {
         inbox.post(Event::Network(PathEvent::AllRoutesLost));
     }
     let looking = tokio::spawn(look(handle, messages, seen, inbox));
-    Ok(Watch { tasks: [serving, looking] })
+    // In the order in which they are ended: who looks must not see the connection go.
+    Ok(Watch { tasks: [looking, serving] })
 }
 
 async fn look(handle: Handle, messages: impl Stream, mut seen: Snapshot, inbox: Inbox) {

@@ -229,7 +229,7 @@ pub enum StopReason {
     ReconnectionExhausted,
     /// The server refused for good (token, channel, account, kicked).
     Refused,
-    /// The config asks for what this machine cannot do (missing plugin, no such device at the start).
+    /// The config asks for what this machine cannot do (missing plugin, no such file, a pipeline that is none).
     BadConfig,
     /// Something inside roamcast is broken (teardowns that never came back).
     Internal,

@@ -55,7 +55,7 @@ fn aiortc_gets_picture_and_sound_and_a_goodbye() {
 #[test]
 fn whipserversrc_gets_picture_and_sound() {
     let port = free_port();
-    let Some(mut receiver) = receiver("target/peers/debug/whipserversrc-peer", &[format!("127.0.0.1:{port}")]) else {
+    let Some(mut receiver) = receiver("target/debug/whipserversrc-peer", &[format!("127.0.0.1:{port}")]) else {
         return;
     };
     let mut encoder = encoder(&format!("http://127.0.0.1:{port}/whip/endpoint"), "");
