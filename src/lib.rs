@@ -30,8 +30,9 @@
 //!   mod.rs           (P) Config (checked); load(text) -> Config, or every complaint at once
 //!   file.rs          (P) what the TOML may say: serde types, doc comments, defaults
 //!   schema.rs document.rs (P) JSON schema of those types; text and environment held against it
-//!   check/           (P) mod.rs: file -> Config, one fn a section; uplink.rs: where the media and the token go
+//!   check/           (P) mod.rs: file -> Config, one fn a section; uplink.rs: where the media and the token go; control.rs
 //!   complaint.rs words.rs (P) what is wrong, where, what would be right - and no secret
+//!   changes.rs       (P) which keys two configs differ in
 //!   units.rs         (P) Bitrate, durations, Secret (prints as ***), IceServer
 //!   tests.rs             exact words for malformed configs
 //! media/               2 THE STUDIO - capture and encode; runs whether or not anyone listens

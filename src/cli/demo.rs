@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::args::Demo;
 use super::{Exit, default_config, load_config, logging, print, world};
-use crate::config::{Config, TokenSource};
+use crate::config::{Config, Protocol, TokenSource, Uplink};
 use crate::house;
 use crate::house::board::Board;
 use crate::ingest::{Ingest, Options};
@@ -41,7 +41,12 @@ pub fn run(args: &Demo) -> Exit {
         };
         let page = format!("http://{}/live", server.address());
         match format!("http://{}/whip/live", server.address()).parse() {
-            Ok(url) => config.uplink.url = url,
+            Ok(url) => {
+                let uplink =
+                    Uplink { protocol: Protocol::Whip, url, fallback_urls: Vec::new(), janus: None, ..config.uplink };
+                config.uplink = uplink;
+                config.policy.endpoints = 1;
+            }
             Err(error) => tracing::error!("the address of the ingest makes no URL: {error}"),
         }
         config.policy.needs_network = false;
@@ -66,6 +71,7 @@ fn token(config: &Config) -> Option<secrecy::SecretString> {
     match &config.uplink.token {
         Some(TokenSource::Value(secret)) => Some(secret.expose().into()),
         Some(TokenSource::File(path)) => std::fs::read_to_string(path).ok().map(|text| text.trim().into()),
-        None => None,
+        // The ingest of the demo is on loopback: what the encoder has to ask for elsewhere is of no use to it.
+        Some(TokenSource::Command(_) | TokenSource::Url(_) | TokenSource::Credential(_)) | None => None,
     }
 }

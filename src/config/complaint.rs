@@ -39,6 +39,8 @@ pub enum Place {
     },
     /// An environment variable, by its name.
     Env(String),
+    /// `roamcast set` of this key.
+    Set(String),
 }
 
 /// Everything that is wrong with a config; never empty.
@@ -82,6 +84,7 @@ impl Complaint {
         let title = Level::ERROR.primary_title(self.words.as_str());
         let group = match &self.place {
             Place::Env(variable) => title.element(Origin::path(format!("environment variable `{variable}`"))),
+            Place::Set(key) => title.element(Origin::path(format!("`set {key}`"))),
             Place::Text { line, column: _, source, caret } => {
                 let caret = AnnotationKind::Primary.span(caret.clone());
                 title.element(Snippet::source(source.as_str()).line_start(*line).path(name).annotation(caret))
@@ -101,6 +104,8 @@ pub(super) enum Spot {
     Text(Range<usize>),
     /// The name of a variable.
     Env(String),
+    /// The key that an operator sets.
+    Set(String),
 }
 
 /// The line around `span`, with every range of `secrets` masked.
@@ -154,6 +159,7 @@ pub(super) fn is_secret_key(key: &str) -> bool {
         return key.len() > 200;
     }
     ["token", "credential", "password", "passwd", "secret", "bearer", "apikey", "auth"].iter().any(|w| key.contains(w))
+        || key.ends_with("pin")
         || ["token", "credential", "password"].iter().any(|word| strsim::osa_distance(&key, word) <= 2)
 }
 

@@ -37,10 +37,14 @@ struct Finding {
 
 impl<'a> Document<'a> {
     /// Reads all of it; what is wrong is kept for [`Document::into_complaints`], and defaults stand in its place.
-    pub(super) fn read(text: &'a str, env: impl Iterator<Item = (String, String)>) -> (Self, File) {
+    pub(super) fn read(
+        text: &'a str,
+        env: impl Iterator<Item = (String, String)>,
+        set: &BTreeMap<String, String>,
+    ) -> (Self, File) {
         let empty = Self { text, spots: BTreeMap::new(), secrets: Vec::new(), findings: Vec::new() };
         let schema = schema::schema();
-        let mut walk = Walk { document: empty, variable: None, root: &schema };
+        let mut walk = Walk { document: empty, source: None, root: &schema };
         let mut values = match DeTable::parse(text) {
             Ok(table) => {
                 walk.document.hide(table.get_ref());
@@ -53,6 +57,7 @@ impl<'a> Document<'a> {
             }
         };
         walk.environment(env, &mut values);
+        walk.operator(set, &mut values);
         let mut document = walk.document;
         let file = serde_json::from_value(Value::Object(values)).unwrap_or_else(|_| {
             // Nothing gets here that the schema refuses. If the two ever disagree, say so without quoting the value.
@@ -96,12 +101,14 @@ impl<'a> Document<'a> {
         self.findings.sort_by_key(|finding| match &finding.spot {
             Spot::Text(span) => (0, span.start),
             Spot::Env(_) => (1, 0),
+            Spot::Set(_) => (2, 0),
         });
         let (text, secrets) = (self.text, self.secrets);
         let finish = |Finding { key, words, help, spot }| {
             let place = match spot {
                 Spot::Text(span) => complaint::place(text, &span, &secrets),
                 Spot::Env(name) => Place::Env(name),
+                Spot::Set(key) => Place::Set(key),
             };
             Complaint { key, words, help, place }
         };
@@ -145,21 +152,18 @@ impl<'a> Document<'a> {
     }
 }
 
-/// Goes through the tables of the text, then through the variables.
+/// Goes through the tables of the text, then through the variables, then through what an operator sets.
 struct Walk<'t, 's> {
     document: Document<'t>,
-    /// The variable whose value is being read; `None` while it is the text.
-    variable: Option<String>,
+    /// The variable or operator's wish whose value is being read; `None` while it is the text.
+    source: Option<Spot>,
     /// The schema of the whole config.
     root: &'s Value,
 }
 
 impl Walk<'_, '_> {
     fn spot(&self, span: Range<usize>) -> Spot {
-        match &self.variable {
-            Some(name) => Spot::Env(name.clone()),
-            None => Spot::Text(span),
-        }
+        self.source.clone().unwrap_or(Spot::Text(span))
     }
 
     fn wrong(&mut self, path: &str, what: &str, span: Range<usize>) {
@@ -315,7 +319,7 @@ impl Walk<'_, '_> {
         // Sorted, so that two runs complain in the same order.
         let variables: BTreeMap<String, String> = env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
         for (variable, value) in variables {
-            self.variable = Some(variable.clone());
+            self.source = Some(Spot::Env(variable.clone()));
             let wanted = variable[PREFIX.len()..].replacen("__", ".", 1);
             let Some((path, schema)) = catalog.iter().find(|(path, _)| plain(path) == plain(&wanted)) else {
                 let help = nearest(&wanted, catalog.keys().map(String::as_str))
@@ -331,15 +335,37 @@ impl Walk<'_, '_> {
                 self.wrong(path, &format!("is set twice: by `{other}` and by `{variable}`"), 0..0);
                 continue;
             }
-            let within = format!("{path}[");
-            self.document.spots.retain(|spot, _| !spot.starts_with(&within));
-            self.document.spots.insert(path.clone(), Spot::Env(variable));
-            if let Some(good) = self.value(path, &read_variable(&value, schema), schema)
-                && let Some((section, key)) = path.split_once('.')
-                && let Some(table) = values.entry(section).or_insert_with(|| Map::new().into()).as_object_mut()
-            {
-                table.insert(key.to_owned(), good);
+            self.overrule(path, &value, schema, Spot::Env(variable), values);
+        }
+    }
+
+    /// What an operator sets wins over everything.
+    fn operator(&mut self, set: &BTreeMap<String, String>, values: &mut Map<String, Value>) {
+        let catalog = schema::catalog(self.root);
+        for (wanted, value) in set {
+            let spot = Spot::Set(clip(wanted));
+            self.source = Some(spot.clone());
+            match catalog.iter().find(|(path, _)| plain(path) == plain(wanted)) {
+                Some((path, schema)) => self.overrule(path, value, schema, spot, values),
+                None => {
+                    let help = nearest(wanted, catalog.keys().map(String::as_str))
+                        .map_or("its form is `section.key`".to_owned(), |path| format!("did you mean `{path}`?"));
+                    self.document.find(wanted, format!("unknown key `{}`", clip(wanted)), Some(help), spot);
+                }
             }
+        }
+    }
+
+    /// Puts `value` in place of what `path` was before.
+    fn overrule(&mut self, path: &str, value: &str, schema: &Value, spot: Spot, values: &mut Map<String, Value>) {
+        let within = format!("{path}[");
+        self.document.spots.retain(|spot, _| !spot.starts_with(&within));
+        self.document.spots.insert(path.to_owned(), spot);
+        if let Some(good) = self.value(path, &read_variable(value, schema), schema)
+            && let Some((section, key)) = path.split_once('.')
+            && let Some(table) = values.entry(section).or_insert_with(|| Map::new().into()).as_object_mut()
+        {
+            table.insert(key.to_owned(), good);
         }
     }
 }

@@ -21,10 +21,14 @@ pub struct File {
     pub uplink: Uplink,
     /// How to get back on air.
     pub reconnect: Reconnect,
+    /// How to get the signalling connection back while media goes on.
+    pub signalling: Signalling,
     /// When media counts as lost.
     pub media_plane: MediaPlane,
     /// What happens when the camera is lost.
     pub fallback: Fallback,
+    /// How to talk to the running encoder.
+    pub control: Control,
     /// The log.
     pub log: Log,
 }
@@ -111,8 +115,26 @@ pub enum AudioCodec {
 pub struct Uplink {
     /// How to talk to the server.
     pub protocol: Protocol,
-    /// The WHIP endpoint: `https://`, or `http://`; `whips://` and `whip://` mean the same.
+    /// The server. WHIP: `https://` or `http://` (`whips://` and `whip://` mean the same); Janus and roamcast: `wss://` or `ws://`.
     pub url: String,
+    /// Servers to turn to, in this order, when the one of `url` is away; each as in `url`.
+    pub fallback_urls: Vec<String>,
+    /// Janus: number of the room of the VideoRoom plugin.
+    #[schemars(range(min = 1))]
+    pub room: Option<u64>,
+    /// Janus: make the room when there is none.
+    pub room_create: bool,
+    /// Janus: what the room asks of those who join.
+    #[serde(skip_serializing)]
+    #[schemars(with = "Option<String>", length(min = 1))]
+    pub room_pin: Option<Secret>,
+    /// Janus: what the server asks of every request.
+    #[serde(skip_serializing)]
+    #[schemars(with = "Option<String>", length(min = 1))]
+    pub api_secret: Option<Secret>,
+    /// Janus: name of the publisher in the room. Without it `broadcast.name`.
+    #[schemars(length(min = 1, max = 200))]
+    pub display: Option<String>,
     /// The bearer token. Better in a file of its own: `tokenFile`.
     #[serde(skip_serializing)]
     #[schemars(with = "Option<String>", length(min = 1))]
@@ -120,6 +142,15 @@ pub struct Uplink {
     /// A file that holds the bearer token; read anew for each attempt.
     #[schemars(length(min = 1))]
     pub token_file: Option<String>,
+    /// A shell command that prints the bearer token; run for each attempt.
+    #[schemars(length(min = 1))]
+    pub token_command: Option<String>,
+    /// An `https://` address that answers a POST with the bearer token; asked for each attempt.
+    #[schemars(length(min = 1))]
+    pub token_url: Option<String>,
+    /// The systemd credential (`LoadCredential=`) that holds the bearer token; read anew for each attempt.
+    #[schemars(length(min = 1))]
+    pub token_credential: Option<String>,
     /// A private CA, PEM, trusted besides those of the system.
     #[schemars(length(min = 1))]
     pub ca_file: Option<String>,
@@ -180,6 +211,29 @@ pub struct Reconnect {
     pub stuck_after: Quantity,
 }
 
+/// How to get the signalling connection back while media goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Signalling {
+    /// `false` ends the session when its signalling connection is lost.
+    pub keep_media_on_loss: bool,
+    /// First wait before the connection is opened again, 100ms to 1h; doubles from try to try.
+    #[schemars(schema_with = "duration")]
+    pub min_delay: Quantity,
+    /// Longest wait between two tries, 100ms to 24h; a server's hint may ask for more.
+    #[schemars(schema_with = "duration")]
+    pub max_delay: Quantity,
+    /// Share by which each wait is made longer or shorter at random.
+    #[schemars(range(min = 0, max = 1))]
+    pub jitter: f64,
+    /// Tries in a row before the session counts as lost; `"unlimited"` never gives up.
+    #[schemars(schema_with = "retries")]
+    pub max_attempts: Quantity,
+    /// A connection on which the server is silent this long, pings and all, is dead; 1s to 1h.
+    #[schemars(schema_with = "duration")]
+    pub inactivity_timeout: Quantity,
+}
+
 /// When media counts as lost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -202,6 +256,21 @@ pub struct Fallback {
     /// Wait before the camera is opened again, 100ms to 1h.
     #[schemars(schema_with = "duration")]
     pub retry_delay: Quantity,
+}
+
+/// How to talk to the running encoder.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Control {
+    /// Path of the unix socket; `""` turns it off. Without it `$RUNTIME_DIRECTORY/control.sock`, else `/run/roamcast/control.sock`.
+    #[schemars(length(max = 107))]
+    pub socket: Option<String>,
+    /// `address:port` for HTTP over TCP besides it: loopback only unless `tokenFile` is set.
+    #[schemars(length(min = 1))]
+    pub listen: Option<String>,
+    /// A file that holds the bearer token that TCP asks for; read anew for each request.
+    #[schemars(length(min = 1))]
+    pub token_file: Option<String>,
 }
 
 /// The log, on stderr.
@@ -304,8 +373,17 @@ impl Default for Uplink {
             protocol: Protocol::Whip,
             // Where `roamcast ingest` listens unless it is told otherwise.
             url: "http://127.0.0.1:8080/whip/live".into(),
+            fallback_urls: Vec::new(),
+            room: None,
+            room_create: false,
+            room_pin: None,
+            api_secret: None,
+            display: None,
             token: None,
             token_file: None,
+            token_command: None,
+            token_url: None,
+            token_credential: None,
             ca_file: None,
             ice_servers: Vec::new(),
             ice_transport: IceTransport::All,
@@ -323,6 +401,19 @@ impl Default for Reconnect {
             max_retries: 10.into(),
             give_up_after: None,
             stuck_after: 30.into(),
+        }
+    }
+}
+
+impl Default for Signalling {
+    fn default() -> Self {
+        Self {
+            keep_media_on_loss: true,
+            min_delay: Quantity::Fraction(0.5),
+            max_delay: 30.into(),
+            jitter: 0.2,
+            max_attempts: 100.into(),
+            inactivity_timeout: 60.into(),
         }
     }
 }

@@ -6,6 +6,7 @@
 //!                       +---------> complaints <---------------+
 //! ```
 
+mod changes;
 mod check;
 mod complaint;
 mod document;
@@ -16,6 +17,8 @@ mod tests;
 pub mod units;
 mod words;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::supervisor::Policy;
+pub use changes::changed_keys;
 pub use complaint::{Complaint, Complaints, Place};
 pub use schema::schema;
 use units::{Bitrate, IceServer, Secret};
@@ -34,12 +38,34 @@ use units::{Bitrate, IceServer, Secret};
 /// # Errors
 /// Every complaint at once.
 pub fn load(text: &str, name: &str, env: impl Iterator<Item = (String, String)>) -> Result<Config, Complaints> {
-    let (mut document, file) = document::Document::read(text, env);
+    load_with(text, name, env, &BTreeMap::new()).map(|loaded| loaded.config)
+}
+
+/// A config and what it was made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// Checked.
+    pub config: Config,
+    /// Every key as it was set, or its default: [`changed_keys`] compares two of them.
+    pub file: file::File,
+}
+
+/// As [`load`]; `set` holds keys (`reconnect.maxRetries`) and their values, and wins over text and environment.
+///
+/// # Errors
+/// Every complaint at once.
+pub fn load_with(
+    text: &str,
+    name: &str,
+    env: impl Iterator<Item = (String, String)>,
+    set: &BTreeMap<String, String>,
+) -> Result<Loaded, Complaints> {
+    let (mut document, file) = document::Document::read(text, env, set);
     // What a broken text would have said is not known: rules that join keys would complain about defaults.
-    let config = if document.is_clean("") { check::check(&mut document, file) } else { None };
+    let config = if document.is_clean("") { check::check(&mut document, &file) } else { None };
     let complaints = document.into_complaints();
     match config {
-        Some(config) if complaints.is_empty() => Ok(config),
+        Some(config) if complaints.is_empty() => Ok(Loaded { config, file }),
         Some(_) | None => Err(Complaints::new(name, complaints)),
     }
 }
@@ -55,10 +81,12 @@ pub struct Config {
     pub audio: Option<Audio>,
     /// Where to, and how.
     pub uplink: Uplink,
-    /// The numbers of the brain (`[reconnect]`, `[mediaPlane]`, parts of `[fallback]`).
+    /// The numbers of the brain (`[reconnect]`, `[signalling]`, `[mediaPlane]`, parts of `[fallback]`).
     pub policy: Policy,
     /// `fallback.captureTimeout`: no encoded frame for this long means the camera has stalled.
     pub capture_timeout: Duration,
+    /// `[control]`.
+    pub control: Control,
     /// `[log]`.
     pub log: Log,
 }
@@ -120,8 +148,12 @@ pub struct Audio {
 pub struct Uplink {
     /// How to talk to the server.
     pub protocol: Protocol,
-    /// Always http or https here (`whip://` and `whips://` are aliases).
+    /// WHIP: always http or https here (`whip://` and `whips://` are aliases); the others: always ws or wss.
     pub url: Url,
+    /// Servers to turn to when the one of `url` is away, in this order; their schemes are as for `url`.
+    pub fallback_urls: Vec<Url>,
+    /// `Some` when and only when the protocol is [`Protocol::Janus`].
+    pub janus: Option<JanusRoom>,
     /// Where the bearer token comes from.
     pub token: Option<TokenSource>,
     /// A private CA, PEM.
@@ -136,12 +168,38 @@ pub struct Uplink {
     pub trusted_origins: Vec<url::Origin>,
 }
 
+impl Uplink {
+    /// All servers: `url`, then `fallbackUrls` in their order. Their places are the `endpoint` numbers of the brain.
+    pub fn urls(&self) -> impl Iterator<Item = &Url> {
+        std::iter::once(&self.url).chain(&self.fallback_urls)
+    }
+}
+
 /// Signalling protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// RFC 9725.
     Whip,
+    /// The VideoRoom plugin of Janus, over its WebSocket transport.
+    Janus,
+    /// roamcast signalling v1 (`docs/signalling.md`).
+    Roamcast,
+}
+
+/// The room to publish into, of the VideoRoom plugin of Janus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JanusRoom {
+    /// Number of the room.
+    pub room: u64,
+    /// Make the room when there is none.
+    pub create: bool,
+    /// What the room asks of those who join.
+    pub pin: Option<Secret>,
+    /// What the server asks of every request (`api_secret` in `janus.jcfg`).
+    pub api_secret: Option<Secret>,
+    /// Name of the publisher in the room.
+    pub display: String,
 }
 
 /// Where the bearer token comes from.
@@ -151,6 +209,35 @@ pub enum TokenSource {
     Value(Secret),
     /// A file, read anew for each attempt.
     File(PathBuf),
+    /// A shell command that prints it.
+    Command(String),
+    /// An HTTPS address that answers a POST with it.
+    Url(Url),
+    /// The name of a systemd credential (`LoadCredential=`), read anew for each attempt.
+    Credential(String),
+}
+
+/// `[control]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// The unix socket.
+    pub socket: ControlSocket,
+    /// TCP besides it.
+    pub listen: Option<SocketAddr>,
+    /// The bearer token of TCP; read anew for each request.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The unix socket that the running encoder listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlSocket {
+    /// None at all.
+    Off,
+    /// `$RUNTIME_DIRECTORY/control.sock`, or `/run/roamcast/control.sock`; the broadcast goes on without it where it
+    /// cannot be made.
+    Default,
+    /// This one, or no start.
+    At(PathBuf),
 }
 
 /// Key type of the DTLS certificate (webrtcbin alone makes RSA-2048; ECDSA-only peers refuse that).

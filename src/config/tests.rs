@@ -17,7 +17,7 @@ fn complaints(text: &str, env: &[(&str, &str)]) -> Vec<String> {
     let show = |one: &Complaint| {
         let place = match &one.place {
             Place::Text { line, column, .. } => format!("{line}:{column}"),
-            Place::Env(name) => format!("{name}:"),
+            Place::Env(name) | Place::Set(name) => format!("{name}:"),
         };
         let help = one.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
         format!("{place} {}{help}", one.words)
@@ -50,7 +50,7 @@ fn complaints_are_drawn_as_rustc_draws_them_and_show_no_secret() {
 
 #[test]
 fn the_example_is_the_defaults() {
-    let (_, file) = document::Document::read(EXAMPLE, std::iter::empty());
+    let (_, file) = document::Document::read(EXAMPLE, std::iter::empty(), &BTreeMap::new());
     assert_eq!(file, File::default());
     assert_eq!(read(EXAMPLE, &[]).unwrap(), read("", &[]).unwrap());
 }
@@ -83,7 +83,14 @@ fn the_example_shows_every_key_once() {
 #[test]
 fn every_line_of_the_example_is_valid_alone_commented_or_not() {
     for (section, line) in example_keys() {
-        assert_eq!(complaints(&format!("[{section}]\n{line}\n"), &[]), [""; 0], "{line}");
+        // The keys of a room are for a protocol that needs more than one key.
+        let janus = if line.contains("room") || line.contains("apiSecret") || line.contains("display") {
+            let room = if line.starts_with("room =") { "" } else { "room = 1\n" };
+            format!("protocol = \"janus\"\nurl = \"ws://localhost:8188\"\n{room}")
+        } else {
+            String::new()
+        };
+        assert_eq!(complaints(&format!("[{section}]\n{janus}{line}\n"), &[]), [""; 0], "{line}");
     }
 }
 
@@ -109,10 +116,112 @@ fn a_variable_for_a_text_key_is_text_whatever_it_looks_like() {
     assert_eq!(config.uplink.token, Some(TokenSource::Value(Secret::new("true".into()))));
 }
 
+/// `key: words (help)` of each complaint about what an operator sets.
+fn refused(set: &[(&str, &str)]) -> String {
+    let set = set.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    let env = [("ROAMCAST__RECONNECT__MAX_DELAY".to_owned(), "10".to_owned())];
+    let Err(complaints) = load_with("[reconnect]\nminDelay = 1", "config.toml", env.into_iter(), &set) else {
+        return String::new();
+    };
+    let show = |one: &Complaint| {
+        assert_eq!(one.place, Place::Set(one.key.clone()));
+        format!("{}{}", one.words, one.help.as_ref().map_or(String::new(), |help| format!(" ({help})")))
+    };
+    complaints.iter().map(show).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_an_operator_sets_wins_over_everything_and_gets_the_same_complaints() {
+    assert_eq!(refused(&[("reconnect.maxRetries", "20"), ("reconnect.max_delay", "11")]), "");
+    for (key, value, words) in [
+        ("reconnect.maxRetries", "many", r#"`reconnect.maxRetries` must be a whole number or "unlimited", not "many""#),
+        ("reconnect.maxRetry", "3", "unknown key `reconnect.maxRetry` (did you mean `reconnect.maxRetries`?)"),
+        ("", "3", "unknown key `` (its form is `section.key`)"),
+        ("reconnect", "3", "unknown key `reconnect` (its form is `section.key`)"),
+        ("reconnect.minDelay", "20", "`reconnect.minDelay` (20s) must not be longer than `reconnect.maxDelay` (10s)"),
+        ("signalling.jitter", "2", "`signalling.jitter` must be between 0 and 1, not 2"),
+        ("signalling.keepMediaOnLoss", "perhaps", "`signalling.keepMediaOnLoss` must be `true` or `false`, not text"),
+    ] {
+        assert_eq!(refused(&[(key, value)]), words);
+    }
+    let set = BTreeMap::from([("reconnect.maxRetries".to_owned(), "20".to_owned())]);
+    let loaded = load_with("[reconnect]\nmaxRetries = 5", "", std::iter::empty(), &set).unwrap();
+    assert_eq!(loaded.config.policy.max_retries, Retries::AtMost(20));
+    let drawn = load_with("", "", std::iter::empty(), &BTreeMap::from([("x".to_owned(), String::new())])).unwrap_err();
+    assert!(drawn.to_string().contains("`set x`"), "{drawn}");
+}
+
+#[test]
+fn the_keys_of_signalling_are_the_policy_of_signalling() {
+    let config = read(
+        "[signalling]\nkeepMediaOnLoss = false\nminDelay = \"1s\"\nmaxDelay = 9\njitter = 0.25\n\
+         maxAttempts = \"unlimited\"\ninactivityTimeout = \"2m\"",
+        &[],
+    );
+    let expected = crate::supervisor::SignallingPolicy {
+        keep_media_on_loss: false,
+        min_delay: Duration::from_secs(1),
+        max_delay: Duration::from_secs(9),
+        jitter_percent: 25,
+        max_attempts: Retries::Unlimited,
+        inactivity_timeout: Duration::from_secs(120),
+    };
+    assert_eq!(config.unwrap().policy.signalling, expected);
+    assert_eq!(read("", &[]).unwrap().policy.signalling, crate::supervisor::SignallingPolicy::default());
+}
+
+#[test]
+fn a_janus_room_is_what_its_keys_say() {
+    let uplink =
+        "[broadcast]\nname = \"street\"\n[uplink]\nprotocol = \"janus\"\nurl = \"wss://h/janus\"\nroom = 1234\n";
+    let janus = |more: &str| read(&format!("{uplink}{more}"), &[]).unwrap().uplink.janus.unwrap();
+    let bare = JanusRoom { room: 1234, create: false, pin: None, api_secret: None, display: "street".into() };
+    assert_eq!(janus(""), bare);
+    let secret = |text: &str| Some(Secret::new(text.into()));
+    let full = JanusRoom { room: 1234, create: true, pin: secret("p"), api_secret: secret("s"), display: "me".into() };
+    assert_eq!(janus("roomCreate = true\nroomPin = \"p\"\napiSecret = \"s\"\ndisplay = \"me\""), full);
+    assert_eq!(read("", &[]).unwrap().uplink.janus, None);
+}
+
+#[test]
+fn every_source_of_tokens_is_understood() {
+    for (line, source) in [
+        ("tokenFile = \"/t\"", TokenSource::File("/t".into())),
+        ("tokenCommand = \"pass show t\"", TokenSource::Command("pass show t".into())),
+        ("tokenUrl = \"https://h/t\"", TokenSource::Url(Url::parse("https://h/t").unwrap())),
+        ("tokenUrl = \"http://[::1]:1/t\"", TokenSource::Url(Url::parse("http://[::1]:1/t").unwrap())),
+        ("tokenCredential = \"street-token\"", TokenSource::Credential("street-token".into())),
+    ] {
+        assert_eq!(read(&format!("[uplink]\n{line}"), &[]).unwrap().uplink.token, Some(source));
+    }
+}
+
+#[test]
+fn the_control_socket_is_off_here_or_where_the_house_finds_it() {
+    let socket = |text: &str| read(text, &[]).unwrap().control.socket;
+    assert_eq!(socket(""), ControlSocket::Default);
+    assert_eq!(socket("[control]\nsocket = \"\""), ControlSocket::Off);
+    assert_eq!(socket("[control]\nsocket = \"/a/b\""), ControlSocket::At("/a/b".into()));
+    let open = read("[control]\nlisten = \"0.0.0.0:1\"\ntokenFile = \"/t\"", &[]).unwrap().control;
+    assert_eq!(open.listen, Some("0.0.0.0:1".parse().unwrap()));
+    let mapped = read("[control]\nlisten = \"[::ffff:127.0.0.1]:1\"", &[]);
+    assert!(mapped.is_ok());
+}
+
+#[test]
+fn fallback_servers_count_as_endpoints() {
+    let config = read("[uplink]\nurl = \"https://a/\"\nfallbackUrls = [\"whips://b/\", \"https://c/\"]", &[]).unwrap();
+    assert_eq!(config.policy.endpoints, 3);
+    let urls: Vec<&str> = config.uplink.urls().map(Url::as_str).collect();
+    assert_eq!(urls, ["https://a/", "https://b/", "https://c/"]);
+}
+
 #[test]
 fn only_a_server_on_this_machine_needs_no_network() {
     assert!(!read("", &[]).unwrap().policy.needs_network);
     assert!(read("[uplink]\nurl = \"https://h/whip\"", &[]).unwrap().policy.needs_network);
+    let one_here = "[uplink]\nurl = \"https://h/whip\"\nfallbackUrls = [\"http://localhost/whip\"]";
+    assert!(!read(one_here, &[]).unwrap().policy.needs_network);
 }
 
 #[test]
@@ -327,6 +436,109 @@ tokenFile = "/t""#,
         r"3:13 `uplink.token` and `uplink.tokenFile` exclude each other",
     ),
     (
+        r#"[uplink]
+tokenFile = "/t"
+tokenCommand = "t"
+tokenUrl = "https://h/t"
+tokenCredential = "t""#,
+        r"3:16 `uplink.tokenFile` and `uplink.tokenCommand` exclude each other
+4:12 `uplink.tokenFile` and `uplink.tokenUrl` exclude each other
+5:19 `uplink.tokenFile` and `uplink.tokenCredential` exclude each other",
+    ),
+    (
+        r#"[uplink]
+tokenUrl = "http://h/hunter2""#,
+        r"2:12 `uplink.tokenUrl` would fetch the token in the clear: use https",
+    ),
+    (
+        r#"[uplink]
+tokenUrl = "wss://h/t""#,
+        r#"2:12 `uplink.tokenUrl` must begin with https or http, not "wss""#,
+    ),
+    (
+        r#"[uplink]
+tokenCredential = "/run/credentials/t""#,
+        r"2:19 `uplink.tokenCredential` must be the name of a credential, not a path (LoadCredential=NAME:/path in the unit)",
+    ),
+    (
+        r#"[uplink]
+protocol = "janus"
+url = "https://h/janus""#,
+        r#"2:12 the protocol `janus` needs `uplink.room`, the number of the room (room = 1234)
+3:7 `uplink.url` must begin with wss or ws, not "https""#,
+    ),
+    (
+        r#"[uplink]
+protocol = "janus"
+url = "ws://h/"
+room = 0
+roomPin = 7"#,
+        r"4:8 `uplink.room` must be at least 1, not 0
+5:11 `uplink.roomPin` must be text in quotes, not a whole number",
+    ),
+    (
+        r#"[uplink]
+protocol = "janus"
+url = "ws://h/"
+room = 1
+apiSecret = "hunter2"
+fallbackUrls = ["wss://h2/", "ws://h3/"]"#,
+        r"3:7 `uplink.url` would send the secret in the clear (use wss)
+6:30 `uplink.fallbackUrls[1]` would send the secret in the clear (use wss)",
+    ),
+    (
+        r#"[uplink]
+url = "https://h/"
+room = 1
+roomCreate = true
+roomPin = "hunter2"
+apiSecret = "hunter2"
+display = "me""#,
+        r#"3:8 `uplink.room` belongs to the protocol `janus` alone (protocol = "janus", or leave the key out)
+4:14 `uplink.roomCreate` belongs to the protocol `janus` alone (protocol = "janus", or leave the key out)
+5:11 `uplink.roomPin` belongs to the protocol `janus` alone (protocol = "janus", or leave the key out)
+6:13 `uplink.apiSecret` belongs to the protocol `janus` alone (protocol = "janus", or leave the key out)
+7:11 `uplink.display` belongs to the protocol `janus` alone (protocol = "janus", or leave the key out)"#,
+    ),
+    (
+        r#"[uplink]
+protocol = "roamcast"
+url = "whip://h/"
+fallbackUrls = ["https://h/", "ftp://me:hunter2@h/"]"#,
+        r#"3:7 `uplink.url` must begin with wss, ws, https or http, not "whip"
+4:31 `uplink.fallbackUrls[1]` must begin with wss, ws, https or http, not "ftp""#,
+    ),
+    (
+        r#"[uplink]
+protocol = "rtmp""#,
+        r#"2:12 `uplink.protocol` must be one of "whip", "janus", "roamcast", not "rtmp""#,
+    ),
+    (
+        r#"[signalling]
+minDelay = 40
+jitter = 1.5
+maxAttempts = "forever"
+inactivityTimeout = 0
+keepMediaOnLoss = 1"#,
+        r#"2:12 `signalling.minDelay` (40s) must not be longer than `signalling.maxDelay` (30s)
+3:10 `signalling.jitter` must be between 0 and 1, not 1.5
+4:15 `signalling.maxAttempts` must be a whole number or "unlimited", not "forever"
+5:21 `signalling.inactivityTimeout` must be between 1s and 1h, not 0
+6:19 `signalling.keepMediaOnLoss` must be `true` or `false`, not a whole number"#,
+    ),
+    (
+        r#"[control]
+socket = "control.sock"
+listen = "localhost:8470""#,
+        r#"2:10 `control.socket` must be a path from the root, not "control.sock" ("" turns the socket off)
+3:10 `control.listen` must be `address:port`, such as "127.0.0.1:8470", not "localhost:8470""#,
+    ),
+    (
+        r#"[control]
+listen = "0.0.0.0:8470""#,
+        r"2:10 `control.listen` is open to other machines: it needs `control.tokenFile` (or listen on 127.0.0.1)",
+    ),
+    (
         r"[uplink]
 token = 12345",
         r"2:9 `uplink.token` must be text in quotes, not a whole number",
@@ -466,7 +678,7 @@ width = ",
     (
         r#"[network]
 redundancy = "off""#,
-        r"1:2 unknown key `network` (the sections are `audio`, `broadcast`, `fallback`, `log`, `mediaPlane`, `reconnect`, `uplink`, `video`)",
+        r"1:2 unknown key `network` (the sections are `audio`, `broadcast`, `control`, `fallback`, `log`, `mediaPlane`, `reconnect`, `signalling`, `uplink`, `video`)",
     ),
     (
         r"[video]

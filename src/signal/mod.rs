@@ -13,7 +13,8 @@ use url::Url;
 
 use crate::config::units::IceServer;
 use crate::config::{Protocol, Uplink};
-use crate::supervisor::event::Failure;
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
 
 pub use http::Timeouts;
 
@@ -165,6 +166,12 @@ impl Signaller {
     pub fn with_timeouts(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
         match uplink.protocol {
             Protocol::Whip => whip::Whip::new(uplink, timeouts).map(Self::Whip),
+            Protocol::Janus | Protocol::Roamcast => Err(Failure::new(
+                Phase::Negotiate,
+                Retry::Never,
+                ErrorCode::SignallingFailed,
+                "this build does not speak the protocol of `uplink.protocol`",
+            )),
         }
     }
 

@@ -20,6 +20,9 @@ pub(super) async fn read(source: &TokenSource) -> Result<Secret, Failure> {
     match source {
         TokenSource::Value(secret) => checked(secret.expose(), "`uplink.token`"),
         TokenSource::File(path) => read_file(path).await,
+        TokenSource::Command(_) | TokenSource::Url(_) | TokenSource::Credential(_) => {
+            Err(no_token("this build reads the token from `uplink.token` or `uplink.tokenFile` alone"))
+        }
     }
 }
 

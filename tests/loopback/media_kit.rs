@@ -37,6 +37,8 @@ pub(crate) fn config() -> Config {
         uplink: Uplink {
             protocol: Protocol::Whip,
             url: url::Url::parse("http://127.0.0.1:9/whip").unwrap(),
+            fallback_urls: Vec::new(),
+            janus: None,
             token: None,
             ca_file: None,
             ice_servers: Vec::new(),
@@ -58,6 +60,7 @@ pub(crate) fn config() -> Config {
             endpoints: 1,
         },
         capture_timeout: Duration::from_secs(2),
+        control: Control { socket: ControlSocket::Off, listen: None, token_file: None },
         log: Log { level: "info".into(), format: LogFormat::Text },
     }
 }

@@ -1,6 +1,7 @@
 //! Pure: [`super::file::File`] -> [`Config`], one fn a section. A section with a complaint comes out as `None`; the others
 //! are checked all the same, so that every complaint is told at once.
 
+mod control;
 mod uplink;
 
 use std::time::Duration;
@@ -10,42 +11,47 @@ use super::file::{self, File, Quantity};
 use super::units::{Bitrate, duration_text, parse_duration};
 use super::words::quoted;
 use super::{Audio, Config, Log, Video};
-use crate::supervisor::{Policy, Retries};
+use crate::supervisor::{Policy, Retries, SignallingPolicy};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 /// Faster retries than this are a storm to the server and a spinning loop here.
 const DELAY_MIN: Duration = Duration::from_millis(100);
 
-pub(super) fn check(document: &mut Document<'_>, file: File) -> Option<Config> {
+pub(super) fn check(document: &mut Document<'_>, file: &File) -> Option<Config> {
     let video = video(document, &file.video);
     let audio = audio(document, &file.audio);
-    let uplink = uplink::check(document, &file.uplink);
+    let uplink = uplink::check(document, &file.uplink, &file.broadcast.name);
     let reconnect = reconnect(document, &file.reconnect);
+    let signalling = signalling(document, &file.signalling);
     let media = &file.media_plane.disconnected_timeout;
     let disconnected = time(document, "mediaPlane.disconnectedTimeout", media, DELAY_MIN, 300 * SECOND);
     let grace = time(document, "mediaPlane.statusGrace", &file.media_plane.status_grace, Duration::ZERO, 60 * SECOND);
     let capture = &file.fallback.capture_timeout;
     let capture = time(document, "fallback.captureTimeout", capture, SECOND / 2, 300 * SECOND);
     let retry = time(document, "fallback.retryDelay", &file.fallback.retry_delay, DELAY_MIN, HOUR);
+    let control = control::check(document, &file.control);
     let log = log(document, &file.log);
 
     let (uplink, reconnect) = (uplink?, reconnect?);
+    let needs_network = !uplink.urls().any(uplink::is_loopback);
+    let endpoints = uplink.urls().count();
     Some(Config {
-        name: file.broadcast.name,
+        name: file.broadcast.name.clone(),
         video: video?,
         audio: audio?,
         policy: Policy {
             disconnected_timeout: disconnected?,
             status_grace: grace?,
             capture_retry_delay: retry?,
-            needs_network: !uplink::is_loopback(&uplink.url),
-            signalling: crate::supervisor::SignallingPolicy::default(),
-            endpoints: 1,
+            needs_network,
+            signalling: signalling?,
+            endpoints,
             ..reconnect
         },
         uplink,
         capture_timeout: capture?,
+        control: control?,
         log: log?,
     })
 }
@@ -98,26 +104,14 @@ fn audio(document: &mut Document<'_>, file: &file::Audio) -> Option<Option<Audio
 fn reconnect(document: &mut Document<'_>, file: &file::Reconnect) -> Option<Policy> {
     let min_delay = time(document, "reconnect.minDelay", &file.min_delay, DELAY_MIN, HOUR);
     let max_delay = time(document, "reconnect.maxDelay", &file.max_delay, DELAY_MIN, 24 * HOUR);
-    if let (Some(min), Some(max)) = (min_delay, max_delay)
-        && min > max
-        && document.is_clean("reconnect.minDelay")
-        && document.is_clean("reconnect.maxDelay")
-    {
-        let key = if document.is_set("reconnect.minDelay") { "reconnect.minDelay" } else { "reconnect.maxDelay" };
-        let (min, max) = (duration_text(min), duration_text(max));
-        document.complain(
-            key,
-            format!("`reconnect.minDelay` ({min}) must not be longer than `reconnect.maxDelay` ({max})"),
-            None,
-        );
-    }
+    in_order(document, "reconnect", min_delay, max_delay);
     // The outer `None` is a complaint, the inner one no limit.
     let give_up_after = match &file.give_up_after {
         Some(wait) => time(document, "reconnect.giveUpAfter", wait, SECOND, Duration::MAX).map(Some),
         None => Some(None),
     };
     let stuck_after = time(document, "reconnect.stuckAfter", &file.stuck_after, SECOND, 24 * HOUR);
-    let max_retries = retries(document, &file.max_retries);
+    let max_retries = retries(document, "reconnect.maxRetries", &file.max_retries);
     Some(Policy {
         min_delay: min_delay?,
         max_delay: max_delay?,
@@ -128,21 +122,50 @@ fn reconnect(document: &mut Document<'_>, file: &file::Reconnect) -> Option<Poli
         status_grace: Duration::ZERO,
         capture_retry_delay: Duration::ZERO,
         needs_network: true,
-        signalling: crate::supervisor::SignallingPolicy::default(),
+        signalling: SignallingPolicy::default(),
         endpoints: 1,
     })
 }
 
-fn retries(document: &mut Document<'_>, file: &Quantity) -> Option<Retries> {
+fn signalling(document: &mut Document<'_>, file: &file::Signalling) -> Option<SignallingPolicy> {
+    let min_delay = time(document, "signalling.minDelay", &file.min_delay, DELAY_MIN, HOUR);
+    let max_delay = time(document, "signalling.maxDelay", &file.max_delay, DELAY_MIN, 24 * HOUR);
+    in_order(document, "signalling", min_delay, max_delay);
+    let max_attempts = retries(document, "signalling.maxAttempts", &file.max_attempts);
+    let inactivity = time(document, "signalling.inactivityTimeout", &file.inactivity_timeout, SECOND, HOUR);
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the schema lets through 0 to 1 only")]
+    let jitter_percent = (file.jitter * 100.0).round() as u32;
+    Some(SignallingPolicy {
+        keep_media_on_loss: file.keep_media_on_loss,
+        min_delay: min_delay?,
+        max_delay: max_delay?,
+        jitter_percent,
+        max_attempts: max_attempts?,
+        inactivity_timeout: inactivity?,
+    })
+}
+
+/// `minDelay` and `maxDelay` of a section.
+fn in_order(document: &mut Document<'_>, section: &str, min: Option<Duration>, max: Option<Duration>) {
+    let (min_key, max_key) = (format!("{section}.minDelay"), format!("{section}.maxDelay"));
+    if let (Some(min), Some(max)) = (min, max)
+        && min > max
+        && document.is_clean(&min_key)
+        && document.is_clean(&max_key)
+    {
+        let (min, max) = (duration_text(min), duration_text(max));
+        let words = format!("`{min_key}` ({min}) must not be longer than `{max_key}` ({max})");
+        document.complain(if document.is_set(&min_key) { &min_key } else { &max_key }, words, None);
+    }
+}
+
+fn retries(document: &mut Document<'_>, key: &str, file: &Quantity) -> Option<Retries> {
     match file {
         Quantity::Whole(number) => u32::try_from(*number).ok().map(Retries::AtMost),
         Quantity::Text(word) if word == "unlimited" => Some(Retries::Unlimited),
         Quantity::Text(_) | Quantity::Fraction(_) => {
-            let words = format!(
-                "`reconnect.maxRetries` must be a whole number or \"unlimited\", not {}",
-                quoted(&file.to_string())
-            );
-            document.complain("reconnect.maxRetries", words, None);
+            let words = format!("`{key}` must be a whole number or \"unlimited\", not {}", quoted(&file.to_string()));
+            document.complain(key, words, None);
             None
         }
     }

@@ -6,20 +6,17 @@ use crate::config::document::Document;
 use crate::config::file;
 use crate::config::units::{IceServer, Secret};
 use crate::config::words::quoted;
-use crate::config::{Protocol, TokenSource, Uplink};
+use crate::config::{JanusRoom, Protocol, TokenSource, Uplink};
 
-pub(super) fn check(document: &mut Document<'_>, file: &file::Uplink) -> Option<Uplink> {
-    let url = match parse_url(&file.url) {
-        Ok(url) => Some(url),
-        Err(words) => {
-            document.complain("uplink.url", format!("`uplink.url` {words}"), None);
-            None
-        }
-    };
+pub(super) fn check(document: &mut Document<'_>, file: &file::Uplink, name: &str) -> Option<Uplink> {
+    let url = server(document, "uplink.url", &file.url, file.protocol);
+    let fallback_urls = fallback_urls(document, file);
+    let janus = janus(document, file, name);
     let token = token(document, file);
     let trusted_origins = trusted_origins(document, &file.trusted_origins);
-    if file.token.is_some() || file.token_file.is_some() {
-        keep_off_the_clear(document, url.as_ref(), &trusted_origins);
+    if token.is_some() || file.api_secret.is_some() || file.room_pin.is_some() {
+        let what = if token.is_some() { "token" } else { "secret" };
+        keep_off_the_clear(document, what, url.as_ref(), &fallback_urls, &trusted_origins);
     }
     let ice_servers = ice_servers(document, &file.ice_servers);
     let relay_only = file.ice_transport == file::IceTransport::Relay;
@@ -29,31 +26,90 @@ pub(super) fn check(document: &mut Document<'_>, file: &file::Uplink) -> Option<
         let help = "iceServers = [{ urls = [\"turn:host\"], username = \"...\", credential = \"...\" }]";
         document.complain("uplink.iceTransport", words, Some(help));
     }
+    Some(Uplink {
+        protocol: file.protocol,
+        url: url?,
+        fallback_urls,
+        janus,
+        token,
+        ca_file: file.ca_file.as_ref().map(Into::into),
+        ice_servers,
+        relay_only,
+        dtls_certificate: file.dtls_certificate,
+        trusted_origins: trusted_origins.iter().map(Url::origin).collect(),
+    })
+}
+
+/// One server, or a complaint.
+fn server(document: &mut Document<'_>, key: &str, text: &str, protocol: Protocol) -> Option<Url> {
+    let url = match protocol {
+        Protocol::Whip => parse_url(text, HTTP, "https://host/whip/name"),
+        Protocol::Janus => parse_url(text, WEBSOCKET, "wss://host:8989"),
+        Protocol::Roamcast => parse_url(text, WEBSOCKET_OF_HTTP, "wss://host/roamcast/name"),
+    };
+    url.map_err(|words| document.complain(key, format!("`{key}` {words}"), None)).ok()
+}
+
+fn fallback_urls(document: &mut Document<'_>, file: &file::Uplink) -> Vec<Url> {
+    let texts = file.fallback_urls.iter().enumerate();
+    texts
+        .filter_map(|(index, text)| server(document, &format!("uplink.fallbackUrls[{index}]"), text, file.protocol))
+        .collect()
+}
+
+/// The room when the protocol is `janus`; its keys mean nothing to the others.
+fn janus(document: &mut Document<'_>, file: &file::Uplink, name: &str) -> Option<JanusRoom> {
+    let keys = [
+        ("uplink.room", file.room.is_some()),
+        ("uplink.roomCreate", file.room_create),
+        ("uplink.roomPin", file.room_pin.is_some()),
+        ("uplink.apiSecret", file.api_secret.is_some()),
+        ("uplink.display", file.display.is_some()),
+    ];
     match file.protocol {
-        Protocol::Whip => Some(Uplink {
-            protocol: file.protocol,
-            url: url?,
-            token,
-            ca_file: file.ca_file.as_ref().map(Into::into),
-            ice_servers,
-            relay_only,
-            dtls_certificate: file.dtls_certificate,
-            trusted_origins: trusted_origins.iter().map(Url::origin).collect(),
-        }),
+        Protocol::Whip | Protocol::Roamcast => {
+            for (key, _) in keys.iter().filter(|(_, set)| *set) {
+                let words = format!("`{key}` belongs to the protocol `janus` alone");
+                document.complain(key, words, Some("protocol = \"janus\", or leave the key out"));
+            }
+            None
+        }
+        Protocol::Janus => {
+            if file.room.is_none() && document.is_clean("uplink.room") {
+                let words = "the protocol `janus` needs `uplink.room`, the number of the room";
+                document.complain("uplink.protocol", words, Some("room = 1234"));
+            }
+            Some(JanusRoom {
+                room: file.room?,
+                create: file.room_create,
+                pin: file.room_pin.clone(),
+                api_secret: file.api_secret.clone(),
+                display: file.display.clone().unwrap_or_else(|| name.to_owned()),
+            })
+        }
     }
 }
 
+/// Schemes as people write them -> as they are.
+type Schemes = &'static [(&'static str, &'static str)];
+
 /// http and https, and `whip` and `whips` as other names for them.
-fn parse_url(text: &str) -> Result<Url, String> {
-    const WANTED: &str = "must be a URL such as \"https://host/whip/name\"";
-    let scheme = text.split_once("://").ok_or(WANTED)?.0.to_ascii_lowercase();
-    let rest = &text[scheme.len()..];
-    let url = match scheme.as_str() {
-        "http" | "whip" => Url::parse(&format!("http{rest}")),
-        "https" | "whips" => Url::parse(&format!("https{rest}")),
-        _ => return Err(format!("must begin with https, http, whips or whip, not {}", quoted(&scheme))),
+const HTTP: Schemes = &[("https", "https"), ("http", "http"), ("whips", "https"), ("whip", "http")];
+/// Janus has a transport over http, too, elsewhere and of another kind: https is not another name for wss.
+const WEBSOCKET: Schemes = &[("wss", "wss"), ("ws", "ws")];
+/// roamcast signalling begins as an HTTP request.
+const WEBSOCKET_OF_HTTP: Schemes = &[("wss", "wss"), ("ws", "ws"), ("https", "wss"), ("http", "ws")];
+
+fn parse_url(text: &str, schemes: Schemes, example: &str) -> Result<Url, String> {
+    let wanted = || format!("must be a URL such as \"{example}\"");
+    let scheme = text.split_once("://").ok_or_else(wanted)?.0.to_ascii_lowercase();
+    let Some((_, meant)) = schemes.iter().find(|(known, _)| *known == scheme) else {
+        let known: Vec<&str> = schemes.iter().map(|(known, _)| *known).collect();
+        let (last, others) = known.split_last().unwrap_or((&"", &[]));
+        return Err(format!("must begin with {} or {last}, not {}", others.join(", "), quoted(&scheme)));
     };
-    let url = url.map_err(|error| format!("{WANTED}: {error}"))?;
+    let url =
+        Url::parse(&format!("{meant}{}", &text[scheme.len()..])).map_err(|error| format!("{}: {error}", wanted()))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold a user name or password: use `uplink.token` or `uplink.tokenFile`".into());
     }
@@ -73,36 +129,73 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// The one source that is set. Of several each after the first gets a complaint.
 fn token(document: &mut Document<'_>, file: &file::Uplink) -> Option<TokenSource> {
-    match (&file.token, &file.token_file) {
-        (Some(_), Some(_)) => {
-            document.complain("uplink.tokenFile", "`uplink.token` and `uplink.tokenFile` exclude each other", None);
-            None
+    let token = file.token.as_ref().map(|token| {
+        // RFC 6750, section 2.1; anything else cannot stand in an HTTP header or would end it.
+        if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            let words = "`uplink.token` must be visible ASCII characters without spaces";
+            document.complain("uplink.token", words, Some("write the token alone, without `Bearer`"));
         }
-        (Some(token), None) => {
-            // RFC 6750, section 2.1; anything else cannot stand in an HTTP header or would end it.
-            if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-                let words = "`uplink.token` must be visible ASCII characters without spaces";
-                document.complain("uplink.token", words, Some("write the token alone, without `Bearer`"));
-            }
-            Some(TokenSource::Value(Secret::clone(token)))
-        }
-        (None, Some(path)) => Some(TokenSource::File(path.into())),
-        (None, None) => None,
+        TokenSource::Value(Secret::clone(token))
+    });
+    let sources = [
+        ("uplink.token", token),
+        ("uplink.tokenFile", file.token_file.as_ref().map(|path| TokenSource::File(path.into()))),
+        ("uplink.tokenCommand", file.token_command.clone().map(TokenSource::Command)),
+        ("uplink.tokenUrl", file.token_url.as_ref().and_then(|text| token_url(document, text))),
+        ("uplink.tokenCredential", file.token_credential.as_ref().and_then(|name| credential(document, name))),
+    ];
+    let mut set = sources.into_iter().filter_map(|(key, source)| Some((key, source?)));
+    let (first, source) = set.next()?;
+    for (key, _) in set {
+        document.complain(key, format!("`{first}` and `{key}` exclude each other"), None);
     }
+    Some(source)
+}
+
+fn token_url(document: &mut Document<'_>, text: &str) -> Option<TokenSource> {
+    const SCHEMES: Schemes = &[("https", "https"), ("http", "http")];
+    let words = match parse_url(text, SCHEMES, "https://host/token") {
+        Ok(url) if in_the_clear(&url) => "would fetch the token in the clear: use https".to_owned(),
+        Ok(url) => return Some(TokenSource::Url(url)),
+        Err(words) => words,
+    };
+    document.complain("uplink.tokenUrl", format!("`uplink.tokenUrl` {words}"), None);
+    None
+}
+
+/// systemd makes a file of that name in `$CREDENTIALS_DIRECTORY`.
+fn credential(document: &mut Document<'_>, name: &str) -> Option<TokenSource> {
+    if name.contains('/') || matches!(name, "." | "..") || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let words = "`uplink.tokenCredential` must be the name of a credential, not a path";
+        document.complain("uplink.tokenCredential", words, Some("LoadCredential=NAME:/path in the unit"));
+        return None;
+    }
+    Some(TokenSource::Credential(name.to_owned()))
+}
+
+/// Can everyone on the way read what goes there?
+fn in_the_clear(url: &Url) -> bool {
+    matches!(url.scheme(), "http" | "ws") && !is_loopback(url)
 }
 
 /// A token over http is for everyone on the way to read.
-fn keep_off_the_clear(document: &mut Document<'_>, url: Option<&Url>, trusted: &[Url]) {
-    let in_the_clear = |url: &Url| url.scheme() == "http" && !is_loopback(url);
+fn keep_off_the_clear(document: &mut Document<'_>, what: &str, url: Option<&Url>, fallback: &[Url], trusted: &[Url]) {
+    let secure = match url.map(Url::scheme) {
+        Some("ws" | "wss") => "use wss",
+        Some(_) | None => "use https",
+    };
     if url.is_some_and(in_the_clear) {
-        document.complain("uplink.url", "`uplink.url` would send the token in the clear", Some("use https"));
+        document.complain("uplink.url", format!("`uplink.url` would send the {what} in the clear"), Some(secure));
     }
-    // After a complaint about an origin the indices do not fit any more; the next run tells.
-    if document.is_clean("uplink.trustedOrigins") {
-        for (index, _) in trusted.iter().enumerate().filter(|(_, url)| in_the_clear(url)) {
-            let key = format!("uplink.trustedOrigins[{index}]");
-            document.complain(&key, format!("`{key}` would send the token in the clear"), Some("use https"));
+    for (list, urls) in [("uplink.fallbackUrls", fallback), ("uplink.trustedOrigins", trusted)] {
+        // After a complaint about one of the list the indices do not fit any more; the next run tells.
+        if document.is_clean(list) {
+            for (index, _) in urls.iter().enumerate().filter(|(_, url)| in_the_clear(url)) {
+                let key = format!("{list}[{index}]");
+                document.complain(&key, format!("`{key}` would send the {what} in the clear"), Some(secure));
+            }
         }
     }
 }
@@ -110,7 +203,7 @@ fn keep_off_the_clear(document: &mut Document<'_>, url: Option<&Url>, trusted: &
 fn trusted_origins(document: &mut Document<'_>, file: &[String]) -> Vec<Url> {
     let mut origins = Vec::new();
     for (index, text) in file.iter().enumerate() {
-        match parse_url(text) {
+        match parse_url(text, HTTP, "https://host") {
             Ok(url) if url.path() == "/" && url.query().is_none() => origins.push(url),
             Ok(_) | Err(_) => {
                 let key = format!("uplink.trustedOrigins[{index}]");
@@ -224,14 +317,17 @@ mod tests {
 
     #[test]
     fn whip_schemes_are_other_names_for_http() {
-        assert_eq!(parse_url("whip://h/a").unwrap().as_str(), "http://h/a");
-        assert_eq!(parse_url("WHIPS://h/a").unwrap().as_str(), "https://h/a");
+        assert_eq!(parse_url("whip://h/a", HTTP, "").unwrap().as_str(), "http://h/a");
+        assert_eq!(parse_url("WHIPS://h/a", HTTP, "").unwrap().as_str(), "https://h/a");
+        assert_eq!(parse_url("https://h/a", WEBSOCKET_OF_HTTP, "").unwrap().as_str(), "wss://h/a");
     }
 
     proptest! {
         #[test]
         fn no_url_panics(text: String, tail in "(http|whips|turn|stun)(://|:)[\\[\\]:a-z0-9@?#%.]{0,20}") {
-            let _ = (parse_url(&text), check_ice_url(&text), parse_url(&tail), check_ice_url(&tail));
+            for text in [&text, &tail] {
+                let _ = (parse_url(text, HTTP, ""), parse_url(text, WEBSOCKET, ""), check_ice_url(text));
+            }
         }
     }
 }
