@@ -4,6 +4,7 @@ mod http;
 mod token;
 pub mod whip;
 pub mod whip_text;
+mod ws;
 
 use std::fmt;
 use std::time::Duration;
