@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
@@ -53,13 +53,8 @@ pub(super) struct Reply {
 /// # Errors
 /// `uplink.caFile` cannot be used.
 pub(super) fn client(uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
-    let broken = |why: &dyn Error| failure::internal(Phase::Dial, format!("the HTTP client cannot be set up: {why}"));
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = ClientConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .map_err(|err| broken(&err))?
-        .with_root_certificates(roots(uplink)?)
-        .with_no_client_auth();
+    let trusts_https = uplink.trusted_origins.iter().any(|origin| origin.ascii_serialization().starts_with("https:"));
+    let mut tls = tls(uplink, uplink.url.scheme() == "https" || trusts_https)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
@@ -75,16 +70,30 @@ pub(super) fn client(uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Fail
     builder.build().map_err(|err| broken(&err))
 }
 
+fn broken(why: &dyn Error) -> Failure {
+    failure::internal(Phase::Dial, format!("the HTTP client cannot be set up: {why}"))
+}
+
+/// TLS for this uplink, without ALPN. `system_roots`: reading them takes milliseconds, so not where no TLS is possible.
+///
+/// # Errors
+/// `uplink.caFile` cannot be used.
+pub(super) fn tls(uplink: &Uplink, system_roots: bool) -> Result<ClientConfig, Failure> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|err| broken(&err))?;
+    Ok(builder.with_root_certificates(roots(uplink, system_roots)?).with_no_client_auth())
+}
+
 /// The host in a form that outlives the address.
 fn host(url: &Url) -> Option<Host<String>> {
     url.host().map(|host| host.to_owned())
 }
 
-/// The roots of this system and `uplink.caFile`; nothing where no https is possible (reading them takes milliseconds).
-fn roots(uplink: &Uplink) -> Result<RootCertStore, Failure> {
+/// The roots of this system, if wanted, and `uplink.caFile`.
+fn roots(uplink: &Uplink, system: bool) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
-    let trusts_https = uplink.trusted_origins.iter().any(|origin| origin.ascii_serialization().starts_with("https:"));
-    if uplink.url.scheme() == "https" || trusts_https {
+    if system {
         let system = rustls_native_certs::load_native_certs();
         // Single broken certificates of the system are skipped; with none at all the handshake says so.
         let _counts = roots.add_parsable_certificates(system.certs);
@@ -125,37 +134,44 @@ pub(super) async fn send(client: &Client, request: Request) -> Result<Reply, Tra
     Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), body, near })
 }
 
-/// Looks through the causes for one that we know.
 fn classify(error: &reqwest::Error) -> Transport {
+    known_cause(error).unwrap_or_else(|innermost| match error {
+        error if error.is_timeout() => Transport::TimedOut,
+        error if error.is_connect() => Transport::Unreachable,
+        _ => Transport::Protocol(innermost),
+    })
+}
+
+/// Looks through the causes for one that we know.
+///
+/// # Errors
+/// There is none; gives the words of the innermost.
+pub(super) fn known_cause(error: &(dyn Error + 'static)) -> Result<Transport, String> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     let mut innermost = String::new();
     while let Some(this) = cause {
         if this.is::<NoSuchName>() {
-            return Transport::Dns;
+            return Ok(Transport::Dns);
         }
         if let Some(tls) = this.downcast_ref::<rustls::Error>() {
-            return Transport::Tls(classify_tls(tls));
+            return Ok(Transport::Tls(classify_tls(tls)));
         }
         cause = this.source();
         if let Some(io) = this.downcast_ref::<io::Error>() {
             match (io.get_ref(), classify_io(io.kind())) {
                 // `source()` of an io::Error skips the error that it wraps.
                 (Some(wrapped), _) => cause = Some(wrapped),
-                (None, Some(known)) => return known,
+                (None, Some(known)) => return Ok(known),
                 (None, None) => {}
             }
         }
         innermost = this.to_string();
     }
-    match error {
-        error if error.is_timeout() => Transport::TimedOut,
-        error if error.is_connect() => Transport::Unreachable,
-        _ => Transport::Protocol(innermost),
-    }
+    Err(innermost)
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "enums of other crates, open-ended")]
-fn classify_io(kind: io::ErrorKind) -> Option<Transport> {
+pub(super) fn classify_io(kind: io::ErrorKind) -> Option<Transport> {
     use io::ErrorKind as Kind;
     match kind {
         Kind::ConnectionRefused => Some(Transport::Refused),
@@ -202,4 +218,9 @@ impl Resolve for Resolver {
             if addrs.is_empty() { Err(NoSuchName.into()) } else { Ok(Box::new(addrs.into_iter()) as Addrs) }
         })
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a Retry-After date is wall-clock time")]
+pub(super) fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }

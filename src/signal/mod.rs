@@ -1,9 +1,11 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
 mod http;
+pub mod roamcast_text;
 mod token;
 pub mod whip;
 pub mod whip_text;
+mod ws;
 
 use std::fmt;
 use std::time::Duration;

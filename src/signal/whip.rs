@@ -1,7 +1,5 @@
 //! The WHIP client (RFC 9725): POST the offer, PATCH candidates, DELETE the session. Never retries.
 
-use std::time::SystemTime;
-
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Request};
 use tracing::warn;
@@ -168,7 +166,8 @@ impl Asked {
         let token = self.token.as_ref().map(Secret::expose);
         let secrets: Vec<&str> = in_query.iter().map(AsRef::as_ref).chain(token).collect();
         let said = text::excerpt(content_type, &self.reply.body, &secrets);
-        let retry_after = self.header(header::RETRY_AFTER).and_then(|value| text::retry_after(value, wall_clock()));
+        let retry_after =
+            self.header(header::RETRY_AFTER).and_then(|value| text::retry_after(value, http::wall_clock()));
         let refusal = Refusal { status: self.reply.status, retry_after, body: self.body(), said: said.as_deref() };
         failure::status(*place, &refusal)
     }
@@ -280,9 +279,4 @@ fn request(
         *request.body_mut() = Some(body.to_owned().into());
     }
     Ok(request)
-}
-
-#[allow(clippy::disallowed_methods, reason = "a Retry-After date is wall-clock time")]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

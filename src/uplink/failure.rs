@@ -1,9 +1,13 @@
 //! Pure: every error of the line -> [`Failure`] { phase, retry, code, words }. One table; may we try again? (law 4)
 
+mod closes;
+
 use std::time::Duration;
 
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
+
+pub use closes::{Closed, closed, upgrade, wrong_subprotocol};
 
 /// The least wait when the slot is taken (product.md: ">= 30 s between tries").
 pub const SLOT_BUSY_WAIT_MIN: Duration = Duration::from_secs(30);
