@@ -88,15 +88,19 @@ impl Driver {
         match action {
             Action::StartCapture(attempt) => self.start_capture(attempt),
             Action::StopCapture(attempt) => drop(self.studios.remove(&attempt)),
-            Action::Open { attempt, endpoint: _ } => {
-                self.sessions.insert(attempt, Session::open(&self.line, attempt));
+            Action::Open { attempt, endpoint } => {
+                self.sessions.insert(attempt, Session::open(&self.line, attempt, endpoint));
             }
             Action::Close { attempt, goodbye } => {
                 if let Some(session) = self.sessions.remove(&attempt) {
                     session.close(goodbye);
                 }
             }
-            Action::Resume(_attempt) => {}
+            Action::Resume(attempt) => {
+                if let Some(session) = self.sessions.get(&attempt) {
+                    session.resume();
+                }
+            }
             Action::Exit(reason) => return Some(reason),
         }
         None

@@ -173,6 +173,13 @@ impl Uplink {
     pub fn urls(&self) -> impl Iterator<Item = &Url> {
         std::iter::once(&self.url).chain(&self.fallback_urls)
     }
+
+    /// The same with the server of this number as `url`; one that is not there is the first.
+    #[must_use]
+    pub fn at(&self, endpoint: usize) -> Self {
+        let url = self.urls().nth(endpoint).unwrap_or(&self.url).clone();
+        Self { url, ..self.clone() }
+    }
 }
 
 /// Signalling protocols.

@@ -23,12 +23,12 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{Uplink, Video};
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
-use crate::signal::{Ghost, LocalCandidate, Signaller};
+use crate::signal::{Ghost, LocalCandidate, ResumeError, Signaller, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, Phase, Retry, SessionEvent};
 
 use certificate::Certificate;
-use messenger::Messenger;
+use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
 
 /// A goodbye may hold up the end of the process: Ctrl-C has to be done within 2 s. What is not said in time is a ghost,
@@ -62,15 +62,23 @@ pub struct Line {
 /// One session. Ends with [`Session::close`], by value; a dropped one closes without a goodbye.
 pub struct Session {
     order: oneshot::Sender<bool>,
+    resume: mpsc::UnboundedSender<()>,
 }
 
 impl Session {
-    /// Begins to open a session. Returns at once; all that happens is told to the inbox under `attempt`.
+    /// Begins to open a session with one of the servers (0 is `uplink.url`). Returns at once; all that happens is told
+    /// to the inbox under `attempt`.
     #[must_use]
-    pub fn open(line: &Arc<Line>, attempt: Attempt) -> Self {
+    pub fn open(line: &Arc<Line>, attempt: Attempt, endpoint: usize) -> Self {
         let (order, ordered) = oneshot::channel();
-        tokio::spawn(live(Arc::clone(line), attempt, ordered));
-        Self { order }
+        let (resume, resumes) = mpsc::unbounded_channel();
+        tokio::spawn(live(Arc::clone(line), attempt, endpoint, ordered, resumes));
+        Self { order, resume }
+    }
+
+    /// Orders the signalling connection to be reopened. Returns at once; the outcome is told to the inbox.
+    pub fn resume(&self) {
+        let _already_gone = self.resume.send(());
     }
 
     /// Orders the end, with or without telling the server. Returns at once; `Closed` or `TeardownStuck` follows.
@@ -79,11 +87,19 @@ impl Session {
     }
 }
 
-async fn live(line: Arc<Line>, attempt: Attempt, mut ordered: oneshot::Receiver<bool>) {
+async fn live(
+    line: Arc<Line>,
+    attempt: Attempt,
+    endpoint: usize,
+    mut ordered: oneshot::Receiver<bool>,
+    mut resumes: mpsc::UnboundedReceiver<()>,
+) {
     let voice = |event| line.inbox.post(Event::Session(attempt, event));
-    let mut life = Life { line: &line, attempt, messenger: None, peer: None, acknowledged: None, keyframe_requests: 0 };
+    let uplink = line.uplink.at(endpoint);
+    let mut life =
+        Life { line: &line, attempt, uplink, messenger: None, peer: None, acknowledged: None, keyframe_requests: 0 };
     let goodbye = tokio::select! {
-        failure = life.run() => {
+        failure = life.run(&mut resumes) => {
             voice(SessionEvent::Failed(failure));
             ordered.await
         }
@@ -96,6 +112,8 @@ async fn live(line: Arc<Line>, attempt: Attempt, mut ordered: oneshot::Receiver<
 struct Life<'a> {
     line: &'a Arc<Line>,
     attempt: Attempt,
+    /// With the address of the server that this session is for.
+    uplink: Uplink,
     messenger: Option<Messenger>,
     peer: Option<Peer>,
     /// Highest sequence number of our leading stream that the far end has acknowledged.
@@ -105,10 +123,11 @@ struct Life<'a> {
 
 impl Life<'_> {
     /// The whole life up to the failure that ends it. May be dropped at any await.
-    async fn run(&mut self) -> Failure {
+    async fn run(&mut self, resumes: &mut mpsc::UnboundedReceiver<()>) -> Failure {
         let (tell, mut heard) = mpsc::unbounded_channel();
-        match self.establish(&tell).await {
-            Ok(mids) => self.attend(&mut heard, &mids).await,
+        let (say, mut said) = mpsc::unbounded_channel();
+        match self.establish(&tell, say).await {
+            Ok(mids) => self.attend(&mut heard, &mut said, resumes, &mids).await,
             Err(failure) => failure,
         }
     }
@@ -119,13 +138,17 @@ impl Life<'_> {
 
     /// Peer, offer, publish, answer. Gathering starts after the server has answered, with the ICE servers it named
     /// (RFC 9725 section 4.6): the first request goes out sooner, and nothing is gathered twice.
-    async fn establish(&mut self, tell: &mpsc::UnboundedSender<PeerEvent>) -> Result<Vec<String>, Failure> {
-        let signaller = Signaller::new(&self.line.uplink)?;
+    async fn establish(
+        &mut self,
+        tell: &mpsc::UnboundedSender<PeerEvent>,
+        say: mpsc::UnboundedSender<Said>,
+    ) -> Result<Vec<String>, Failure> {
+        let signaller = Signaller::new(&self.uplink)?;
         let ghost = self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let messenger = self.messenger.insert(Messenger::start(signaller, ghost));
-        let (line, tell) = (Arc::clone(self.line), tell.clone());
+        let messenger = self.messenger.insert(Messenger::start(signaller, ghost, say));
+        let (line, uplink, tell) = (Arc::clone(self.line), self.uplink.clone(), tell.clone());
         let building = tokio::task::spawn_blocking(move || {
-            Peer::new(&line.hatch, &line.uplink, &line.video, &line.clock, line.certificate.as_ref(), &tell)
+            Peer::new(&line.hatch, &uplink, &line.video, &line.clock, line.certificate.as_ref(), &tell)
         });
         let built = building.await.map_err(|_| internal("building webrtcbin panicked"))?;
         let peer = self.peer.insert(built?);
@@ -134,14 +157,20 @@ impl Life<'_> {
         let answer = sdp::check_answer(&offer, &accepted.answer)?;
         let session_id = accepted.session_id.clone();
         self.line.inbox.post(Event::Session(self.attempt, SessionEvent::Accepted { session_id }));
-        let servers = [self.line.uplink.ice_servers.as_slice(), accepted.ice_servers.as_slice()].concat();
+        let servers = [self.uplink.ice_servers.as_slice(), accepted.ice_servers.as_slice()].concat();
         peer.gather(&offer, &servers).await?;
         peer.answer(&accepted.answer).await?;
         Ok(answer.media.into_iter().map(|media| media.mid).collect())
     }
 
     /// From the answer on: passes on what is heard, until something breaks.
-    async fn attend(&mut self, heard: &mut mpsc::UnboundedReceiver<PeerEvent>, mids: &[String]) -> Failure {
+    async fn attend(
+        &mut self,
+        heard: &mut mpsc::UnboundedReceiver<PeerEvent>,
+        said: &mut mpsc::UnboundedReceiver<Said>,
+        resumes: &mut mpsc::UnboundedReceiver<()>,
+        mids: &[String],
+    ) -> Failure {
         let mut meter = stats::Meter::new(&self.line.hatch);
         let mut tick = interval(STATS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -152,6 +181,16 @@ impl Life<'_> {
                     let Some(event) = event else { return internal("webrtcbin has gone silent") };
                     if let Err(failure) = self.hear(event, heard, mids) {
                         return failure;
+                    }
+                }
+                Some(said) = said.recv() => {
+                    if let Err(failure) = self.pass_on(said) {
+                        return failure;
+                    }
+                }
+                Some(()) = resumes.recv() => {
+                    if let Some(messenger) = &self.messenger {
+                        messenger.resume();
                     }
                 }
                 now = tick.tick() => {
@@ -203,6 +242,30 @@ impl Life<'_> {
             }
             PeerEvent::Broken(words) => Err(internal(&words)),
         }
+    }
+
+    /// What the server says, in the brain's words.
+    fn pass_on(&self, said: Said) -> Result<(), Failure> {
+        let event = match said {
+            Said::Word(Word::Ended(failure)) => return Err(failure),
+            Said::Word(Word::Candidate { mline, candidate }) => {
+                if let Some(peer) = &self.peer {
+                    peer.add_candidate(mline, &candidate);
+                }
+                return Ok(());
+            }
+            Said::Word(Word::Lost(failure)) => SessionEvent::SignallingLost(failure),
+            Said::Word(Word::GoingAway(retry_after)) => SessionEvent::GoingAway { retry_after },
+            Said::Word(Word::Output { reconnecting }) => SessionEvent::Output { reconnecting },
+            Said::Resumed(Ok(resumed)) => SessionEvent::SignallingResumed {
+                session_id: resumed.session_id,
+                recovered_from: resumed.recovered_from,
+            },
+            Said::Resumed(Err(ResumeError::Failed(failure))) => SessionEvent::ResumeFailed(failure),
+            Said::Resumed(Err(ResumeError::Refused(failure))) => SessionEvent::ResumeRefused(failure),
+        };
+        self.voice(event);
+        Ok(())
     }
 
     fn trickle(&self, batch: Vec<LocalCandidate>, end: bool) {

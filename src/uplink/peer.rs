@@ -126,6 +126,11 @@ impl Peer {
         self.describe("set-remote-description", WebRTCSDPType::Answer, answer).await
     }
 
+    /// A candidate of the server that was not in its answer.
+    pub(crate) fn add_candidate(&self, mline: u32, candidate: &str) {
+        self.webrtcbin.emit_by_name::<()>("add-ice-candidate", &[&mline, &candidate]);
+    }
+
     /// ICE and DTLS are up: lets media through, a keyframe first, and listens to what comes back.
     pub(crate) fn open_outlets(&mut self) {
         self.listen_to_rtcp();
