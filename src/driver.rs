@@ -33,6 +33,8 @@ pub struct Driver {
     line: Arc<Line>,
     config: Arc<Config>,
     board: Board,
+    /// The line that systemd shows.
+    told: String,
     sessions: HashMap<Attempt, Session>,
     /// Dropping the sender is the order to stop.
     studios: HashMap<Attempt, oneshot::Sender<()>>,
@@ -43,7 +45,16 @@ impl Driver {
     #[must_use]
     pub fn new(inbox: Inbox, line: Arc<Line>, config: Arc<Config>, board: Board) -> Self {
         let brain = Supervisor::new(config.policy.clone(), fastrand::u64(..), now());
-        Self { brain, inbox, line, config, board, sessions: HashMap::new(), studios: HashMap::new() }
+        Self {
+            brain,
+            inbox,
+            line,
+            config,
+            board,
+            told: String::new(),
+            sessions: HashMap::new(),
+            studios: HashMap::new(),
+        }
     }
 
     /// Runs until the brain says that it is over.
@@ -57,13 +68,22 @@ impl Driver {
             let before = self.brain.status().clone();
             let actions = self.brain.step(now(), event);
             self.board.publish(&before, self.brain.status());
-            systemd::status(&self.brain.status().line());
+            self.tell_systemd();
             for action in actions {
                 if let Some(reason) = self.carry_out(action) {
                     systemd::stopping();
                     return reason;
                 }
             }
+        }
+    }
+
+    /// `STATUS=` when it has changed; most steps change figures only.
+    fn tell_systemd(&mut self) {
+        let line = self.brain.status().line();
+        if line != self.told {
+            systemd::status(&line);
+            self.told = line;
         }
     }
 

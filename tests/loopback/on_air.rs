@@ -156,3 +156,37 @@ fn a_reader_that_stalls_does_not_stall_the_broadcast() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     drop(nobody_reads);
 }
+
+/// READY at the start, the BroadcastStatus as STATUS, the watchdog fed while frames move, STOPPING at the end.
+#[test]
+fn systemd_is_told_and_its_watchdog_is_fed() {
+    let port = free_port();
+    let _ingest = ingest(port);
+    let files = tempfile::tempdir().unwrap();
+    let (config_path, socket_path) = (files.path().join("config.toml"), files.path().join("notify"));
+    std::fs::write(&config_path, config(port, QUICK)).unwrap();
+    let systemd = std::os::unix::net::UnixDatagram::bind(&socket_path).unwrap();
+    systemd.set_read_timeout(Some(crate::program::PATIENCE)).unwrap();
+    let mut command = crate::program::roamcast();
+    command.args(["run", "--events", "json", "-c"]).arg(&config_path);
+    command.env("NOTIFY_SOCKET", &socket_path).env("WATCHDOG_USEC", "1000000");
+    let mut encoder = Program::start(command, files);
+    let hear = |wanted: &str| {
+        let deadline = std::time::Instant::now() + crate::program::PATIENCE;
+        let mut buffer = [0; 1024];
+        let mut told = String::new();
+        while !told.contains(wanted) {
+            assert!(std::time::Instant::now() < deadline, "`{wanted}` was not told:\n{told}");
+            let length = systemd.recv(&mut buffer).unwrap_or_else(|_| panic!("`{wanted}` was not told:\n{told}"));
+            told.push_str(&String::from_utf8_lossy(&buffer[..length]));
+            told.push('\n');
+        }
+    };
+    hear("READY=1");
+    hear("STATUS=On air");
+    hear("WATCHDOG=1");
+    hear("WATCHDOG=1");
+    encoder.signal("TERM");
+    hear("STOPPING=1");
+    assert_eq!(encoder.wait_for_exit(), 0);
+}
