@@ -301,11 +301,11 @@ impl Broadcast {
                 self.server_goes_away(around, endpoint, retry_after);
                 return None;
             }
-            SessionEvent::Accepted { .. } | SessionEvent::SignallingResumed { .. } => {
-                self.refused_once = false;
-                self.going_away = None;
-            }
-            SessionEvent::Connected
+            SessionEvent::Accepted { .. } if !session.signalling.was_open() => self.server_is_back(),
+            SessionEvent::SignallingResumed { .. } if session.signalling.is_away() => self.server_is_back(),
+            SessionEvent::Accepted { .. }
+            | SessionEvent::SignallingResumed { .. }
+            | SessionEvent::Connected
             | SessionEvent::Disconnected
             | SessionEvent::Acknowledged
             | SessionEvent::Link(_)
@@ -314,10 +314,17 @@ impl Broadcast {
             | SessionEvent::Closed
             | SessionEvent::TeardownStuck => {}
         }
+        let State::Live(session) = &mut self.state else { return None };
         let lost = session.hear(around.now, event);
         self.path = session.link.as_ref().map_or_else(|| self.path.take(), |link| link.path.clone());
         self.session_id = session.id.clone().or_else(|| self.session_id.take());
         lost.map(|failure| self.lose(around, &failure, orders))
+    }
+
+    /// It took us or our token, and has not gone away.
+    fn server_is_back(&mut self) {
+        self.refused_once = false;
+        self.going_away = None;
     }
 
     /// Sees to what has come due.

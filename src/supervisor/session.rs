@@ -21,7 +21,7 @@ pub(super) struct Session {
     pub(super) id: Option<String>,
     /// How it was named before, if that has changed.
     pub(super) recovered_from: Option<String>,
-    /// It takes the place of one that was lost while this one was being opened.
+    /// It takes the place of one that was lost while this one was being opened, and nothing better is known of it yet.
     pub(super) takes_over: bool,
     pub(super) signalling: Signalling,
     media: Media,
@@ -49,11 +49,16 @@ impl Session {
     pub(super) fn hear(&mut self, now: Instant, event: SessionEvent) -> Option<Failure> {
         match event {
             SessionEvent::Accepted { session_id } => {
-                self.signalling.accepted();
-                self.media.accepted(now);
-                self.id = Some(session_id);
+                if !self.signalling.was_open() {
+                    self.signalling.accepted();
+                    self.media.accepted(now);
+                    self.id = Some(session_id);
+                }
             }
-            SessionEvent::Connected => self.media.connected(now),
+            SessionEvent::Connected => {
+                self.takes_over &= self.media.was_connected();
+                self.media.connected(now);
+            }
             SessionEvent::Disconnected => self.media.disconnected(now),
             SessionEvent::Acknowledged => self.media.acknowledged(now),
             SessionEvent::Link(link) => self.link = Some(link),
@@ -93,11 +98,10 @@ impl Session {
 
     /// Where it is. `broadcasting` only when accepted, connected and acknowledged (law 5).
     pub(super) const fn message(&self) -> Message {
-        if self.media.is_disturbed() {
+        if self.media.is_disturbed() || self.takes_over && !self.media.is_proved() {
             Message::ReconnectingBroadcast
         } else if !self.signalling.was_open() || !self.media.is_connected() {
-            // Who saw a loss sees the recovery until it is there.
-            if self.takes_over { Message::ReconnectingBroadcast } else { Message::Signalling }
+            Message::Signalling
         } else if !self.media.is_proved() {
             Message::Connected
         } else if self.output_broken {

@@ -92,7 +92,7 @@ impl Signalling {
     /// The connection is back. Good news is taken even when it is late; an orphan has been replaced already. False: no
     /// news.
     pub(super) fn resumed(&mut self) -> bool {
-        let is_away = matches!(self, Self::Away(_));
+        let is_away = self.is_away();
         if is_away {
             *self = Self::Open;
         }
@@ -112,6 +112,11 @@ impl Signalling {
     /// Nothing is wrong with it.
     pub(super) const fn is_open(&self) -> bool {
         matches!(self, Self::Open)
+    }
+
+    /// It broke and is to be reopened.
+    pub(super) const fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_))
     }
 
     /// A Resume is on its way, so that an answer is an answer.

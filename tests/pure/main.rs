@@ -9,4 +9,5 @@
 
 mod house_rules;
 mod pipelines;
+mod storm;
 mod world;

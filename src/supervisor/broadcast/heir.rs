@@ -154,6 +154,8 @@ impl Broadcast {
             self.server_goes_away(around, endpoint, retry_after);
             return None;
         }
+        // Our token is good, whatever comes then.
+        self.refused_once &= !matches!(event, SessionEvent::Accepted { .. });
         if let Some(failure) = session.hear(around.now, event) {
             return Some(self.lose_heir(around, &failure, orders));
         }
@@ -205,7 +207,6 @@ impl Broadcast {
     fn succeed(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
         let Some(Heir { state: HeirState::Open(session), .. }) = self.heir.take() else { return };
         self.close_live(around.now, orders);
-        self.refused_once = false;
         self.going_away = None;
         self.healthy_since = None; // Its spell begins now.
         self.take_over(session);
