@@ -71,6 +71,8 @@ const fn is_for_people(notice: &Notice) -> bool {
         | Notice::BroadcastStatus(_)
         | Notice::CaptureStatus(_)
         | Notice::ReconnectStuck(_)
+        | Notice::GoingAway(_)
+        | Notice::TokenProviderError(_)
         | Notice::BroadcastStopped(_) => true,
     }
 }

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use super::{CaptureState, ErrorCode, Message, Status};
+use super::notice::TOKEN_FAILURES_TOLD;
+use super::{CaptureState, ErrorCode, Message, PlaneState, Status};
 
 /// Who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +63,42 @@ pub const STUCK: Condition = row(
     "Look at the last error; SIGUSR1 to the process tries again at once.",
 );
 
+const SIGNALLING_LOST: Condition = row(
+    "SIGNALLING_LOST",
+    Severity::Warning,
+    SOON,
+    &[],
+    "media goes on while the signalling connection is reopened",
+    "Nothing; it reconnects. If it stays, check that the server runs.",
+);
+
+const SESSION_REPLACED: Condition = row(
+    "SESSION_REPLACED",
+    Severity::Warning,
+    SOON,
+    &[],
+    "the server has forgotten the session; media goes on while a new one is opened",
+    "Nothing; it moves over by itself. If it stays, look at the last error.",
+);
+
+const GOING_AWAY: Condition = row(
+    "GOING_AWAY",
+    Severity::Info,
+    AT_ONCE,
+    &[],
+    "the server will go away soon",
+    "Nothing; it reconnects when the server wants it to.",
+);
+
+const OUTPUT_RECONNECTING: Condition = row(
+    "OUTPUT_RECONNECTING",
+    Severity::Warning,
+    SOON,
+    &[],
+    "the server is reconnecting its own onward leg",
+    "Nothing here; if it stays, look at the server.",
+);
+
 const CAPTURE_STALLED: Condition = row(
     "CAPTURE_STALLED",
     Severity::Warning,
@@ -88,6 +125,20 @@ pub const fn of_capture(state: CaptureState) -> Option<&'static Condition> {
         CaptureState::Failed => Some(&CAPTURE_FAILED),
         CaptureState::Stopped | CaptureState::Starting | CaptureState::Flowing | CaptureState::Ended => None,
     }
+}
+
+/// Media flows, and signalling does not.
+fn of_signalling(status: &Status) -> Option<&'static Condition> {
+    match status.signalling.state {
+        PlaneState::Disconnected => Some(&SIGNALLING_LOST),
+        PlaneState::Failed if status.media.state == PlaneState::Connected => Some(&SESSION_REPLACED),
+        PlaneState::Closed | PlaneState::Connecting | PlaneState::Connected | PlaneState::Failed => None,
+    }
+}
+
+fn of_output(status: &Status) -> Option<&'static Condition> {
+    let is_broken = status.broadcast.as_ref().is_some_and(|broadcast| broadcast.message == Message::Reconnecting);
+    is_broken.then_some(&OUTPUT_RECONNECTING)
 }
 
 macro_rules! errors {
@@ -139,9 +190,20 @@ pub fn active(status: &Status) -> Vec<&'static Condition> {
         Some(broadcast) => broadcast.message == Message::ReconnectingBroadcast,
         None => status.stopped.is_some_and(|reason| reason.exit_code() != 0),
     };
-    let error = status.error.as_ref().filter(|_| off_air).map(|error| of(error.code));
+    let error = status.error.as_ref().filter(|_| off_air).map(|error| error.code);
+    let no_token = (status.token_failures >= TOKEN_FAILURES_TOLD).then_some(ErrorCode::TokenProviderFailed);
     let stuck = status.stuck.map(|_| &STUCK);
-    let all: Vec<_> = [stuck, error, of_capture(status.capture)].into_iter().flatten().collect();
+    let going_away = status.going_away.map(|_| &GOING_AWAY);
+    let all = [
+        stuck,
+        error.map(of),
+        no_token.filter(|code| error != Some(*code)).map(of),
+        of_signalling(status),
+        going_away,
+        of_output(status),
+        of_capture(status.capture),
+    ];
+    let all: Vec<_> = all.into_iter().flatten().collect();
     let hidden = |condition: &Condition| all.iter().any(|other| condition.hidden_by.contains(&other.id));
     all.iter().filter(|condition| !hidden(condition)).copied().collect()
 }
@@ -164,7 +226,8 @@ mod tests {
 
     fn all() -> Vec<&'static Condition> {
         let captures = STATES.into_iter().filter_map(of_capture);
-        CODES.iter().map(|code| of(*code)).chain(captures).chain([&STUCK]).collect()
+        let planes = [&SIGNALLING_LOST, &SESSION_REPLACED, &GOING_AWAY, &OUTPUT_RECONNECTING];
+        CODES.iter().map(|code| of(*code)).chain(captures).chain(planes).chain([&STUCK]).collect()
     }
 
     #[test]

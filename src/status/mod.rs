@@ -24,6 +24,10 @@ pub struct Status {
     pub errors: u64,
     /// Seconds of outage after which the operator was told that it is stuck; `None` when it is not.
     pub stuck: Option<f64>,
+    /// The server will go away (deploy) and asks for so many ms of patience; `None` when it has not said so, or is back.
+    pub going_away: Option<u64>,
+    /// How often in a row the provider of tokens gave none.
+    pub token_failures: u32,
     /// Why the broadcast has ended; `None` while on air and before the first start.
     pub stopped: Option<StopReason>,
     /// Figures of the session in use.
@@ -52,7 +56,7 @@ pub struct Broadcast {
     pub path: Option<String>,
     /// The session, or the one that was lost, as the server names it.
     pub session_id: Option<String>,
-    /// The session that this one carries on, where the server gave it another name. No protocol built so far does.
+    /// The session that this one carries on, where the server gave it another name.
     pub recovered_session_id: Option<String>,
 }
 

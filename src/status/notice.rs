@@ -7,6 +7,9 @@ use super::{
     WaitingFor,
 };
 
+/// From so many failures in a row on the provider of tokens is worth an event (product.md: "failing 3x").
+pub const TOKEN_FAILURES_TOLD: u32 = 3;
+
 /// One event for the outside.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -21,6 +24,10 @@ pub enum Notice {
     CaptureStatus(CaptureStatus),
     /// The outage has lasted longer than `reconnect.stuckAfter`.
     ReconnectStuck(ReconnectStuck),
+    /// The server will go away (deploy).
+    GoingAway(GoingAway),
+    /// The provider of tokens has given none, three times in a row or more. Live media goes on.
+    TokenProviderError(TokenProviderError),
     /// The broadcast has ended.
     BroadcastStopped(BroadcastStopped),
     /// Fresh figures.
@@ -55,6 +62,22 @@ pub struct ReconnectStuck {
     pub since: f64,
 }
 
+/// `data` of a GoingAway event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GoingAway {
+    /// How long the server wants to be left alone, ms.
+    pub retry_after_ms: u64,
+}
+
+/// `data` of a TokenProviderError event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenProviderError {
+    /// How often in a row.
+    pub consecutive_failures: u32,
+}
+
 /// `data` of a BroadcastStopped event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,6 +95,8 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
     let broadcast = after.broadcast.clone().filter(|now| before.broadcast.as_ref().map(essence) != Some(essence(now)));
     let capture = Some(after.capture).filter(|state| *state != before.capture);
     let stuck = after.stuck.filter(|_| before.stuck.is_none());
+    let going_away = after.going_away.filter(|_| after.going_away != before.going_away);
+    let token = Some(after.token_failures).filter(|now| *now != before.token_failures && *now >= TOKEN_FAILURES_TOLD);
     let stopped = after.stopped.filter(|_| before.stopped.is_none());
     let link = after.link.clone().filter(|_| after.link != before.link);
     error
@@ -80,14 +105,23 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
         .chain(broadcast.map(Notice::BroadcastStatus))
         .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state })))
         .chain(stuck.map(|since| Notice::ReconnectStuck(ReconnectStuck { since })))
+        .chain(going_away.map(|retry_after_ms| Notice::GoingAway(GoingAway { retry_after_ms })))
+        .chain(
+            token.map(|consecutive_failures| Notice::TokenProviderError(TokenProviderError { consecutive_failures })),
+        )
         .chain(stopped.map(|reason| Notice::BroadcastStopped(BroadcastStopped { reason })))
         .chain(link.map(Notice::Stats))
         .collect()
 }
 
-/// What of a broadcast is worth an event when it changes; the rest rides along.
-const fn essence(of: &Broadcast) -> (Message, Option<Reason>, u32, Option<f64>, Option<WaitingFor>) {
-    (of.message, of.reason, of.attempt, of.retry_in, of.waiting_for)
+/// What of a broadcast is worth an event when it changes; the rest rides along. On air another session is news too.
+type Essence<'a> =
+    (Message, Option<Reason>, u32, Option<f64>, Option<WaitingFor>, Option<&'a String>, Option<&'a String>);
+
+fn essence(of: &Broadcast) -> Essence<'_> {
+    let is_on_air = matches!(of.message, Message::Broadcasting | Message::Reconnecting);
+    let session = of.session_id.as_ref().filter(|_| is_on_air);
+    (of.message, of.reason, of.attempt, of.retry_in, of.waiting_for, session, of.recovered_session_id.as_ref())
 }
 
 fn connection_state((plane, _, now): (Layer, Plane, Plane)) -> Notice {
@@ -104,6 +138,8 @@ impl Notice {
             Self::BroadcastStatus(_) => "BroadcastStatus",
             Self::CaptureStatus(_) => "CaptureStatus",
             Self::ReconnectStuck(_) => "ReconnectStuck",
+            Self::GoingAway(_) => "GoingAway",
+            Self::TokenProviderError(_) => "TokenProviderError",
             Self::BroadcastStopped(_) => "BroadcastStopped",
             Self::Stats(_) => "Stats",
         }
@@ -198,6 +234,14 @@ mod tests {
                 r#"{"event":"ReconnectStuck","time":"t","seq":1,"data":{"since":30.0}}"#,
             ),
             (
+                Notice::GoingAway(GoingAway { retry_after_ms: 3000 }),
+                r#"{"event":"GoingAway","time":"t","seq":1,"data":{"retryAfterMs":3000}}"#,
+            ),
+            (
+                Notice::TokenProviderError(TokenProviderError { consecutive_failures: 3 }),
+                r#"{"event":"TokenProviderError","time":"t","seq":1,"data":{"consecutiveFailures":3}}"#,
+            ),
+            (
                 Notice::BroadcastStopped(BroadcastStopped { reason: StopReason::EndOfMedia }),
                 r#"{"event":"BroadcastStopped","time":"t","seq":1,"data":{"reason":"endOfMedia"}}"#,
             ),
@@ -216,6 +260,22 @@ mod tests {
             broadcast.session_id = None;
         }
         assert_eq!(notices(&lost(), &elsewhere), []);
+    }
+
+    #[test]
+    fn on_air_another_session_is_news() {
+        let before = Status { broadcast: Some(on_air()), ..Status::default() };
+        let resumed =
+            Broadcast { session_id: Some("/whip/2".into()), recovered_session_id: Some("/whip/1".into()), ..on_air() };
+        let after = Status { broadcast: Some(resumed.clone()), ..Status::default() };
+        assert_eq!(notices(&before, &after), [Notice::BroadcastStatus(resumed)]);
+    }
+
+    #[test]
+    fn the_provider_of_tokens_is_told_from_the_third_failure_on() {
+        let failures = |token_failures| Status { token_failures, ..Status::default() };
+        let told = |before, after| !notices(&failures(before), &failures(after)).is_empty();
+        assert_eq!([told(0, 1), told(1, 2), told(2, 3), told(3, 4), told(4, 0)], [false, false, true, true, false]);
     }
 
     #[test]

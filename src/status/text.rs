@@ -1,10 +1,12 @@
 //! Pure: the same facts in words, for the terminal, the log and `systemctl status`.
 
+use std::time::Duration;
+
 use super::conditions::{self, Condition, Severity};
 use super::notice::{ConnectionState, Notice};
 use super::{
-    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, PlaneState, Reason, RetryAdvice, Status,
-    StopReason, WaitingFor,
+    Broadcast, BroadcastError, CaptureState, ErrorCode, Layer, LinkStats, Message, PlaneState, Reason, RetryAdvice,
+    Status, StopReason, WaitingFor,
 };
 
 impl Notice {
@@ -19,6 +21,14 @@ impl Notice {
             Self::ReconnectStuck(stuck) => {
                 let help = conditions::STUCK.help;
                 format!("Not on air for {:.0} s, still trying. {help}", stuck.since)
+            }
+            Self::GoingAway(going) => {
+                let seconds = Duration::from_millis(going.retry_after_ms).as_secs_f64();
+                format!("The server will go away and wants to be left alone for {seconds:.1} s")
+            }
+            Self::TokenProviderError(error) => {
+                let help = conditions::of(ErrorCode::TokenProviderFailed).help;
+                format!("There was no token {} times in a row, still trying. {help}", error.consecutive_failures)
             }
             Self::BroadcastStopped(stopped) => format!("Off air: {}", stop_words(stopped.reason)),
             Self::Stats(link) => link_line(link),
@@ -35,7 +45,8 @@ impl Notice {
             Self::CaptureStatus(capture) => {
                 conditions::of_capture(capture.state).map_or(Severity::Info, |condition| condition.severity)
             }
-            Self::BroadcastStatus(_) | Self::BroadcastStopped(_) => Severity::Info,
+            Self::TokenProviderError(_) => conditions::of(ErrorCode::TokenProviderFailed).severity,
+            Self::BroadcastStatus(_) | Self::GoingAway(_) | Self::BroadcastStopped(_) => Severity::Info,
             Self::ConnectionState(_) | Self::Stats(_) => Severity::Detail,
         }
     }
@@ -72,6 +83,7 @@ impl Broadcast {
     fn reconnecting_line(&self) -> String {
         let why = self.reason.map_or("Not connected", reason_words);
         let next = match (self.waiting_for, self.retry_in) {
+            (None, _) if self.attempt > 0 => return format!("{why}; {} is under way", self.retry_words()),
             (None, _) => return format!("{why}; it may come back by itself"),
             (Some(WaitingFor::Network), _) => return format!("{why}; waiting for a network"),
             (Some(_), None) => self.retry_words(),
@@ -158,8 +170,8 @@ const fn capture_words(state: CaptureState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::ErrorCode;
-    use crate::status::notice::CaptureStatus;
+    use crate::status::Plane;
+    use crate::status::notice::{CaptureStatus, GoingAway, TokenProviderError};
 
     fn reconnecting() -> Broadcast {
         Broadcast {
@@ -183,7 +195,9 @@ mod tests {
         assert_eq!(because(Some(WaitingFor::Network)), "The server was not reached; waiting for a network");
         assert!(because(Some(WaitingFor::ServerRetryAfter)).ends_with("retry 2 of 10 in 4.2 s, as the server asked"));
         assert!(because(Some(WaitingFor::Token)).ends_with("with the token read anew"));
-        assert_eq!(because(None), "The server was not reached; it may come back by itself");
+        assert_eq!(because(None), "The server was not reached; retry 2 of 10 is under way");
+        let silent = Broadcast { waiting_for: None, attempt: 0, ..reconnecting() };
+        assert_eq!(silent.line(), "The server was not reached; it may come back by itself");
         let endless = Broadcast { max_retries: None, message: Message::Signalling, ..reconnecting() };
         assert_eq!(endless.line(), "Connecting to the server (retry 2)");
     }
@@ -207,6 +221,23 @@ mod tests {
         let stopped = Status { stopped: Some(StopReason::Requested), ..Status::default() };
         assert_eq!(stopped.line(), "Off air: stopped on request");
         assert_eq!(Status::default().line(), "Off air");
+    }
+
+    #[test]
+    fn on_air_without_signalling_says_so() {
+        let broadcast = Some(Broadcast { message: Message::Broadcasting, ..reconnecting() });
+        let signalling = Plane { state: PlaneState::Disconnected, reason: Some(Reason::ServerClosed) };
+        let status = Status { broadcast, signalling, token_failures: 3, going_away: Some(3000), ..Status::default() };
+        assert_eq!(
+            status.line(),
+            "On air; the token could not be read; media goes on while the signalling connection is reopened; the server \
+             will go away soon"
+        );
+        let going = Notice::GoingAway(GoingAway { retry_after_ms: 3000 });
+        assert_eq!(going.line(), "The server will go away and wants to be left alone for 3.0 s");
+        let token = Notice::TokenProviderError(TokenProviderError { consecutive_failures: 3 });
+        assert!(token.line().starts_with("There was no token 3 times in a row, still trying."));
+        assert_eq!((going.severity(), token.severity()), (Severity::Info, Severity::Warning));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Policy;
+use super::{Policy, SignallingPolicy};
 
 /// Whatever the config says, tries are never closer than this: below it a loop only heats the CPU.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
@@ -11,6 +11,14 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_hours(365 * 24);
 /// Before the cap a wait is lengthened by at most a fifth of itself: it spreads encoders and stays predictable.
 const JITTER_DIVISOR: u32 = 5;
+/// The first waits at the cap are anything between `minDelay` and `maxDelay`: two of them spread encoders that were lost
+/// in one instant evenly over time.
+const FULL_JITTERS: u32 = 2;
+/// Once spread, encoders stay spread, and then an even wait is better than a random one: none waits for `maxDelay` again,
+/// and fewer tries meet by chance. From this share of `maxDelay` in percent ...
+const SETTLED_MIN_PERCENT: u32 = 48;
+/// ... to this. Of 1 000 encoders 12 come in each 100 ms, and 95 % are served within 8 s (`tests/pure/storm.rs`).
+const SETTLED_MAX_PERCENT: u32 = 61;
 /// A server's Retry-After is lengthened by at most a tenth of itself (product.md: "+0..10 %").
 const SPREAD_DIVISOR: u32 = 10;
 
@@ -39,22 +47,48 @@ impl Dice {
     }
 }
 
-/// The wait before retry number `retry` (from 1) of an outage: `minDelay`, doubled each time, a little jitter; once
-/// `maxDelay` is reached anything in `minDelay..=maxDelay`. Always within `minDelay..=maxDelay`.
+/// The wait before retry number `retry` (from 1) of an outage: `minDelay`, doubled each time, a little jitter; when that
+/// reaches `maxDelay` twice anything in `minDelay..=maxDelay`, then about half of `maxDelay`. Always within
+/// `minDelay..=maxDelay`.
 pub(super) fn delay(policy: &Policy, retry: u32, dice: &mut Dice) -> Duration {
     let (min, max) = bounds(policy);
-    let doubled = min.saturating_mul(1_u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX));
-    if doubled >= max {
+    let doubled = |retry: u32| min.saturating_mul(1_u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX));
+    let share = |percent: u32| (max / 100).saturating_mul(percent).max(min);
+    if doubled(retry) < max {
+        let doubled = doubled(retry);
+        doubled + dice.up_to((doubled / JITTER_DIVISOR).min(max - doubled))
+    } else if retry <= FULL_JITTERS || doubled(retry - FULL_JITTERS) < max {
         min + dice.up_to(max - min)
     } else {
-        doubled + dice.up_to((doubled / JITTER_DIVISOR).min(max - doubled))
+        let shortest = share(SETTLED_MIN_PERCENT);
+        shortest + dice.up_to(share(SETTLED_MAX_PERCENT) - shortest)
     }
+}
+
+/// The wait before Resume number `number` (from 1) in a row: `minDelay`, doubled up to `maxDelay`, jitter up and down.
+pub(super) fn signalling_delay(policy: &SignallingPolicy, number: u32, dice: &mut Dice) -> Duration {
+    let min = policy.min_delay.clamp(SHORTEST_WAIT, LONGEST_WAIT);
+    let max = policy.max_delay.clamp(min, LONGEST_WAIT);
+    let doubled = min.saturating_mul(1_u32.checked_shl(number.saturating_sub(1)).unwrap_or(u32::MAX)).min(max);
+    let jitter = (doubled / 100).saturating_mul(policy.jitter_percent.min(100));
+    (doubled - jitter + dice.up_to(jitter * 2)).max(SHORTEST_WAIT)
+}
+
+/// The longest wait that [`signalling_delay`] can give.
+pub(super) fn signalling_cap(policy: &SignallingPolicy) -> Duration {
+    let max = policy.max_delay.max(policy.min_delay).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+    max + (max / 100).saturating_mul(policy.jitter_percent.min(100))
 }
 
 /// The wait when the server named one: never less than it said, and never less than `minDelay`.
 pub(super) fn server_delay(policy: &Policy, retry_after: Duration, dice: &mut Dice) -> Duration {
-    let retry_after = retry_after.min(LONGEST_WAIT);
-    (retry_after + dice.up_to(retry_after / SPREAD_DIVISOR)).max(bounds(policy).0)
+    hinted_delay(retry_after, dice).max(bounds(policy).0)
+}
+
+/// What the server named, and up to a tenth more.
+pub(super) fn hinted_delay(hint: Duration, dice: &mut Dice) -> Duration {
+    let hint = hint.min(LONGEST_WAIT);
+    hint + dice.up_to(hint / SPREAD_DIVISOR)
 }
 
 /// A wait chosen under an older policy, as the new one would have it.
@@ -88,16 +122,22 @@ mod tests {
     }
 
     #[test]
-    fn it_doubles_until_the_cap_and_is_spread_evenly_after_it() {
+    fn it_doubles_until_the_cap_is_spread_evenly_there_and_settles_in_the_middle() {
         let mut dice = Dice::new(2);
         for (retry, at_least, at_most) in [(1, 2.0, 2.4), (2, 4.0, 4.8), (3, 8.0, 9.6)] {
             let delay = delay(&policy(), retry, &mut dice).as_secs_f64();
             assert!((at_least..=at_most).contains(&delay), "retry {retry}: {delay}");
         }
-        let capped: Vec<f64> = (0..1000).map(|_| delay(&policy(), 9, &mut dice).as_secs_f64()).collect();
-        let mean = capped.iter().sum::<f64>() / 1000.0;
-        assert!((8.0..9.0).contains(&mean), "full jitter over 2..15 has its middle at 8.5: {mean}");
-        assert!(capped.iter().any(|d| *d < 3.0) && capped.iter().any(|d| *d > 14.0), "it reaches both ends");
+        for retry in [4, 5] {
+            let capped: Vec<f64> = (0..1000).map(|_| delay(&policy(), retry, &mut dice).as_secs_f64()).collect();
+            let mean = capped.iter().sum::<f64>() / 1000.0;
+            assert!((8.0..9.0).contains(&mean), "full jitter over 2..15 has its middle at 8.5: {mean}");
+            assert!(capped.iter().any(|d| *d < 3.0) && capped.iter().any(|d| *d > 14.0), "it reaches both ends");
+        }
+        for retry in 6..1000 {
+            let settled = delay(&policy(), retry, &mut dice).as_secs_f64();
+            assert!((7.2..=9.15).contains(&settled), "retry {retry}: {settled}");
+        }
     }
 
     #[test]
@@ -108,6 +148,20 @@ mod tests {
             assert!((40.0..=44.0).contains(&delay), "{delay}");
         }
         assert_eq!(server_delay(&policy(), Duration::ZERO, &mut dice), policy().min_delay);
+    }
+
+    #[test]
+    fn absurd_signalling_numbers_neither_panic_nor_spin() {
+        let mut dice = Dice::new(5);
+        let silly = |min_delay, max_delay, jitter_percent| SignallingPolicy {
+            min_delay,
+            max_delay,
+            jitter_percent,
+            ..SignallingPolicy::default()
+        };
+        assert!(signalling_delay(&silly(Duration::ZERO, Duration::ZERO, u32::MAX), 1, &mut dice) >= SHORTEST_WAIT);
+        assert!(signalling_delay(&silly(Duration::MAX, Duration::MAX, 900), u32::MAX, &mut dice) <= LONGEST_WAIT * 2);
+        assert!(signalling_cap(&silly(Duration::MAX, Duration::ZERO, 20)) >= LONGEST_WAIT);
     }
 
     #[test]

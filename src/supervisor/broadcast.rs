@@ -1,16 +1,28 @@
-//! Pure: the whole broadcast - one live session at most, when the next is tried, and when there is none any more.
+//! Pure: the whole broadcast - one session on air at most, when the next is tried, and when there is none any more.
+//!
+//! ```text
+//! Off --> Waiting <--> Live (+ an Heir: the session that is to take its place, while it still feeds)
+//! ```
+
+mod heir;
+mod loss;
+mod shown;
 
 use std::time::{Duration, Instant};
 
-use crate::status::{self, BroadcastError, Message, Plane, StopReason, WaitingFor};
+use crate::status::{BroadcastError, StopReason, WaitingFor};
 
+use super::Policy;
 use super::backoff::{self, Dice, after};
 use super::capture::Capture;
-use super::event::{Action, Attempt, Failure, Retry, SessionEvent};
+use super::endpoints::Endpoints;
+use super::event::{Action, Attempt, SessionEvent};
 use super::session::Session;
+use super::signalling::{Due, Terms};
 use super::teardown::Teardown;
 use super::trouble::{self, Trouble};
-use super::{Policy, Retries};
+
+use heir::Heir;
 
 /// A session that was acknowledged for this long was sound, and the budget of retries is whole again. A minute: a server
 /// that takes us and drops us every few seconds uses the budget up, a night of now and then a lost link does not.
@@ -20,16 +32,21 @@ const STABLE_SPELL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Broadcast {
     state: State,
+    /// Only beside a live session.
+    heir: Option<Heir>,
     teardown: Teardown,
+    endpoints: Endpoints,
     dice: Dice,
     /// Number of the newest session.
     last: Attempt,
     /// Sessions opened on the present budget. The first is free, each further one is a retry.
     tries: u32,
-    /// The server refused with [`Retry::Once`] and has accepted nothing since.
+    /// The server refused with `Retry::Once` and has accepted nothing since.
     refused_once: bool,
-    /// The server forbade tries before this time. Holds whatever happens, even a stop and a start.
-    not_before: Option<Instant>,
+    /// How often in a row there was no token.
+    token_failures: u32,
+    /// The server said that it will go away, and asked for this wait.
+    going_away: Option<Duration>,
     outage: Option<Outage>,
     /// Since when it has been broadcasting.
     healthy_since: Option<Instant>,
@@ -83,16 +100,48 @@ pub(super) struct Verdict {
     pub(super) halt: Option<StopReason>,
 }
 
+impl Wait {
+    fn new(around: Around<'_>, until: Instant, what: WaitingFor) -> Self {
+        let since = around.now;
+        if around.is_cut_off() {
+            Self { since, until: None, what: WaitingFor::Network }
+        } else {
+            Self { since, until: Some(until), what }
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    /// Other numbers hold from now on. True: nothing is left to wait for.
+    fn refit(&mut self, around: Around<'_>) -> bool {
+        match (self.what, self.until) {
+            (WaitingFor::Network, _) | (_, None) => return !around.is_cut_off(),
+            (_, Some(until)) if around.is_cut_off() => *self = Self::new(around, until, self.what),
+            (WaitingFor::Backoff | WaitingFor::Token, Some(until)) => {
+                let delay = backoff::refit(around.policy, until - self.since);
+                self.until = Some(after(self.since, delay).max(around.now));
+            }
+            (WaitingFor::ServerRetryAfter, Some(_)) => {}
+        }
+        false
+    }
+}
+
 impl Broadcast {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(endpoints: usize, seed: u64) -> Self {
         Self {
             state: State::Off,
+            heir: None,
             teardown: Teardown::default(),
+            endpoints: Endpoints::new(endpoints),
             dice: Dice::new(seed),
             last: Attempt(0),
             tries: 0,
             refused_once: false,
-            not_before: None,
+            token_failures: 0,
+            going_away: None,
             outage: None,
             healthy_since: None,
             trouble: None,
@@ -106,6 +155,7 @@ impl Broadcast {
         if matches!(self.state, State::Off) {
             self.tries = 0;
             self.refused_once = false;
+            self.endpoints.start();
             self.outage = Some(Outage { since: around.now, told: None });
             self.try_now(around, orders);
         }
@@ -116,6 +166,7 @@ impl Broadcast {
         self.close(now, orders);
         self.outage = None;
         self.healthy_since = None;
+        self.going_away = None;
         self.trouble = None;
         self.session_id = None;
         self.path = None;
@@ -142,34 +193,57 @@ impl Broadcast {
 
     /// A network is there, or another one: a waiting try need not wait longer.
     pub(super) fn route_appeared(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
-        if matches!(self.state, State::Waiting(_)) {
-            self.try_now(around, orders);
+        match &self.state {
+            State::Off => {}
+            State::Waiting(_) => self.try_now(around, orders),
+            State::Live(_) => {
+                if let Some((session, terms)) = self.reopening(around) {
+                    session.signalling.route_appeared(&terms);
+                }
+                if self.heir.as_ref().is_some_and(Heir::is_waiting) {
+                    self.try_heir(around, orders);
+                }
+            }
         }
     }
 
     /// No network is left. A live session stays: the network may be back before ICE gives up.
     pub(super) fn routes_lost(&mut self, around: Around<'_>) {
-        if matches!(self.state, State::Waiting(_)) && around.is_cut_off() {
+        if !around.is_cut_off() {
+            return;
+        }
+        if matches!(self.state, State::Waiting(_)) {
             self.wait(around, around.now, WaitingFor::Network);
+        }
+        if let Some((session, terms)) = self.reopening(around) {
+            session.signalling.refit(&terms);
+        }
+        if let Some(heir) = &mut self.heir {
+            heir.network_lost(around);
         }
     }
 
     /// Other numbers hold from now on, for a wait under way too.
     pub(super) fn policy_changed(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
-        let State::Waiting(wait) = &mut self.state else { return None };
-        if let Retries::AtMost(max) = around.policy.max_retries
-            && self.tries > max
-        {
-            return Some(trouble::retries_used_up(max, self.trouble.as_ref()));
-        }
-        match (wait.what, wait.until) {
-            (WaitingFor::Network, _) | (_, None) => self.try_now(around, orders),
-            (_, Some(until)) if around.is_cut_off() => self.wait(around, until, WaitingFor::Network),
-            (WaitingFor::Backoff | WaitingFor::Token, Some(until)) => {
-                let delay = backoff::refit(around.policy, until - wait.since);
-                wait.until = Some(after(wait.since, delay).max(around.now));
+        self.endpoints.resize(around.policy.endpoints);
+        match &mut self.state {
+            State::Off => {}
+            State::Waiting(wait) => {
+                if let Some(max) = loss::used_up(around.policy, self.tries) {
+                    return Some(trouble::retries_used_up(max, self.trouble.as_ref()));
+                }
+                if wait.refit(around) {
+                    self.try_now(around, orders);
+                }
             }
-            (WaitingFor::ServerRetryAfter, Some(_)) => {}
+            State::Live(_) => {
+                if let Some((session, terms)) = self.reopening(around) {
+                    session.signalling.refit(&terms);
+                }
+                if self.heir.as_mut().is_some_and(|heir| heir.refit(around)) {
+                    self.try_heir(around, orders);
+                }
+            }
         }
         None
     }
@@ -179,6 +253,14 @@ impl Broadcast {
         if let State::Live(session) = &mut self.state {
             session.frames(now, flowing);
         }
+        if let Some(session) = self.heir.as_mut().and_then(Heir::session) {
+            session.frames(now, flowing);
+        }
+    }
+
+    /// There was no token this often in a row; 0: there is one again.
+    pub(super) fn token_failures(&mut self, in_a_row: u32) {
+        self.token_failures = in_a_row;
     }
 
     /// The session of this number speaks.
@@ -190,64 +272,110 @@ impl Broadcast {
         orders: &mut Vec<Action>,
     ) -> Option<Verdict> {
         self.teardown.hear(attempt, &event);
-        let State::Live(session) = &mut self.state else { return None };
-        if session.attempt != attempt {
+        let is_end = matches!(event, SessionEvent::Closed | SessionEvent::TeardownStuck);
+        let end = is_end.then(|| event.clone());
+        let is_live = matches!(&self.state, State::Live(session) if session.attempt == attempt);
+        let verdict = if is_live {
+            self.hear_live(around, event, orders)
+        } else if self.heir.as_mut().and_then(Heir::session).is_some_and(|session| session.attempt == attempt) {
+            self.hear_heir(around, event, orders)
+        } else {
             return None; // Law 2: a voice from an old attempt.
+        };
+        if let Some(end) = end {
+            // It has closed without an order; there is no teardown to wait for.
+            self.teardown.hear(attempt, &end);
         }
-        match &event {
-            SessionEvent::Accepted { session_id } => {
-                self.refused_once = false;
-                self.session_id = Some(session_id.clone());
+        self.settle(around);
+        verdict
+    }
+
+    fn hear_live(&mut self, around: Around<'_>, event: SessionEvent, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        match event {
+            SessionEvent::SignallingLost(failure) => return self.signalling_broke(around, false, &failure, orders),
+            SessionEvent::ResumeFailed(failure) => return self.signalling_broke(around, true, &failure, orders),
+            SessionEvent::ResumeRefused(failure) => return self.resume_refused(around, &failure, orders),
+            SessionEvent::GoingAway { retry_after } => {
+                let endpoint = session.endpoint;
+                self.server_goes_away(around, endpoint, retry_after);
+                return None;
             }
-            SessionEvent::Link(link) => self.path.clone_from(&link.path),
-            SessionEvent::Connected
+            SessionEvent::Accepted { .. } if !session.signalling.was_open() => self.server_is_back(),
+            SessionEvent::SignallingResumed { .. } if session.signalling.is_away() => self.server_is_back(),
+            SessionEvent::Accepted { .. }
+            | SessionEvent::SignallingResumed { .. }
+            | SessionEvent::Connected
             | SessionEvent::Disconnected
             | SessionEvent::Acknowledged
-            | SessionEvent::SignallingLost(_)
-            | SessionEvent::SignallingResumed { .. }
-            | SessionEvent::ResumeFailed(_)
-            | SessionEvent::ResumeRefused(_)
-            | SessionEvent::GoingAway { .. }
+            | SessionEvent::Link(_)
             | SessionEvent::Output { .. }
             | SessionEvent::Failed(_)
             | SessionEvent::Closed
             | SessionEvent::TeardownStuck => {}
         }
-        let verdict = session.hear(around.now, event.clone()).map(|failure| self.lose(around, &failure, orders));
-        // It may have closed without an order; then there is no teardown to wait for.
-        self.teardown.hear(attempt, &event);
-        self.settle(around);
-        verdict
+        let State::Live(session) = &mut self.state else { return None };
+        let lost = session.hear(around.now, event);
+        self.path = session.link.as_ref().map_or_else(|| self.path.take(), |link| link.path.clone());
+        self.session_id = session.id.clone().or_else(|| self.session_id.take());
+        lost.map(|failure| self.lose(around, &failure, orders))
+    }
+
+    /// It took us or our token, and has not gone away.
+    fn server_is_back(&mut self) {
+        self.refused_once = false;
+        self.going_away = None;
     }
 
     /// Sees to what has come due.
-    pub(super) fn due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+    pub(super) fn due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Vec<Verdict> {
         let Around { now, policy, .. } = around;
         self.teardown.due(now);
         if let Some(outage) = &mut self.outage {
             if let Some(limit) = policy.give_up_after
                 && after(outage.since, limit) <= now
             {
-                return Some(trouble::time_used_up(limit, self.trouble.as_ref()));
+                return vec![trouble::time_used_up(limit, self.trouble.as_ref())];
             }
             if outage.told.is_none() && after(outage.since, policy.stuck_after) <= now {
                 outage.told = Some(now.saturating_duration_since(outage.since));
             }
         }
-        match &mut self.state {
+        let mut verdicts = Vec::new();
+        match &self.state {
             State::Off => {}
             State::Waiting(wait) => {
-                if wait.until.is_some_and(|until| until <= now) {
+                if wait.is_over(now) {
                     self.try_now(around, orders);
                 }
             }
-            State::Live(session) => {
-                let lost = session.due(now, policy);
+            State::Live(_) => {
+                verdicts.extend(self.signalling_due(around, orders));
+                verdicts.extend(self.heir_due(around, orders));
+                verdicts.extend(self.media_due(around, orders));
                 self.settle(around);
-                return lost.map(|failure| self.lose(around, &failure, orders));
+                self.fail_back(around, orders);
             }
         }
-        None
+        verdicts
+    }
+
+    fn signalling_due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        match session.signalling.due(around.now)? {
+            Due::Resume => {
+                orders.push(Action::Resume(session.attempt));
+                None
+            }
+            Due::NoAnswer(failure) => self.signalling_broke(around, true, &failure, orders),
+            Due::Lost(failure) => Some(self.lose(around, &failure, orders)),
+        }
+    }
+
+    fn media_due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        let failure = session.media_due(around.now, around.policy)?;
+        Some(self.lose(around, &failure, orders))
     }
 
     pub(super) fn deadline(&self, policy: &Policy) -> Option<Instant> {
@@ -256,10 +384,12 @@ impl Broadcast {
             State::Waiting(wait) => wait.until,
             State::Live(session) => session.deadline(policy),
         };
+        let heir = self.heir.as_ref().and_then(|heir| heir.deadline(policy));
+        let failback = self.failback().map(|(_, when)| when);
         let outage = self.outage.as_ref();
         let stuck = outage.filter(|outage| outage.told.is_none()).map(|outage| after(outage.since, policy.stuck_after));
         let give_up = outage.and_then(|outage| policy.give_up_after.map(|limit| after(outage.since, limit)));
-        [state, stuck, give_up, self.teardown.deadline()].into_iter().flatten().min()
+        [state, heir, failback, stuck, give_up, self.teardown.deadline()].into_iter().flatten().min()
     }
 
     /// Sessions that have been ordered closed.
@@ -269,75 +399,66 @@ impl Broadcast {
 
     /// Opens the next session, or waits for what forbids it.
     fn try_now(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
-        match self.not_before.filter(|until| *until > around.now) {
+        let endpoint = self.endpoints.choose(around.now);
+        match self.endpoints.not_before(endpoint, around.now) {
             Some(until) => self.wait(around, until, WaitingFor::ServerRetryAfter),
             None if around.is_cut_off() => self.wait(around, around.now, WaitingFor::Network),
             None => {
-                self.last = self.last.next();
                 self.tries = self.tries.saturating_add(1);
-                self.state = State::Live(Box::new(Session::new(around.now, self.last, around.capture)));
-                orders.push(Action::Open { attempt: self.last, endpoint: 0 });
+                self.state = State::Live(self.open(around, endpoint, orders));
             }
         }
     }
 
+    fn open(&mut self, around: Around<'_>, endpoint: usize, orders: &mut Vec<Action>) -> Box<Session> {
+        self.last = self.last.next();
+        orders.push(Action::Open { attempt: self.last, endpoint });
+        Box::new(Session::new(around.now, self.last, endpoint, around.capture))
+    }
+
     fn wait(&mut self, around: Around<'_>, until: Instant, what: WaitingFor) {
-        let (until, what) = if around.is_cut_off() { (None, WaitingFor::Network) } else { (Some(until), what) };
+        let next = Wait::new(around, until, what);
         if let State::Waiting(wait) = &self.state
-            && wait.until == until
-            && wait.what == what
+            && wait.until == next.until
+            && wait.what == next.what
         {
             return; // The wait goes on.
         }
-        self.state = State::Waiting(Wait { since: around.now, until, what });
+        self.state = State::Waiting(next);
     }
 
-    /// Orders the live session closed, if there is one; there is none afterwards.
+    /// Orders all sessions closed; there is none afterwards.
     fn close(&mut self, now: Instant, orders: &mut Vec<Action>) {
+        self.close_live(now, orders);
+        self.close_heir(now, orders);
+    }
+
+    fn close_live(&mut self, now: Instant, orders: &mut Vec<Action>) {
         if let State::Live(session) = std::mem::replace(&mut self.state, State::Off) {
             self.teardown.close(now, session.attempt, orders);
         }
     }
 
-    /// The live session is lost: closes it, and decides whether and when the next is tried.
-    fn lose(&mut self, around: Around<'_>, failure: &Failure, orders: &mut Vec<Action>) -> Verdict {
-        let Around { now, policy, .. } = around;
-        let was_proved = matches!(&self.state, State::Live(session) if session.last_acknowledged().is_some());
-        self.begin_outage(now);
-        self.close(now, orders);
-        self.trouble = Some(Trouble::new(failure, around.is_cut_off()));
-        if around.is_cut_off() && !was_proved && policy.max_retries != Retries::AtMost(0) {
-            self.tries = self.tries.saturating_sub(1); // No try is spent while there is no network.
-        }
-        let (delay, what) = match failure.retry {
-            Retry::Never => return trouble::terminal(failure),
-            Retry::Once if self.refused_once => return trouble::terminal(failure),
-            Retry::Once => {
-                self.refused_once = true;
-                (backoff::delay(policy, self.tries, &mut self.dice), WaitingFor::Token)
-            }
-            Retry::After(time) => {
-                let delay = backoff::server_delay(policy, time, &mut self.dice);
-                self.not_before = Some(after(now, delay));
-                (delay, WaitingFor::ServerRetryAfter)
-            }
-            Retry::Backoff => (backoff::delay(policy, self.tries, &mut self.dice), WaitingFor::Backoff),
+    /// The live session, and what its signalling plane must know to be reopened.
+    fn reopening<'a>(&'a mut self, around: Around<'a>) -> Option<(&'a mut Session, Terms<'a>)> {
+        let State::Live(session) = &mut self.state else { return None };
+        let terms = Terms {
+            now: around.now,
+            policy: &around.policy.signalling,
+            cut_off: around.is_cut_off(),
+            not_before: self.endpoints.not_before(session.endpoint, around.now),
+            dice: &mut self.dice,
         };
-        if let Retries::AtMost(max) = policy.max_retries
-            && self.tries > max
-        {
-            return trouble::retries_used_up(max, self.trouble.as_ref());
-        }
-        self.wait(around, after(now, delay), what);
-        trouble::passing(failure)
+        Some((session, terms))
     }
 
     /// Notes that the session became healthy or ceased to be.
     fn settle(&mut self, around: Around<'_>) {
         let State::Live(session) = &self.state else { return };
-        match (session.message() == Message::Broadcasting, self.healthy_since) {
+        match (session.is_healthy(), self.healthy_since) {
             (true, None) => {
                 self.healthy_since = Some(around.now);
+                self.endpoints.proven(session.endpoint, around.now);
                 self.outage = None;
                 self.trouble = None;
             }
@@ -348,72 +469,4 @@ impl Broadcast {
             (true, Some(_)) | (false, None) => {}
         }
     }
-
-    /// From now on it is not broadcasting. After a stable spell the budget is whole again.
-    fn begin_outage(&mut self, now: Instant) {
-        if let (Some(since), State::Live(session)) = (self.healthy_since.take(), &self.state)
-            && session.last_acknowledged().is_some_and(|last| last >= since + STABLE_SPELL)
-        {
-            self.tries = 1;
-        }
-        self.outage.get_or_insert(Outage { since: now, told: None });
-    }
-}
-
-/// What is shown of it.
-impl Broadcast {
-    pub(super) fn status(&self, policy: &Policy) -> Option<status::Broadcast> {
-        let (message, attempt, wait) = match &self.state {
-            State::Off => return None,
-            State::Waiting(wait) => (Message::ReconnectingBroadcast, self.tries, Some(wait)),
-            State::Live(session) if session.last_acknowledged().is_some() => (session.message(), 0, None),
-            State::Live(session) => (session.message(), self.tries.saturating_sub(1), None),
-        };
-        let max_retries = match policy.max_retries {
-            Retries::AtMost(max) => Some(max),
-            Retries::Unlimited => None,
-        };
-        Some(status::Broadcast {
-            message,
-            reason: self.trouble.as_ref().map(|trouble| trouble.reason),
-            attempt,
-            max_retries,
-            retry_in: wait.and_then(|wait| wait.until.map(|until| seconds(until - wait.since))),
-            waiting_for: wait.map(|wait| wait.what),
-            layer: self.trouble.as_ref().and_then(|trouble| trouble.layer),
-            path: self.path.clone(),
-            session_id: self.session_id.clone(),
-            recovered_session_id: None,
-        })
-    }
-
-    /// Signalling and media.
-    pub(super) fn planes(&self) -> (Plane, Plane) {
-        match &self.state {
-            State::Off => (Plane::default(), Plane::default()),
-            State::Waiting(_) => trouble::failed_planes(self.trouble.as_ref()),
-            State::Live(session) => {
-                let (signalling, media) = session.planes();
-                let reason = self.trouble.as_ref().map(|trouble| trouble.reason).filter(|_| session.is_disturbed());
-                (Plane { state: signalling, reason: None }, Plane { state: media, reason })
-            }
-        }
-    }
-
-    pub(super) fn link(&self) -> Option<&status::LinkStats> {
-        match &self.state {
-            State::Live(session) => session.link.as_ref(),
-            State::Off | State::Waiting(_) => None,
-        }
-    }
-
-    /// Seconds of outage after which the operator was told.
-    pub(super) fn stuck(&self) -> Option<f64> {
-        self.outage.as_ref().and_then(|outage| outage.told).map(seconds)
-    }
-}
-
-/// Whole milliseconds: nobody outside wants more digits.
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }

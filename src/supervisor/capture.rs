@@ -24,7 +24,7 @@ const SOUND_AFTER: Duration = Duration::from_secs(10);
 pub(super) struct Capture {
     state: State,
     last: Attempt,
-    /// Frames have come at some time; their format is known from then on.
+    /// Frames have come at some time: the config fits this machine.
     has_flowed: bool,
     failures: u32,
 }
@@ -154,11 +154,6 @@ impl Capture {
     /// Encoded frames come out just now.
     pub(super) const fn is_flowing(&self) -> bool {
         matches!(self.state, State::Flowing { .. })
-    }
-
-    /// Frames have come at some time.
-    pub(super) const fn has_flowed(&self) -> bool {
-        self.has_flowed
     }
 
     /// No studio is open.

@@ -125,6 +125,11 @@ impl Media {
         matches!(self.ice, Ice::Connected | Ice::Disconnected { shown: false, .. })
     }
 
+    /// ICE and DTLS have been up at some time.
+    pub(super) const fn was_connected(&self) -> bool {
+        self.acks.silent_since.is_some()
+    }
+
     /// ICE was up and has been silent for longer than `statusGrace`.
     pub(super) const fn is_disturbed(&self) -> bool {
         matches!(self.ice, Ice::Disconnected { shown: true, .. })

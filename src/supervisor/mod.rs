@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! Supervisor --- Capture                      one studio at a time
-//!            \-- Broadcast --- Session --- Signalling   has the server accepted us?
-//!                          \            \- Media        does the far end acknowledge us?
-//!                           \- Teardown               sessions that are being closed
+//!            \-- Broadcast --- Session --- Signalling   has the server accepted us, does it still listen?
+//!                         |            \- Media        does the far end acknowledge us?
+//!                         |--- Heir                    a session that is to take its place
+//!                         |--- Endpoints               which server next
+//!                          \-- Teardown                sessions that are being closed
 //! ```
 
 mod backoff;
 mod broadcast;
 mod capture;
+mod endpoints;
 pub mod event;
 mod media;
 mod session;
@@ -21,11 +24,11 @@ mod trouble;
 
 use std::time::{Duration, Instant};
 
-use crate::status::{BroadcastError, Status, StopReason};
+use crate::status::{BroadcastError, ErrorCode, Status, StopReason};
 
 use broadcast::{Around, Broadcast, Verdict};
 use capture::{Capture, Heard};
-use event::{Action, Attempt, Command, Event, MediaEvent, PathEvent};
+use event::{Action, Attempt, Command, Event, MediaEvent, PathEvent, TokenEvent};
 
 /// How many times the brain may try to get back on air before it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,13 +130,14 @@ impl Supervisor {
     /// A brain that does nothing until `Command::Start`. `seed` decides its jitter.
     #[must_use]
     pub fn new(policy: Policy, seed: u64, now: Instant) -> Self {
+        let broadcast = Broadcast::new(policy.endpoints, seed);
         Self {
             policy,
             stage: Stage::Running,
             now,
             network_up: true,
             capture: Capture::new(),
-            broadcast: Broadcast::new(seed),
+            broadcast,
             status: Status::default(),
         }
     }
@@ -189,13 +193,13 @@ impl Supervisor {
             Event::Deadline => {
                 self.capture.due(now, &self.policy, orders);
                 let around = around(now, &self.policy, self.network_up, &self.capture);
-                if let Some(verdict) = self.broadcast.due(around, orders) {
+                for verdict in self.broadcast.due(around, orders) {
                     self.judge(now, verdict, orders);
                 }
             }
             Event::Command(command) => self.obey(now, command, orders),
             Event::Network(event) => self.hear_network(now, event, orders),
-            Event::Token(_) => {}
+            Event::Token(event) => self.hear_token(event),
             Event::Media(attempt, event) => self.hear_media(now, attempt, event, orders),
             Event::Session(attempt, event) => {
                 let around = around(now, &self.policy, self.network_up, &self.capture);
@@ -252,9 +256,27 @@ impl Supervisor {
         }
     }
 
+    /// No token is no reason to leave the air: what needs one fails by itself, and waits.
+    fn hear_token(&mut self, event: TokenEvent) {
+        match event {
+            TokenEvent::Failed(failure) => {
+                let error = trouble::told(&failure);
+                if self.status.token_failures == 0 || self.status.error.as_ref() != Some(&error) {
+                    self.tell(error);
+                }
+                self.status.token_failures = self.status.token_failures.saturating_add(1);
+            }
+            TokenEvent::Recovered => self.status.token_failures = 0,
+        }
+        self.broadcast.token_failures(self.status.token_failures);
+    }
+
     /// Something went wrong: tells it, and leaves when it was the last thing.
     fn judge(&mut self, now: Instant, verdict: Verdict, orders: &mut Vec<Action>) {
-        self.tell(verdict.error);
+        let is_told = verdict.error.code == ErrorCode::TokenProviderFailed && self.status.token_failures > 0;
+        if !is_told || verdict.halt.is_some() {
+            self.tell(verdict.error);
+        }
         if let Some(reason) = verdict.halt {
             self.leave(now, reason, orders);
         }
@@ -295,6 +317,7 @@ impl Supervisor {
         self.status.media = media;
         self.status.capture = self.capture.state();
         self.status.stuck = self.broadcast.stuck();
+        self.status.going_away = self.broadcast.going_away();
         self.status.link = self.broadcast.link().cloned();
     }
 }

@@ -14,37 +14,66 @@ use super::signalling::Signalling;
 #[derive(Debug, Clone)]
 pub(super) struct Session {
     pub(super) attempt: Attempt,
+    /// Which server.
+    pub(super) endpoint: usize,
     pub(super) link: Option<LinkStats>,
-    signalling: Signalling,
+    /// As the server names it; `None` before it has accepted.
+    pub(super) id: Option<String>,
+    /// How it was named before, if that has changed.
+    pub(super) recovered_from: Option<String>,
+    /// It takes the place of one that was lost while this one was being opened, and nothing better is known of it yet.
+    pub(super) takes_over: bool,
+    pub(super) signalling: Signalling,
     media: Media,
+    /// The server says that its onward leg is reconnecting.
+    output_broken: bool,
 }
 
 impl Session {
-    pub(super) fn new(now: Instant, attempt: Attempt, capture: &Capture) -> Self {
+    pub(super) fn new(now: Instant, attempt: Attempt, endpoint: usize, capture: &Capture) -> Self {
         Self {
             attempt,
+            endpoint,
             link: None,
-            signalling: Signalling::new(now, capture.has_flowed()),
+            id: None,
+            recovered_from: None,
+            takes_over: false,
+            signalling: Signalling::new(now),
             media: Media::new(capture.is_flowing()),
+            output_broken: false,
         }
     }
 
-    /// The session speaks; the answer is why it is lost, if it is.
+    /// The session speaks; the answer is why it is lost, if it is. What the broadcast makes of a lost signalling
+    /// connection is not decided here: to the session alone it is a loss.
     pub(super) fn hear(&mut self, now: Instant, event: SessionEvent) -> Option<Failure> {
         match event {
-            SessionEvent::Accepted { .. } => {
-                self.signalling.accepted();
-                self.media.accepted(now);
+            SessionEvent::Accepted { session_id } => {
+                if !self.signalling.was_open() {
+                    self.signalling.accepted();
+                    self.media.accepted(now);
+                    self.id = Some(session_id);
+                }
             }
-            SessionEvent::Connected => self.media.connected(now),
+            SessionEvent::Connected => {
+                self.takes_over &= self.media.was_connected();
+                self.media.connected(now);
+            }
             SessionEvent::Disconnected => self.media.disconnected(now),
             SessionEvent::Acknowledged => self.media.acknowledged(now),
             SessionEvent::Link(link) => self.link = Some(link),
+            SessionEvent::Output { reconnecting } => self.output_broken = reconnecting,
+            SessionEvent::SignallingResumed { session_id, recovered_from } => {
+                if self.signalling.resumed() {
+                    self.id = Some(session_id);
+                    self.recovered_from = recovered_from.or_else(|| self.recovered_from.take());
+                }
+            }
             SessionEvent::SignallingLost(failure)
             | SessionEvent::ResumeFailed(failure)
             | SessionEvent::ResumeRefused(failure)
             | SessionEvent::Failed(failure) => return Some(failure),
-            SessionEvent::SignallingResumed { .. } | SessionEvent::GoingAway { .. } | SessionEvent::Output { .. } => {}
+            SessionEvent::GoingAway { .. } => {}
             SessionEvent::Closed | SessionEvent::TeardownStuck => {
                 let words = "the session closed by itself";
                 return Some(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect, words));
@@ -55,9 +84,6 @@ impl Session {
 
     /// The camera began (`true`) or ceased to deliver.
     pub(super) fn frames(&mut self, now: Instant, flowing: bool) {
-        if flowing {
-            self.signalling.media_known(now);
-        }
         self.media.frames(now, flowing);
     }
 
@@ -65,22 +91,29 @@ impl Session {
         self.signalling.deadline().into_iter().chain(self.media.deadline(policy)).min()
     }
 
-    /// What is lost at `now`, if anything.
-    pub(super) fn due(&mut self, now: Instant, policy: &Policy) -> Option<Failure> {
-        self.signalling.due(now).or_else(|| self.media.due(now, policy))
+    /// What is wrong with media at `now`, if anything.
+    pub(super) fn media_due(&mut self, now: Instant, policy: &Policy) -> Option<Failure> {
+        self.media.due(now, policy)
     }
 
     /// Where it is. `broadcasting` only when accepted, connected and acknowledged (law 5).
     pub(super) const fn message(&self) -> Message {
-        if self.media.is_disturbed() {
+        if self.media.is_disturbed() || self.takes_over && !self.media.is_proved() {
             Message::ReconnectingBroadcast
-        } else if !self.signalling.is_open() || !self.media.is_connected() {
+        } else if !self.signalling.was_open() || !self.media.is_connected() {
             Message::Signalling
-        } else if self.media.is_proved() {
-            Message::Broadcasting
-        } else {
+        } else if !self.media.is_proved() {
             Message::Connected
+        } else if self.output_broken {
+            Message::Reconnecting
+        } else {
+            Message::Broadcasting
         }
+    }
+
+    /// Our media arrives, whatever the server does with it.
+    pub(super) const fn is_healthy(&self) -> bool {
+        matches!(self.message(), Message::Broadcasting | Message::Reconnecting)
     }
 
     /// It was up and its path has been silent for longer than `statusGrace`.
@@ -93,8 +126,7 @@ impl Session {
         self.media.last_acknowledged()
     }
 
-    /// Signalling and media.
-    pub(super) const fn planes(&self) -> (PlaneState, PlaneState) {
-        (self.signalling.state(), self.media.state())
+    pub(super) const fn media_state(&self) -> PlaneState {
+        self.media.state()
     }
 }

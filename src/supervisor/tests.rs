@@ -76,6 +76,10 @@ impl Run {
                 Notice::BroadcastError(error) => self.story.push(format!("{:?}", error.code)),
                 Notice::BroadcastStopped(stopped) => self.story.push(format!("stopped {:?}", stopped.reason)),
                 Notice::ReconnectStuck(stuck) => self.story.push(format!("stuck {:.0}", stuck.since)),
+                Notice::GoingAway(going) => self.story.push(format!("going away {}", going.retry_after_ms)),
+                Notice::TokenProviderError(error) => {
+                    self.story.push(format!("no token {}", error.consecutive_failures))
+                }
                 Notice::ConnectionState(_) | Notice::CaptureStatus(_) | Notice::Stats(_) => {}
             }
         }

@@ -23,6 +23,11 @@ impl Trouble {
         Self { reason, layer: Some(layer(failure.phase)), words: Some(failure.words.clone()) }
     }
 
+    /// The signalling connection was lost, and the session with it.
+    pub(super) fn in_signalling(self) -> Self {
+        Self { layer: Some(Layer::Signalling), ..self }
+    }
+
     /// The path is silent, the session may heal.
     pub(super) const fn disturbed(cut_off: bool) -> Self {
         let reason = if cut_off { Reason::NetworkChange } else { Reason::IceFailed };
@@ -35,7 +40,8 @@ impl Trouble {
     }
 }
 
-fn reason(failure: &Failure) -> Reason {
+/// Why, for the outside.
+pub(super) fn reason(failure: &Failure) -> Reason {
     let may_help_later = matches!(failure.retry, Retry::After(_) | Retry::Once);
     match failure.phase {
         Phase::Request if may_help_later || failure.code == ErrorCode::ConcurrentLimit => Reason::ServerRefused,

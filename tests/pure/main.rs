@@ -10,4 +10,5 @@
 mod house_rules;
 mod pipelines;
 mod readme;
+mod storm;
 mod world;

@@ -42,11 +42,12 @@ use std::time::{Duration, Instant};
 
 use roamcast::status::{ErrorCode, LinkStats, StopReason};
 use roamcast::supervisor::event::{
-    Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent,
+    Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent, TokenEvent,
 };
-use roamcast::supervisor::{Policy, Retries, Supervisor};
+use roamcast::supervisor::{Policy, Retries, SignallingPolicy, Supervisor};
 
 use judge::Judge;
+pub(crate) use judge::base;
 
 /// What happens in the world, besides what the brain is told at once.
 #[derive(Debug, Clone)]
@@ -63,7 +64,17 @@ enum Happening {
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    Server(Mood),
+    /// The server of this number changes its mood.
+    Server(usize, Mood),
+    /// Only the signalling connection breaks.
+    SignallingLost,
+    /// The server forgets the session, and the signalling connection breaks.
+    Forgotten,
+    /// The server says that it goes away in this many ms from now, and does.
+    GoingAway(u64),
+    /// Its onward leg breaks or is mended.
+    Output(bool),
+    Token(bool),
     NetworkLost,
     NetworkBack,
     /// ICE goes silent for this many ms.
@@ -84,6 +95,10 @@ enum Mood {
     Busy,
     Unauthorized,
     Final,
+    /// Somebody has our slot.
+    Slot,
+    /// No token for it can be had.
+    NoToken,
     Hangs,
     NoIce,
     /// Accepts and connects, never acknowledges; takes effect on established sessions too.
@@ -91,8 +106,10 @@ enum Mood {
 }
 
 struct FakeSession {
-    /// When it was opened and waits for the format of the first frame.
-    waits_for_media: bool,
+    endpoint: usize,
+    /// The server would let it be resumed.
+    known: bool,
+    resumes: u64,
     report_ms: u64,
     dead: bool,
 }
@@ -107,11 +124,13 @@ struct World {
     plans: BinaryHeap<Reverse<(Instant, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     planned: u64,
-    mood: Mood,
+    /// By endpoint.
+    moods: [Mood; ENDPOINTS_MAX],
+    /// This world goes on until it is back on its first server.
+    goes_home: bool,
     network_up: bool,
     healed: Option<Instant>,
     sessions: BTreeMap<u64, FakeSession>,
-    media_known: bool,
     /// The event loop of this world is late by up to this.
     late_ms: u64,
     /// 1 in this many teardowns hangs.
@@ -131,8 +150,13 @@ struct Totals {
 }
 
 /// Longest time from "everything works again" to `broadcasting`: the rest of a hang in opening (30 s), a stalled camera
-/// (30 s start + 5 s stop + 15 s wait), the longest backoff (15 s) or Retry-After (22 s), an unacknowledged session (20 s).
-const HEALED_WITHIN: Duration = Duration::from_secs(140);
+/// (30 s start + 5 s stop + 15 s wait), the longest backoff (15 s) or wait that the server wants (33 s), an
+/// unacknowledged session (20 s).
+const HEALED_WITHIN: Duration = Duration::from_secs(155);
+/// Longest time from "everything works again" to the first server: that, and then the longest cool-down and the patience
+/// after it (11 min), or the stay on a lower server (5 min). Twice, since the first move may meet an old hint.
+const HOME_WITHIN: Duration = Duration::from_secs(1_300);
+const ENDPOINTS_MAX: usize = 3;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -142,6 +166,7 @@ impl World {
     fn new(seed: u64, start: Instant) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
         let policy = some_policy(&mut dice);
+        let policy_endpoints = policy.endpoints;
         let brain = Supervisor::new(policy.clone(), dice.u64(..), start);
         let late_ms = if dice.u8(..4) == 0 { 50 } else { 0 };
         let hung_teardowns = if dice.u8(..4) == 0 { 3 } else { 200 };
@@ -150,15 +175,15 @@ impl World {
             start,
             now: start,
             brain,
-            judge: Judge::new(seed, policy, ms(late_ms)),
+            judge: Judge::new(seed, policy, ms(late_ms), start),
             plans: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             planned: 0,
-            mood: Mood::Kind,
+            moods: [Mood::Kind; ENDPOINTS_MAX],
+            goes_home: policy_endpoints > 1 && dice.u8(..16) == 0,
             network_up: true,
             healed: None,
             sessions: BTreeMap::new(),
-            media_known: false,
             late_ms,
             hung_teardowns,
             verbose: std::env::var_os("WORLD_SEED").is_some(),
@@ -170,7 +195,7 @@ impl World {
 
     fn plan_chaos(&mut self) {
         let chaos_ms = self.dice.u64(5_000..150_000);
-        for _ in 0..self.dice.u64(..14) {
+        for _ in 0..self.dice.u64(..20) {
             let at_ms = self.dice.u64(..chaos_ms);
             let fault = self.some_fault();
             self.plan(at_ms, Happening::Fault(fault));
@@ -189,10 +214,13 @@ impl World {
             Mood::Hangs,
             Mood::NoIce,
             Mood::Mute,
+            Mood::Slot,
+            Mood::NoToken,
         ];
-        match self.dice.u8(..24) {
-            0..=5 => Fault::Server(moods[self.dice.usize(..moods.len())]),
-            6 if self.dice.u8(..4) == 0 => Fault::Server(Mood::Final),
+        let server = self.dice.usize(..ENDPOINTS_MAX);
+        match self.dice.u8(..36) {
+            0..=5 => Fault::Server(server, moods[self.dice.usize(..moods.len())]),
+            6 if self.dice.u8(..4) == 0 => Fault::Server(server, Mood::Final),
             6..=8 => Fault::NetworkLost,
             9..=11 => Fault::NetworkBack,
             12 | 13 => Fault::IceSilent(self.dice.u64(100..9_000)),
@@ -200,6 +228,11 @@ impl World {
             17 | 18 => Fault::Camera,
             19 | 20 => Fault::Operator,
             21 | 22 => Fault::StaleVoice,
+            23..=26 => Fault::SignallingLost,
+            27..=29 => Fault::Forgotten,
+            30 => Fault::GoingAway(self.dice.u64(..30_000)),
+            31 | 32 => Fault::Output(self.dice.bool()),
+            33 => Fault::Token(self.dice.bool()),
             _ => Fault::DuplicateVoice,
         }
     }
@@ -233,7 +266,14 @@ impl World {
 
     fn is_done(&self) -> bool {
         let Some(healed) = self.healed else { return false };
-        if self.judge.on_air_since().is_some_and(|since| self.now > since.max(healed) + Duration::from_secs(20)) {
+        if self.goes_home && self.now > healed + HEALED_WITHIN && self.judge.on_air_since().is_some() {
+            let in_time = self.now <= healed + HOME_WITHIN;
+            assert!(in_time, "seed {}: all servers work for {HOME_WITHIN:?}, and it is not on the first", self.seed);
+            return self.judge.endpoint() == Some(0);
+        }
+        if !self.goes_home
+            && self.judge.on_air_since().is_some_and(|since| self.now > since.max(healed) + Duration::from_secs(20))
+        {
             return true;
         }
         let in_time = self.now <= healed + HEALED_WITHIN || self.judge.on_air_since().is_some();
@@ -273,10 +313,14 @@ impl World {
     }
 
     fn heal(&mut self) {
-        self.mood = Mood::Kind;
+        self.moods = [Mood::Kind; ENDPOINTS_MAX];
         self.hung_teardowns = u64::MAX;
         self.healed = Some(self.now);
         self.network(PathEvent::RouteAppeared);
+        self.tell(Event::Token(TokenEvent::Recovered));
+        if let Some(number) = self.judge.live_session() {
+            self.session_speaks(number, SessionEvent::Output { reconnecting: false });
+        }
         if self.judge.is_off_air() && !self.judge.is_over() {
             self.tell(Event::Command(Command::Start));
         }
@@ -284,7 +328,41 @@ impl World {
 
     fn fault(&mut self, fault: Fault) {
         match fault {
-            Fault::Server(mood) => self.mood = mood,
+            Fault::Server(server, mood) => self.moods[server] = mood,
+            Fault::SignallingLost => self.drop_signalling(),
+            Fault::Forgotten => {
+                if let Some(number) = self.judge.signalling_session() {
+                    self.sessions.entry(number).and_modify(|session| session.known = false);
+                    self.drop_signalling();
+                    if self.dice.u8(..3) == 0 {
+                        let in_ms = self.dice.u64(..5_000);
+                        let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect);
+                        self.plan(in_ms, Happening::Session(number, SessionEvent::Failed(lost)));
+                    }
+                }
+            }
+            Fault::GoingAway(hint_ms) => {
+                if let Some(number) = self.judge.signalling_session() {
+                    self.session_speaks(number, SessionEvent::GoingAway { retry_after: ms(hint_ms) });
+                    let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::SignallingFailed);
+                    let event = match self.dice.u8(..3) {
+                        0 => SessionEvent::Failed(lost),
+                        _ => SessionEvent::SignallingLost(lost),
+                    };
+                    let in_ms = self.dice.u64(..4_000);
+                    self.plan(in_ms, Happening::Session(number, event));
+                }
+            }
+            Fault::Output(reconnecting) => {
+                if let Some(number) = self.judge.live_session() {
+                    self.session_speaks(number, SessionEvent::Output { reconnecting });
+                }
+            }
+            Fault::Token(true) => {
+                let failure = failure(Phase::Request, Retry::Backoff, ErrorCode::TokenProviderFailed);
+                self.tell(Event::Token(TokenEvent::Failed(failure)));
+            }
+            Fault::Token(false) => self.tell(Event::Token(TokenEvent::Recovered)),
             Fault::NetworkLost => self.network(PathEvent::AllRoutesLost),
             Fault::NetworkBack => self.network(PathEvent::RouteAppeared),
             Fault::IceSilent(for_ms) => {
@@ -328,6 +406,18 @@ impl World {
         }
     }
 
+    fn drop_signalling(&mut self) {
+        let Some(number) = self.judge.signalling_session() else { return };
+        let retry = match self.dice.u8(..24) {
+            0 => Retry::Never,
+            1 => Retry::Once,
+            2 | 3 => Retry::After(ms(self.dice.u64(..20_000))),
+            _ => Retry::Backoff,
+        };
+        let code = if retry == Retry::Never { ErrorCode::AdminDisconnect } else { ErrorCode::SignallingFailed };
+        self.session_speaks(number, SessionEvent::SignallingLost(failure(Phase::Established, retry, code)));
+    }
+
     fn operator(&mut self) {
         let command = match self.dice.u8(..16) {
             0..=3 => Command::Stop,
@@ -342,7 +432,8 @@ impl World {
     fn network(&mut self, event: PathEvent) {
         self.network_up = event == PathEvent::RouteAppeared;
         self.tell(Event::Network(event));
-        if let Some(number) = self.judge.connected_session() {
+        let all = self.judge.live_session().into_iter().chain(self.judge.heir_session());
+        for number in all.filter(|number| self.judge.is_connected(*number)).collect::<Vec<_>>() {
             let voice = if self.network_up { SessionEvent::Connected } else { SessionEvent::Disconnected };
             let in_ms = self.dice.u64(100..3_000);
             self.plan(in_ms, Happening::Session(number, voice));
@@ -357,8 +448,16 @@ impl World {
             return;
         }
         session.dead |= is_end || matches!(event, SessionEvent::Failed(_));
+        if matches!(
+            event,
+            SessionEvent::ResumeFailed(_) | SessionEvent::ResumeRefused(_) | SessionEvent::SignallingResumed { .. }
+        ) && !self.judge.is_asked(number)
+        {
+            return; // The answer is too late: the hands have let go of that Resume.
+        }
+        let mood = self.moods[session.endpoint];
         match event {
-            SessionEvent::Accepted { .. } if self.mood != Mood::NoIce => {
+            SessionEvent::Accepted { .. } if mood != Mood::NoIce => {
                 let in_ms = self.dice.u64(30..900);
                 self.plan(in_ms, Happening::Session(number, SessionEvent::Connected));
             }
@@ -373,13 +472,14 @@ impl World {
 
     fn report(&mut self, number: u64) {
         let Some(session) = self.sessions.get(&number) else { return };
-        if session.dead || !self.judge.is_ordered(number) || self.judge.connected_session() != Some(number) {
+        if session.dead || !self.judge.is_ordered(number) || !self.judge.is_connected(number) {
             return;
         }
+        let mood = self.moods[session.endpoint];
         let report_ms = session.report_ms;
         let in_ms = self.dice.u64(report_ms / 2..=report_ms * 3 / 2);
         self.plan(in_ms, Happening::Report(number));
-        if self.network_up && self.mood != Mood::Mute && self.judge.frames_flow() {
+        if self.network_up && mood != Mood::Mute && self.judge.frames_flow() {
             self.tell(Event::Session(Attempt(number), SessionEvent::Acknowledged));
             let link = LinkStats { frames: self.judge.steps, path: Some("eth0".into()), ..LinkStats::default() };
             self.tell(Event::Session(Attempt(number), SessionEvent::Link(link)));
@@ -387,13 +487,7 @@ impl World {
     }
 
     fn studio_speaks(&mut self, number: u64, event: MediaEvent) {
-        let first_frame = event == MediaEvent::Flowing && !self.media_known && self.judge.open_studio() == Some(number);
         self.tell(Event::Media(Attempt(number), event));
-        if first_frame {
-            self.media_known = true;
-            let waiting: Vec<u64> = self.sessions.iter().filter(|(_, s)| s.waits_for_media).map(|(n, _)| *n).collect();
-            waiting.into_iter().for_each(|number| self.ask_server(number));
-        }
     }
 
     /// A voice that is not of the present session or studio.
@@ -407,13 +501,20 @@ impl World {
                 SessionEvent::Disconnected,
                 SessionEvent::Acknowledged,
                 SessionEvent::Link(LinkStats { path: Some("stale".into()), ..LinkStats::default() }),
+                SessionEvent::SignallingLost(failure.clone()),
+                SessionEvent::SignallingResumed { session_id: "/stale".into(), recovered_from: None },
+                SessionEvent::ResumeFailed(failure.clone()),
+                SessionEvent::ResumeRefused(failure.clone()),
+                SessionEvent::GoingAway { retry_after: ms(100_000) },
+                SessionEvent::Output { reconnecting: true },
                 SessionEvent::Failed(failure),
                 SessionEvent::Closed,
                 SessionEvent::TeardownStuck,
             ];
             let voice = voices[self.dice.usize(..voices.len())].clone();
             let is_end = matches!(voice, SessionEvent::Closed | SessionEvent::TeardownStuck);
-            if self.judge.live_session() != Some(number) && !(is_end && self.judge.is_ordered(number)) {
+            let is_heard = [self.judge.live_session(), self.judge.heir_session()].contains(&Some(number));
+            if !is_heard && !(is_end && self.judge.is_ordered(number)) {
                 self.tell(Event::Session(Attempt(number), voice));
             }
         } else {
@@ -438,6 +539,11 @@ impl World {
             self.tell(Event::Session(Attempt(number), SessionEvent::Connected));
             let session_id = format!("/whip/{number}");
             self.tell(Event::Session(Attempt(number), SessionEvent::Accepted { session_id }));
+            if !self.judge.is_asked(number) {
+                let again = failure(Phase::Dial, Retry::Never, ErrorCode::NotFound);
+                self.tell(Event::Session(Attempt(number), SessionEvent::ResumeFailed(again.clone())));
+                self.tell(Event::Session(Attempt(number), SessionEvent::ResumeRefused(again)));
+            }
         }
     }
 
@@ -457,14 +563,13 @@ impl World {
 
     fn carry_out(&mut self, order: &Action) {
         match order {
-            Action::Open { attempt: Attempt(number), .. } => {
-                let report_ms = self.dice.u64(300..5_000);
-                let waits_for_media = !self.media_known;
-                self.sessions.insert(*number, FakeSession { waits_for_media, report_ms, dead: false });
-                if !waits_for_media {
-                    self.ask_server(*number);
-                }
+            Action::Open { attempt: Attempt(number), endpoint } => {
+                let (report_ms, endpoint) = (self.dice.u64(300..5_000), *endpoint);
+                let session = FakeSession { endpoint, known: true, resumes: 0, report_ms, dead: false };
+                self.sessions.insert(*number, session);
+                self.ask_server(*number, endpoint);
             }
+            Action::Resume(Attempt(number)) => self.resume(*number),
             Action::Close { attempt: Attempt(number), .. } => self.close(*number),
             Action::StartCapture(Attempt(number)) => self.start_studio(*number),
             Action::StopCapture(Attempt(number)) => {
@@ -474,27 +579,54 @@ impl World {
                     self.plan(in_ms, Happening::Media(*number, MediaEvent::Stopped));
                 }
             }
-            Action::Exit(_) | Action::Resume(_) => {}
+            Action::Exit(_) => {}
         }
     }
 
-    fn ask_server(&mut self, number: u64) {
-        if let Some(session) = self.sessions.get_mut(&number) {
-            session.waits_for_media = false;
-        }
-        let mood = if self.network_up { self.mood } else { Mood::Unreachable };
-        let accepted = SessionEvent::Accepted { session_id: format!("/whip/{number}") };
-        let failed = |phase, retry, code| SessionEvent::Failed(failure(phase, retry, code));
-        let answer = match mood {
-            Mood::Kind | Mood::NoIce | Mood::Mute => accepted,
-            Mood::Unreachable => failed(Phase::Dial, Retry::Backoff, ErrorCode::SignallingFailed),
+    /// The server's refusal, if it refuses; `Err`: it says nothing.
+    fn refusal(&mut self, endpoint: usize) -> Result<Option<Failure>, ()> {
+        let mood = if self.network_up { self.moods[endpoint] } else { Mood::Unreachable };
+        Ok(Some(match mood {
+            Mood::Kind | Mood::NoIce | Mood::Mute => return Ok(None),
+            Mood::Unreachable => failure(Phase::Dial, Retry::Backoff, ErrorCode::SignallingFailed),
             Mood::Busy => {
                 let wait = ms(self.dice.u64(..20_000));
-                failed(Phase::Request, Retry::After(wait), ErrorCode::SignallingFailed)
+                failure(Phase::Request, Retry::After(wait), ErrorCode::SignallingFailed)
             }
-            Mood::Unauthorized => failed(Phase::Request, Retry::Once, ErrorCode::AuthFailed),
-            Mood::Final => failed(Phase::Request, Retry::Never, ErrorCode::NotFound),
-            Mood::Hangs => return,
+            Mood::Unauthorized => failure(Phase::Request, Retry::Once, ErrorCode::AuthFailed),
+            Mood::Final if self.dice.bool() => failure(Phase::Request, Retry::Never, ErrorCode::InvalidToken),
+            Mood::Final => failure(Phase::Request, Retry::Never, ErrorCode::NotFound),
+            Mood::Slot => failure(Phase::Request, Retry::Backoff, ErrorCode::ConcurrentLimit),
+            Mood::NoToken => failure(Phase::Request, Retry::Backoff, ErrorCode::TokenProviderFailed),
+            Mood::Hangs => return Err(()),
+        }))
+    }
+
+    fn ask_server(&mut self, number: u64, endpoint: usize) {
+        let Ok(refusal) = self.refusal(endpoint) else { return };
+        let accepted = SessionEvent::Accepted { session_id: format!("/whip/{number}") };
+        let in_ms = self.dice.u64(5..1_500);
+        self.plan(in_ms, Happening::Session(number, refusal.map_or(accepted, SessionEvent::Failed)));
+    }
+
+    fn resume(&mut self, number: u64) {
+        let Some(session) = self.sessions.get_mut(&number) else { return };
+        session.resumes += 1;
+        let (endpoint, known, resumes) = (session.endpoint, session.known, session.resumes);
+        let renamed = self.dice.u8(..4) == 0;
+        let answer = match self.refusal(endpoint) {
+            Err(()) => return,
+            Ok(Some(failure)) if self.dice.bool() => SessionEvent::ResumeFailed(failure),
+            // It broke again before the answer was there.
+            Ok(Some(failure)) => SessionEvent::SignallingLost(failure),
+            Ok(None) if known => SessionEvent::SignallingResumed {
+                session_id: format!("/whip/{number}/{resumes}"),
+                recovered_from: renamed.then(|| format!("/whip/{number}")),
+            },
+            Ok(None) => {
+                let retry = if self.dice.u8(..8) == 0 { Retry::After(ms(3_000)) } else { Retry::Backoff };
+                SessionEvent::ResumeRefused(failure(Phase::Request, retry, ErrorCode::NotFound))
+            }
         };
         let in_ms = self.dice.u64(5..1_500);
         self.plan(in_ms, Happening::Session(number, answer));
@@ -552,8 +684,23 @@ fn some_policy(dice: &mut fastrand::Rng) -> Policy {
         status_grace: ms(dice.u64(..2_000)),
         capture_retry_delay: ms(dice.u64(200..3_000)),
         needs_network: dice.u8(..4) != 0,
-        signalling: roamcast::supervisor::SignallingPolicy::default(),
-        endpoints: 1,
+        signalling: some_signalling(dice),
+        endpoints: [1, 1, 2, ENDPOINTS_MAX][dice.usize(..4)],
+    }
+}
+
+fn some_signalling(dice: &mut fastrand::Rng) -> SignallingPolicy {
+    let min_ms = dice.u64(50..1_000);
+    SignallingPolicy {
+        keep_media_on_loss: dice.u8(..8) != 0,
+        min_delay: ms(min_ms),
+        max_delay: ms(min_ms + dice.u64(..20_000)),
+        jitter_percent: dice.u32(..50),
+        max_attempts: match dice.u8(..4) {
+            0 => Retries::AtMost(dice.u32(..5)),
+            1 => Retries::Unlimited,
+            _ => Retries::AtMost(100),
+        },
     }
 }
 

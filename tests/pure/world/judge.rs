@@ -1,17 +1,19 @@
 //! What may never happen. The judge hears what the brain hears, sees what it orders and shows, and knows nothing of how
 //! it works inside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use roamcast::status::notice::{Notice, notices};
-use roamcast::status::{CaptureState, Message, Status, StopReason, WaitingFor};
-use roamcast::supervisor::event::{Action, Attempt, Command, Event, MediaEvent, PathEvent, Retry, SessionEvent};
+use roamcast::status::{CaptureState, ErrorCode, Message, PlaneState, Status, StopReason, WaitingFor};
+use roamcast::supervisor::event::{
+    Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Retry, SessionEvent, TokenEvent,
+};
 use roamcast::supervisor::{Policy, Retries, Supervisor};
 
 /// A moment for all worlds.
 #[allow(clippy::disallowed_methods, reason = "a world needs some Instant to start from; the value does not matter")]
-pub(super) fn base() -> Instant {
+pub(crate) fn base() -> Instant {
     Instant::now()
 }
 
@@ -24,6 +26,10 @@ const STALL_MAX: Duration = Duration::from_secs(16);
 const LEAVING: Duration = Duration::from_millis(1500);
 const TEARDOWN: Duration = Duration::from_secs(30);
 const STUDIO_STOP: Duration = Duration::from_secs(5);
+const RESUMING: Duration = Duration::from_secs(30);
+const SLOT_BUSY: Duration = Duration::from_secs(30);
+const FAILBACK: Duration = Duration::from_secs(300);
+const COOL_DOWN: Duration = Duration::from_secs(60);
 
 pub(super) struct Judge {
     seed: u64,
@@ -38,16 +44,28 @@ pub(super) struct Judge {
     wanted: bool,
     leaving_since: Option<Instant>,
     hurry: bool,
+    /// The session on air, or on its way there.
     live: Option<Live>,
+    /// The session that is to take its place, while it feeds.
+    heir: Option<Live>,
     /// Sessions that were ever ordered, and whether they have ended.
     ended: BTreeMap<u64, bool>,
     /// When sessions that have not ended were ordered closed.
     closing: BTreeMap<u64, Instant>,
     stuck_teardowns: usize,
     studio: Option<Studio>,
-    media_known_since: Option<Instant>,
     network_up: bool,
-    forbidden_until: Option<Instant>,
+    /// When a route last appeared, or the policy changed.
+    route_since: Instant,
+    start: Instant,
+    /// By endpoint.
+    forbidden_until: BTreeMap<usize, Instant>,
+    /// Endpoints that refused in a way that no retry mends.
+    hopeless: BTreeSet<usize>,
+    /// The endpoint of the last proven session, and since when.
+    home: Option<(usize, Instant)>,
+    dismissed: BTreeMap<usize, Instant>,
+    token_failures: u32,
     refused_once: bool,
     lost: Option<Lost>,
     /// Sessions opened on the present budget, and the largest and smallest budget that was in force meanwhile.
@@ -57,12 +75,21 @@ pub(super) struct Judge {
     /// Since when it should be broadcasting and is not.
     outage_since: Option<Instant>,
     told_stuck: bool,
+    /// The session whose voice is being heard: its endpoint, and whether it is a move back.
+    heard: Option<(usize, bool)>,
     same_instant: u32,
 }
 
 /// The session that is live, as far as the brain has been told.
 struct Live {
     number: u64,
+    endpoint: usize,
+    /// Opened to move back to a better server.
+    is_failback: bool,
+    signalling: Signalling,
+    output_broken: bool,
+    /// It took the place of one that was lost before it was up.
+    takes_over: bool,
     opened: Instant,
     accepted: Option<Instant>,
     connected: Option<Instant>,
@@ -73,6 +100,39 @@ struct Live {
     proved: bool,
     /// The present silence of ICE is shown.
     shown: bool,
+}
+
+/// The signalling plane of a session, once the server has accepted it.
+enum Signalling {
+    Up,
+    Lost {
+        since: Instant,
+        asked: Option<Instant>,
+        /// Resumes in a row, all of them and those that count.
+        ordered: u32,
+        spent: u32,
+        /// The shortest and longest first wait and cap that were in force; `None`: anything may bring it forward or back.
+        plain: bool,
+    },
+    Orphaned,
+}
+
+impl Live {
+    const fn is_up(&self) -> bool {
+        self.accepted.is_some() && self.connected.is_some()
+    }
+
+    /// Proven: the server has accepted it, ICE is up, and media of ours was acknowledged.
+    const fn is_proven(&self) -> bool {
+        self.is_up() && self.proved
+    }
+
+    fn asked(&self) -> Option<Instant> {
+        match self.signalling {
+            Signalling::Lost { asked, .. } => asked,
+            Signalling::Up | Signalling::Orphaned => None,
+        }
+    }
 }
 
 struct Studio {
@@ -91,11 +151,11 @@ struct Lost {
 }
 
 impl Judge {
-    pub(super) fn new(seed: u64, policy: Policy, late: Duration) -> Self {
+    pub(super) fn new(seed: u64, policy: Policy, late: Duration, start: Instant) -> Self {
         Self {
             seed,
             late,
-            now: base(),
+            now: start,
             openings: 0,
             studios: 0,
             steps: 0,
@@ -104,13 +164,19 @@ impl Judge {
             leaving_since: None,
             hurry: false,
             live: None,
+            heir: None,
             ended: BTreeMap::new(),
             closing: BTreeMap::new(),
             stuck_teardowns: 0,
             studio: None,
-            media_known_since: None,
             network_up: true,
-            forbidden_until: None,
+            route_since: start,
+            start,
+            forbidden_until: BTreeMap::new(),
+            hopeless: BTreeSet::new(),
+            home: None,
+            dismissed: BTreeMap::new(),
+            token_failures: 0,
             refused_once: false,
             lost: None,
             opened: 0,
@@ -119,6 +185,7 @@ impl Judge {
             broadcasting_since: None,
             outage_since: None,
             told_stuck: false,
+            heard: None,
             same_instant: 0,
         }
     }
@@ -139,8 +206,40 @@ impl Judge {
         self.live.as_ref().map(|live| live.number)
     }
 
+    pub(super) fn heir_session(&self) -> Option<u64> {
+        self.heir.as_ref().map(|heir| heir.number)
+    }
+
+    fn find(&self, number: u64) -> Option<&Live> {
+        self.live.iter().chain(&self.heir).find(|session| session.number == number)
+    }
+
+    fn find_mut(&mut self, number: u64) -> Option<&mut Live> {
+        self.live.iter_mut().chain(&mut self.heir).find(|session| session.number == number)
+    }
+
+    pub(super) fn is_connected(&self, number: u64) -> bool {
+        self.find(number).is_some_and(|session| session.connected.is_some())
+    }
+
     pub(super) fn connected_session(&self) -> Option<u64> {
         self.live.as_ref().filter(|live| live.connected.is_some()).map(|live| live.number)
+    }
+
+    /// The live session, when its signalling connection is up.
+    pub(super) fn signalling_session(&self) -> Option<u64> {
+        let live = self.live.as_ref().filter(|live| live.accepted.is_some());
+        live.filter(|live| matches!(live.signalling, Signalling::Up)).map(|live| live.number)
+    }
+
+    /// A Resume of this session waits for its answer.
+    pub(super) fn is_asked(&self, number: u64) -> bool {
+        self.live.as_ref().is_some_and(|live| live.number == number && live.asked().is_some())
+    }
+
+    /// Where the live session is.
+    pub(super) fn endpoint(&self) -> Option<usize> {
+        self.live.as_ref().map(|live| live.endpoint)
     }
 
     pub(super) fn ice_silent_since(&self) -> Option<Instant> {
@@ -186,6 +285,9 @@ impl Judge {
         self.hold(self.same_instant < 5, "livelock: deadlines do not move on");
         self.now = now;
         let changes_nothing = self.exit.is_some() || self.is_stale(&event);
+        if let Event::Session(Attempt(number), _) = &event {
+            self.heard = self.find(*number).map(|session| (session.endpoint, session.is_failback));
+        }
         if !changes_nothing {
             self.hear(&event);
         }
@@ -217,10 +319,14 @@ impl Judge {
     /// A voice that is none of the present session or studio, or tells what is known.
     fn is_stale(&self, event: &Event) -> bool {
         match event {
-            Event::Session(Attempt(number), event) => match (&self.live, event) {
-                (Some(live), event) if live.number == *number => match event {
-                    SessionEvent::Connected => live.connected.is_some() && live.ice_silent.is_none(),
-                    SessionEvent::Accepted { .. } => live.accepted.is_some(),
+            Event::Session(Attempt(number), event) => match (self.find(*number), event) {
+                (Some(session), event) => match event {
+                    SessionEvent::Connected => session.connected.is_some() && session.ice_silent.is_none(),
+                    SessionEvent::Accepted { .. } => session.accepted.is_some(),
+                    SessionEvent::ResumeFailed(_) | SessionEvent::ResumeRefused(_) => session.asked().is_none(),
+                    SessionEvent::SignallingLost(_) => {
+                        !matches!(session.signalling, Signalling::Up) && session.asked().is_none()
+                    }
                     _ => false,
                 },
                 (_, SessionEvent::Closed | SessionEvent::TeardownStuck) => self.ended.get(number) != Some(&false),
@@ -240,18 +346,27 @@ impl Judge {
 
     fn hear(&mut self, event: &Event) {
         match event {
-            Event::Deadline | Event::Token(_) => {}
+            Event::Deadline => {
+                // A Resume that was never answered has failed.
+                let asked = self.live.as_ref().and_then(Live::asked);
+                if asked.is_some_and(|asked| asked + RESUMING <= self.now) {
+                    self.signalling_breaks(None);
+                }
+            }
+            Event::Token(TokenEvent::Failed(_)) => self.token_failures += 1,
+            Event::Token(TokenEvent::Recovered) => self.token_failures = 0,
             Event::Command(command) => self.hear_command(command),
             Event::Network(event) => {
                 self.network_up = *event == PathEvent::RouteAppeared;
-                self.lost.iter_mut().for_each(|lost| lost.plain = false);
+                self.skip_backoff();
+                self.nothing_is_plain();
+                self.route_since = self.now;
             }
             Event::Media(_, event) => {
                 let Some(studio) = &mut self.studio else { return };
                 match event {
                     MediaEvent::Flowing => {
                         studio.flowing = Some(self.now);
-                        self.media_known_since.get_or_insert(self.now);
                     }
                     MediaEvent::Stopped if studio.stopping.is_some() => self.studio = None,
                     _ => {}
@@ -268,6 +383,9 @@ impl Judge {
                     self.opened = 0;
                     self.allowed = self.policy.max_retries;
                     self.refused_once = false;
+                    self.hopeless.clear();
+                    self.dismissed.clear();
+                    self.home = None;
                     self.lost = None;
                     self.told_stuck = false;
                 }
@@ -281,6 +399,11 @@ impl Judge {
             }
             Command::Policy(policy) if self.leaving_since.is_none() => {
                 self.policy = (**policy).clone();
+                self.nothing_is_plain();
+                self.route_since = self.now;
+                self.forbidden_until.retain(|endpoint, _| *endpoint < policy.endpoints);
+                self.hopeless.retain(|endpoint| *endpoint < policy.endpoints);
+                self.dismissed.retain(|endpoint, _| *endpoint < policy.endpoints);
                 if let Some(lost) = &mut self.lost {
                     lost.min = lost.min.min(policy.min_delay);
                     lost.max = lost.max.max(policy.max_delay);
@@ -290,7 +413,8 @@ impl Judge {
                     _ => Retries::Unlimited,
                 };
             }
-            Command::Start | Command::Reconnect | Command::Policy(_) => {}
+            Command::Reconnect => self.skip_backoff(),
+            Command::Start | Command::Policy(_) => {}
         }
     }
 
@@ -300,56 +424,134 @@ impl Judge {
             self.closing.remove(&number);
             self.stuck_teardowns += usize::from(*event == SessionEvent::TeardownStuck);
         }
-        let Some(live) = self.live.as_mut().filter(|live| live.number == number) else { return };
+        let (now, is_live) = (self.now, self.live_session() == Some(number));
+        let Some(session) = self.find_mut(number) else { return };
+        let endpoint = session.endpoint;
         match event {
             SessionEvent::Accepted { .. } => {
-                live.accepted = Some(self.now);
+                session.accepted = Some(now);
                 self.refused_once = false;
             }
             SessionEvent::Connected => {
-                live.connected.get_or_insert(self.now);
-                live.ice_up = Some(self.now);
-                live.ice_silent = None;
+                session.takes_over &= session.connected.is_some();
+                session.connected.get_or_insert(now);
+                session.ice_up = Some(now);
+                session.ice_silent = None;
             }
-            SessionEvent::Disconnected if live.connected.is_some() => {
-                live.ice_silent.get_or_insert(self.now);
+            SessionEvent::Disconnected if session.connected.is_some() => {
+                session.ice_silent.get_or_insert(now);
             }
             SessionEvent::Acknowledged => {
-                live.acknowledged = Some(self.now);
-                live.proved = true;
-                live.ice_silent = None;
+                session.acknowledged = Some(now);
+                session.proved = true;
+                session.ice_silent = None;
             }
-            SessionEvent::Failed(failure) => {
-                if let Retry::After(time) = failure.retry {
-                    self.forbidden_until = Some(self.now + time);
+            SessionEvent::Output { reconnecting } => session.output_broken = *reconnecting,
+            SessionEvent::GoingAway { retry_after } => {
+                self.forbid(endpoint, (*retry_after).min(Duration::from_secs(3600)));
+            }
+            SessionEvent::SignallingResumed { .. } => {
+                session.signalling = Signalling::Up;
+                self.refused_once = false;
+            }
+            SessionEvent::SignallingLost(failure) | SessionEvent::ResumeFailed(failure) => {
+                self.hear_hint(endpoint, failure);
+                if is_live {
+                    self.signalling_breaks(Some(failure));
                 }
             }
+            SessionEvent::ResumeRefused(failure) => {
+                self.hear_hint(endpoint, failure);
+                if session_feeds(self.live.as_ref()) {
+                    if self.was_stable() {
+                        self.opened = if self.is_heir_a_retry() { 2 } else { 1 };
+                        self.allowed = self.policy.max_retries;
+                        self.broadcasting_since = Some(now);
+                    }
+                    if let Some(heir) = &mut self.heir
+                        && heir.is_failback
+                        && !matches!(self.allowed, Retries::AtMost(max) if self.opened > max)
+                    {
+                        heir.is_failback = false;
+                        self.opened += 1;
+                    }
+                    if let Some(live) = &mut self.live {
+                        live.signalling = Signalling::Orphaned;
+                    }
+                }
+            }
+            SessionEvent::Failed(failure) => self.hear_hint(endpoint, failure),
             _ => {}
         }
+    }
+
+    /// The signalling connection of the live session broke, or a Resume of it failed (`None`: was not answered).
+    fn signalling_breaks(&mut self, failure: Option<&Failure>) {
+        let is_cut_off = self.is_cut_off();
+        let Some(live) = &mut self.live else { return };
+        let no_token = failure.is_some_and(|failure| failure.code == ErrorCode::TokenProviderFailed);
+        let (ordered, spent) = match live.signalling {
+            Signalling::Lost { ordered, spent, .. } => (ordered, spent - u32::from(is_cut_off || no_token).min(spent)),
+            Signalling::Up | Signalling::Orphaned => (0, 0),
+        };
+        let endpoint = live.endpoint;
+        let hinted =
+            self.forbidden_until.get(&endpoint).is_some_and(|until| *until + Duration::from_secs(3) > self.now);
+        live.signalling =
+            Signalling::Lost { since: self.now, asked: None, ordered, spent, plain: !hinted && !is_cut_off };
+    }
+
+    /// Our own backoff counts no more; what a server wants still does, and the try may wait for that alone.
+    fn skip_backoff(&mut self) {
+        let is_hinted = self.forbidden_until.values().any(|until| *until + Duration::from_secs(4) > self.now);
+        if let Some(lost) = &mut self.lost {
+            lost.plain = false;
+            lost.min = if is_hinted { Duration::ZERO } else { lost.min };
+        }
+    }
+
+    fn nothing_is_plain(&mut self) {
+        if let Some(Live { signalling: Signalling::Lost { plain, .. }, .. }) = &mut self.live {
+            *plain = false;
+        }
+    }
+
+    fn hear_hint(&mut self, endpoint: usize, failure: &Failure) {
+        if let Retry::After(time) = failure.retry {
+            self.forbid(endpoint, time);
+        }
+        if failure.code == ErrorCode::ConcurrentLimit {
+            self.forbid(endpoint, SLOT_BUSY);
+        }
+    }
+
+    fn forbid(&mut self, endpoint: usize, time: Duration) {
+        if endpoint < self.policy.endpoints {
+            let until = self.forbidden_until.entry(endpoint).or_insert(self.now);
+            *until = (*until).max(self.now + time);
+        }
+    }
+
+    fn is_heir_a_retry(&self) -> bool {
+        self.heir.as_ref().is_some_and(|heir| !heir.is_failback)
     }
 
     fn check_order(&mut self, order: &Action, event: &Event) {
         self.hold(self.exit.is_none(), "an order after Exit");
         match order {
-            Action::Resume(_) => {}
-            Action::Open { attempt: Attempt(number), .. } => self.check_open(*number, event),
+            Action::Resume(Attempt(number)) => self.check_resume(*number),
+            Action::Open { attempt: Attempt(number), endpoint } => self.check_open(*number, *endpoint, event),
             Action::Close { attempt: Attempt(number), goodbye } => {
                 self.hold(*goodbye, "a close without a goodbye");
-                self.hold(self.live_session() == Some(*number), "closed what was not live");
-                self.check_cause(event);
-                self.count_loss(event);
-                self.live = None;
+                if self.heir_session() == Some(*number) {
+                    self.check_close_heir(event);
+                } else {
+                    self.hold(self.live_session() == Some(*number), "closed what was not live");
+                    self.check_close_live(event);
+                }
                 if !self.has_ended(*number) {
                     self.closing.insert(*number, self.now);
                 }
-                let backoff = !matches!(event, Event::Command(_));
-                let asked_to_wait = self.forbidden_until.is_some_and(|until| until > self.now);
-                self.lost = backoff.then_some(Lost {
-                    at: self.now,
-                    min: self.policy.min_delay,
-                    max: self.policy.max_delay,
-                    plain: !asked_to_wait && !self.is_cut_off(),
-                });
             }
             Action::StartCapture(Attempt(number)) => {
                 self.hold(*number == self.studios + 1, "studios are numbered one by one");
@@ -375,14 +577,147 @@ impl Judge {
         }
     }
 
-    fn check_open(&mut self, number: u64, event: &Event) {
+    fn check_resume(&mut self, number: u64) {
+        self.hold(self.live_session() == Some(number), "a Resume of a session that is not live");
+        self.hold(!self.is_cut_off(), "a Resume without a network");
+        let signalling = self.policy.signalling.clone();
+        let Some(live) = &mut self.live else { return };
+        let endpoint = live.endpoint;
+        let Signalling::Lost { since, asked, ordered, spent, plain } = &mut live.signalling else {
+            panic!("seed {}: a Resume of a connection that is not lost", self.seed)
+        };
+        let was_asked = asked.replace(self.now);
+        *ordered += 1;
+        *spent += 1;
+        let doubled = signalling.min_delay.as_secs_f64() * 2_f64.powi(i32::try_from(*ordered).unwrap_or(99) - 1);
+        let middle = doubled.min(signalling.max_delay.as_secs_f64());
+        let jitter = f64::from(signalling.jitter_percent) / 100.0;
+        let waited = (self.now - *since).as_secs_f64();
+        let (spent, plain) = (*spent, *plain);
+        let late = self.late.as_secs_f64() + 1e-6;
+        self.hold(was_asked.is_none(), "two Resumes at once");
+        self.hold(!self.is_forbidden(endpoint), "a Resume inside a hint");
+        self.hold(!plain || waited >= middle * (1.0 - jitter) - 1e-6, "a Resume too early");
+        self.hold(!plain || waited <= middle * (1.0 + jitter) + late, "a Resume too late");
+        let max = signalling.max_attempts;
+        self.hold(
+            max == Retries::Unlimited || matches!(max, Retries::AtMost(max) if spent <= max) || !plain,
+            "more Resumes than maxAttempts",
+        );
+    }
+
+    fn check_close_heir(&mut self, event: &Event) {
+        let Some(heir) = self.heir.take() else { return };
+        match event {
+            Event::Session(Attempt(number), event) if *number == heir.number => {
+                let is_end = matches!(
+                    event,
+                    SessionEvent::Failed(_)
+                        | SessionEvent::Closed
+                        | SessionEvent::TeardownStuck
+                        | SessionEvent::SignallingLost(_)
+                );
+                self.hold(is_end, "a healthy heir was closed");
+            }
+            Event::Session(..) | Event::Media(..) => self.hold(self.live.is_none(), "an heir closed for nothing"),
+            Event::Deadline if self.live.is_some() => self.check_cause_of(&heir),
+            _ => {}
+        }
+        self.dismissed.insert(heir.endpoint, self.now);
+        if heir.is_failback {
+            return;
+        }
+        let no_token = is_token_failure(event);
+        if (self.is_cut_off() || no_token) && self.policy.max_retries != Retries::AtMost(0) {
+            self.opened -= 1;
+        }
+        self.note_loss(event);
+    }
+
+    fn check_close_live(&mut self, event: &Event) {
+        if self.heir.as_ref().is_some_and(Live::is_proven) {
+            self.live = self.heir.take();
+            self.lost = None;
+            self.broadcasting_since = Some(self.now);
+            return;
+        }
+        self.check_cause(event);
+        self.check_signalling_cause(event);
+        self.count_loss(event);
+        self.live = None;
+        self.note_loss(event);
+        let is_final = matches!(self.allowed, Retries::AtMost(max) if self.opened > max);
+        if matches!(event, Event::Command(_))
+            || self.is_the_end(event)
+            || self.heir.as_ref().is_some_and(|heir| heir.is_failback && is_final)
+        {
+            return; // It is closed too, in this step.
+        }
+        if let Some(mut heir) = self.heir.take() {
+            self.opened += u32::from(heir.is_failback);
+            heir.is_failback = false;
+            heir.takes_over = true;
+            self.lost = None;
+            self.live = Some(heir);
+        }
+    }
+
+    /// What is heard ends the broadcast.
+    fn is_the_end(&self, event: &Event) -> bool {
+        let Event::Session(_, heard) = event else { return false };
+        let (SessionEvent::Failed(failure)
+        | SessionEvent::SignallingLost(failure)
+        | SessionEvent::ResumeFailed(failure)
+        | SessionEvent::ResumeRefused(failure)) = heard
+        else {
+            return false;
+        };
+        match failure.retry {
+            Retry::Never => self.heard.is_some_and(|(endpoint, _)| !self.is_elsewhere_better(endpoint, failure)),
+            Retry::Once => self.refused_once,
+            Retry::Backoff | Retry::After(_) => false,
+        }
+    }
+
+    fn is_elsewhere_better(&self, endpoint: usize, failure: &Failure) -> bool {
+        failure.code == ErrorCode::NotFound
+            && (0..self.policy.endpoints).any(|other| other != endpoint && !self.hopeless.contains(&other))
+    }
+
+    fn note_loss(&mut self, event: &Event) {
+        let backoff = !matches!(event, Event::Command(_));
+        let asked_to_wait = self.forbidden_until.values().any(|until| *until > self.now);
+        self.lost = backoff.then_some(Lost {
+            at: self.now,
+            min: self.policy.min_delay,
+            max: self.policy.max_delay,
+            plain: !asked_to_wait && !self.is_cut_off(),
+        });
+    }
+
+    fn is_forbidden(&self, endpoint: usize) -> bool {
+        self.forbidden_until.get(&endpoint).is_some_and(|until| *until > self.now)
+    }
+
+    fn check_open(&mut self, number: u64, endpoint: usize, event: &Event) {
         self.hold(number == self.openings + 1, "sessions are numbered one by one");
-        self.hold(self.live.is_none(), "two live sessions");
+        self.hold(self.heir.is_none(), "three sessions");
         self.hold(self.wanted && self.leaving_since.is_none(), "a session opened after Stop");
         self.hold(!self.is_cut_off(), "a try without a network");
-        self.hold(self.forbidden_until.is_none_or(|until| until <= self.now), "a try inside Retry-After");
+        self.hold(!self.is_forbidden(endpoint), "a try inside a hint");
+        self.hold(endpoint < self.policy.endpoints.max(1), "a server that is none");
+        let is_failback = self.live.as_ref().is_some_and(|live| !matches!(live.signalling, Signalling::Orphaned));
+        if let Some(live) = self.live.as_ref().filter(|_| is_failback) {
+            self.hold(*event == Event::Deadline && endpoint < live.endpoint, "two live sessions");
+            self.hold(live.is_proven(), "a move away from what is not proven");
+            let settled = self.home.is_some_and(|(home, since)| home == live.endpoint && self.now >= since + FAILBACK);
+            self.hold(settled, "moved back too early");
+            let dismissed = self.dismissed.get(&endpoint);
+            self.hold(dismissed.is_none_or(|at| self.now >= *at + COOL_DOWN), "moved back inside the cool-down");
+        }
+        self.hold(self.live.is_none() || session_feeds(self.live.as_ref()), "an heir of what never fed");
         let at_once = matches!(event, Event::Network(_) | Event::Command(_));
-        if let Some(lost) = &self.lost
+        if let Some(lost) = self.lost.as_ref().filter(|_| !is_failback)
             && !at_once
         {
             let waited = self.now - lost.at;
@@ -390,15 +725,22 @@ impl Judge {
             self.hold(!lost.plain || waited <= lost.max + self.late, "a try later than maxDelay");
         }
         self.openings += 1;
-        self.opened += 1;
+        self.opened += u32::from(!is_failback);
         if let Retries::AtMost(max) = self.allowed {
-            let by_a_person = self.lost.is_none() || at_once;
+            let by_a_person = self.live.is_none() && self.lost.is_none() || at_once || is_failback;
             self.hold(self.opened <= max + 1 || by_a_person, "more retries than maxRetries");
         }
         self.ended.insert(number, false);
-        self.lost = None;
-        self.live = Some(Live {
+        if !is_failback {
+            self.lost = None;
+        }
+        let session = Live {
             number,
+            endpoint,
+            is_failback,
+            signalling: Signalling::Up,
+            output_broken: false,
+            takes_over: false,
             opened: self.now,
             accepted: None,
             connected: None,
@@ -407,16 +749,29 @@ impl Judge {
             acknowledged: None,
             proved: false,
             shown: false,
-        });
+        };
+        if self.live.is_some() {
+            self.heir = Some(session);
+        } else {
+            self.live = Some(session);
+        }
     }
 
     /// The live session is being closed by a deadline: was it really dead?
     fn check_cause(&self, event: &Event) {
-        let (Event::Deadline, Some(live)) = (event, &self.live) else { return };
+        if let (Event::Deadline, Some(live)) = (event, &self.live) {
+            let is_signalling =
+                matches!(live.signalling, Signalling::Lost { since, asked: None, .. } if since == self.now);
+            if !is_signalling {
+                self.check_cause_of(live);
+            }
+        }
+    }
+
+    fn check_cause_of(&self, live: &Live) {
         let passed = |since: Option<Instant>, time: Duration| since.is_some_and(|since| self.now >= since + time);
-        let asked = self.media_known_since.map(|known| known.max(live.opened));
         let quiet = live.connected.zip(self.frames_since()).map(|(a, b)| a.max(b).max(live.acknowledged.unwrap_or(a)));
-        let cause = (live.accepted.is_none() && passed(asked, OPENING))
+        let cause = (live.accepted.is_none() && passed(Some(live.opened), OPENING))
             || (live.connected.is_none() && passed(live.accepted, CONNECTING))
             || passed(live.ice_silent, self.policy.disconnected_timeout)
             || (live.ice_silent.is_none() && passed(quiet, STALL_MIN))
@@ -425,14 +780,57 @@ impl Judge {
         self.hold(cause, "a healthy session was given up");
     }
 
+    /// A lost signalling connection alone never ends what feeds.
+    fn check_signalling_cause(&self, event: &Event) {
+        let Some(live) = &self.live else { return };
+        let (failure, refused) = match event {
+            Event::Session(Attempt(number), event) if *number == live.number => match event {
+                SessionEvent::SignallingLost(failure) | SessionEvent::ResumeFailed(failure) => (Some(failure), false),
+                SessionEvent::ResumeRefused(failure) => (Some(failure), true),
+                SessionEvent::Failed(_) | SessionEvent::Closed | SessionEvent::TeardownStuck => return,
+                _ => panic!("seed {}, step {}: closed after good news", self.seed, self.steps),
+            },
+            Event::Deadline if matches!(live.signalling, Signalling::Lost { since, asked: None, .. } if since == self.now) => {
+                (None, false)
+            }
+            Event::Session(..) => {
+                let may_close = self.stuck_teardowns(TEARDOWN) >= 3 || self.is_the_end(event);
+                return self.hold(may_close, "closed by another's voice");
+            }
+            _ => return,
+        };
+        let is_final = failure.is_some_and(|failure| match failure.retry {
+            Retry::Never => true,
+            Retry::Once => self.refused_once,
+            Retry::Backoff | Retry::After(_) => false,
+        });
+        let is_used_up = match (&live.signalling, self.policy.signalling.max_attempts) {
+            (Signalling::Lost { spent, .. }, Retries::AtMost(max)) => *spent >= max,
+            _ => false,
+        };
+        let may_close = live.accepted.is_none()
+            || (if refused {
+                !session_feeds(Some(live))
+            } else {
+                !self.policy.signalling.keep_media_on_loss || is_used_up
+            });
+        let by_deadline = *event == Event::Deadline && {
+            // Something else came due in this instant.
+            live.ice_silent.is_some() || live.acknowledged.is_none_or(|last| self.now >= last + STALL_MIN)
+        };
+        self.hold(may_close || is_final || by_deadline, "signalling alone ended what feeds");
+    }
+
     fn count_loss(&mut self, event: &Event) {
         let Some(live) = &self.live else { return };
+        let no_token = is_token_failure(event);
         let by_operator = matches!(event, Event::Command(_));
         if self.was_stable() {
-            self.opened = 1;
+            self.opened = if self.is_heir_a_retry() { 2 } else { 1 };
             self.allowed = self.policy.max_retries;
-        } else if !by_operator
-            && self.is_cut_off()
+        }
+        if !by_operator
+            && (self.is_cut_off() || no_token)
             && live.acknowledged.is_none()
             && self.policy.max_retries != Retries::AtMost(0)
         {
@@ -457,7 +855,7 @@ impl Judge {
 
     fn check_exit(&mut self, reason: StopReason) {
         self.hold(self.exit.is_none(), "Exit twice");
-        self.hold(self.live.is_none(), "Exit with a live session");
+        self.hold(self.live.is_none() && self.heir.is_none(), "Exit with a live session");
         self.exit = Some(reason);
         if reason == StopReason::ReconnectionExhausted && self.policy.give_up_after.is_none() {
             let Retries::AtMost(max) = self.policy.max_retries else {
@@ -470,7 +868,8 @@ impl Judge {
         }
         if let Some(since) = self.leaving_since {
             let closing = self.closing.values().any(|since| self.now < *since + TEARDOWN);
-            let closed = self.studio.is_none() && !closing;
+            let has_let_go = |studio: &Studio| studio.stopping.is_some_and(|since| self.now >= since + STUDIO_STOP);
+            let closed = self.studio.as_ref().is_none_or(has_let_go) && !closing;
             self.hold(closed || self.hurry || self.now >= since + LEAVING, "Exit before everything was closed");
         }
     }
@@ -478,16 +877,29 @@ impl Judge {
     /// What must follow from an event in the same step.
     fn check_consequences(&mut self, event: &Event, status: &Status) {
         let left = status.broadcast.is_none();
-        if let Event::Session(_, SessionEvent::Failed(failure)) = event {
-            self.hold(self.live.is_none(), "a failed session was not closed");
-            match failure.retry {
-                Retry::Never => self.hold(left, "tried again after a final refusal"),
-                Retry::Once => {
-                    self.hold(!self.refused_once || left, "tried again after 401 twice");
-                    self.refused_once = true;
+        if let Event::Session(Attempt(number), heard) = event {
+            match heard {
+                SessionEvent::Failed(failure) => {
+                    self.hold(self.find(*number).is_none(), "a failed session was not closed");
+                    self.check_refusal(*number, failure, left);
                 }
-                Retry::Backoff | Retry::After(_) => {}
+                SessionEvent::SignallingLost(failure)
+                | SessionEvent::ResumeFailed(failure)
+                | SessionEvent::ResumeRefused(failure) => self.check_refusal(*number, failure, left),
+                _ => {}
             }
+        }
+        self.hold(
+            !self.heir.as_ref().is_some_and(Live::is_proven),
+            "the old session outlives the proof of the new one",
+        );
+        if let Some(live) = self.live.as_ref().filter(|live| live.is_proven()) {
+            let endpoint = live.endpoint;
+            if self.home.is_none_or(|(home, _)| home != endpoint) {
+                self.home = Some((endpoint, self.now));
+            }
+            self.hopeless.remove(&endpoint);
+            self.dismissed.remove(&endpoint);
         }
         if self.stuck_teardowns(TEARDOWN + self.late + Duration::from_millis(1)) >= 3 {
             self.hold(left, "went on after three stuck teardowns");
@@ -499,6 +911,27 @@ impl Judge {
         }
         if let (Some(since), None) = (self.leaving_since, self.exit) {
             self.hold(self.now <= since + LEAVING + self.late, "it does not exit in time");
+        }
+    }
+
+    /// What the server said must never be tried again is not.
+    fn check_refusal(&mut self, number: u64, failure: &Failure, left: bool) {
+        let Some((endpoint, is_failback)) = self.heard.filter(|_| self.openings >= number) else { return };
+        if is_failback {
+            return; // The old session feeds on; nothing is lost.
+        }
+        match failure.retry {
+            Retry::Never if self.is_elsewhere_better(endpoint, failure) => {
+                if endpoint < self.policy.endpoints {
+                    self.hopeless.insert(endpoint);
+                }
+            }
+            Retry::Never => self.hold(left, "tried again after a final refusal"),
+            Retry::Once => {
+                self.hold(!self.refused_once || left, "tried again after 401 twice");
+                self.refused_once = true;
+            }
+            Retry::Backoff | Retry::After(_) => {}
         }
     }
 
@@ -534,7 +967,8 @@ impl Judge {
         }
         let grace = self.policy.status_grace;
         let shown = message == Some(Message::ReconnectingBroadcast);
-        let broadcasting = message == Some(Message::Broadcasting);
+        let broadcasting = matches!(message, Some(Message::Broadcasting | Message::Reconnecting));
+        self.check_planes(status);
         match &mut self.live {
             None => self.hold(message.is_none() || shown, "no session, and not reconnecting"),
             Some(live) => {
@@ -543,8 +977,12 @@ impl Judge {
                 let up = live.accepted.is_some() && live.connected.is_some();
                 let silent = live.ice_silent;
                 let proved = live.proved;
-                let truth = if !up {
+                let truth = if live.takes_over && !proved {
+                    Message::ReconnectingBroadcast
+                } else if !up {
                     Message::Signalling
+                } else if proved && live.output_broken {
+                    Message::Reconnecting
                 } else if proved {
                     Message::Broadcasting
                 } else {
@@ -552,7 +990,9 @@ impl Judge {
                 };
                 match silent {
                     Some(_) if was_shown && shown => {}
-                    Some(since) if shown => self.hold(self.now >= since + grace, "a short disturbance was shown"),
+                    Some(since) if shown && !live.takes_over => {
+                        self.hold(self.now >= since + grace, "a short disturbance was shown")
+                    }
                     Some(_) | None => self.hold(message == Some(truth), "the message is not the truth"),
                 }
             }
@@ -568,11 +1008,29 @@ impl Judge {
             self.told_stuck = false;
         } else {
             if self.live.is_some() && self.was_stable() {
-                self.opened = 1;
+                self.opened = if self.is_heir_a_retry() { 2 } else { 1 };
                 self.allowed = self.policy.max_retries;
             }
             self.broadcasting_since = None;
         }
+    }
+
+    /// The planes are told apart.
+    fn check_planes(&self, status: &Status) {
+        let Some(live) = self.live.as_ref().filter(|live| live.accepted.is_some()) else { return };
+        let truth = match live.signalling {
+            Signalling::Up => PlaneState::Connected,
+            Signalling::Lost { .. } => PlaneState::Disconnected,
+            Signalling::Orphaned => PlaneState::Failed,
+        };
+        self.hold(status.signalling.state == truth, "the signalling plane is not the truth");
+        self.hold(status.token_failures == self.token_failures, "the failures of the token provider are miscounted");
+        let id = status.broadcast.as_ref().and_then(|broadcast| broadcast.session_id.as_deref());
+        let number = live.number.to_string();
+        self.hold(
+            id.is_some_and(|id| id.split('/').nth(2) == Some(&number)),
+            "the session shown is not the one on air",
+        );
     }
 
     /// Nothing hangs for longer than it may.
@@ -580,22 +1038,44 @@ impl Judge {
         let patience = self.policy.stuck_after + self.late;
         let is_long = self.outage_since.is_some_and(|since| self.now > since + patience);
         self.hold(self.told_stuck || !is_long, "stuck was not told");
-        let Some(live) = &self.live else {
-            return;
-        };
+        for session in self.live.iter().chain(&self.heir) {
+            self.check_bounds_of(session);
+        }
+        let Some(live) = &self.live else { return };
+        let within = |since: Option<Instant>, time| since.is_none_or(|since| self.now <= since + time + self.late);
+        self.hold(live.shown || within(live.ice_silent, self.policy.status_grace), "a long disturbance is not shown");
+        let Signalling::Lost { since, asked, .. } = live.signalling else { return };
+        self.hold(within(asked, RESUMING), "a Resume that hangs");
+        let policy = &self.policy.signalling;
+        let cap = policy.max_delay.max(policy.min_delay);
+        let longest = cap + cap * policy.jitter_percent / 100;
+        let hint = self.forbidden_until.get(&live.endpoint).map_or(since, |until| *until + (*until - self.start) / 10);
+        let is_due = asked.is_none() && !self.is_cut_off() && self.now > hint + Duration::from_secs(4);
+        let waits = Some(since.max(self.route_since)).filter(|_| is_due);
+        self.hold(within(waits, longest), "signalling is not reopened");
+    }
+
+    fn check_bounds_of(&self, session: &Live) {
         let within =
             |since: Option<Instant>, time: Duration| since.is_none_or(|since| self.now <= since + time + self.late);
-        let asked = self.media_known_since.map(|known| known.max(live.opened));
-        self.hold(live.accepted.is_some() || within(asked, OPENING), "an opening that hangs");
-        self.hold(live.connected.is_some() || within(live.accepted, CONNECTING), "a connecting that hangs");
-        self.hold(within(live.ice_silent, self.policy.disconnected_timeout), "ICE is silent for too long");
-        self.hold(live.shown || within(live.ice_silent, self.policy.status_grace), "a long disturbance is not shown");
-        if let (None, Some(up), Some(frames)) = (live.ice_silent, live.ice_up, self.frames_since()) {
-            let quiet = live.acknowledged.or(live.connected).map(|since| since.max(frames));
-            let longest = if live.proved { STALL_MAX } else { PROOF };
+        self.hold(session.accepted.is_some() || within(Some(session.opened), OPENING), "an opening that hangs");
+        self.hold(session.connected.is_some() || within(session.accepted, CONNECTING), "a connecting that hangs");
+        self.hold(within(session.ice_silent, self.policy.disconnected_timeout), "ICE is silent for too long");
+        if let (None, Some(up), Some(frames)) = (session.ice_silent, session.ice_up, self.frames_since()) {
+            let quiet = session.acknowledged.or(session.connected).map(|since| since.max(frames));
+            let longest = if session.proved { STALL_MAX } else { PROOF };
             self.hold(within(quiet.map(|since| since.max(up)), longest), "unacknowledged for too long");
             let whatever_ice_says = self.policy.disconnected_timeout + STALL_MAX;
             self.hold(within(quiet, whatever_ice_says), "kept alive by an ICE that flaps");
         }
     }
+}
+
+/// It has fed at some time: worth keeping until it fails by itself.
+fn session_feeds(live: Option<&Live>) -> bool {
+    live.is_some_and(|live| live.acknowledged.is_some())
+}
+
+fn is_token_failure(event: &Event) -> bool {
+    matches!(event, Event::Session(_, SessionEvent::Failed(failure)) if failure.code == ErrorCode::TokenProviderFailed)
 }

@@ -1,0 +1,250 @@
+//! Pure: make before break - a session is opened beside the live one and takes its place once it is proven.
+//!
+//! Two causes: the server knows the live session no more (it feeds on as long as it can), or a better server may be back.
+
+use std::time::Instant;
+
+use super::super::event::{Action, Failure, SessionEvent};
+use super::super::session::Session;
+use super::super::signalling::Due;
+use super::loss::Next;
+use super::{Around, Broadcast, Policy, State, Verdict, Wait, WaitingFor, trouble};
+
+/// The session that is to take the place of the live one.
+#[derive(Debug)]
+pub(super) struct Heir {
+    cause: Cause,
+    state: HeirState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The server knows the live session no more: as urgent as any retry, and counted as one.
+    Orphaned,
+    /// A better server may be back. Nothing is lost when it is not.
+    Failback,
+}
+
+#[derive(Debug)]
+enum HeirState {
+    Waiting(Wait),
+    Open(Box<Session>),
+}
+
+impl Heir {
+    pub(super) const fn is_waiting(&self) -> bool {
+        matches!(self.state, HeirState::Waiting(_))
+    }
+
+    /// The session, once it is being opened.
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.state {
+            HeirState::Waiting(_) => None,
+            HeirState::Open(session) => Some(session),
+        }
+    }
+
+    pub(super) fn network_lost(&mut self, around: Around<'_>) {
+        if let HeirState::Waiting(wait) = &mut self.state {
+            *wait = Wait::new(around, around.now, WaitingFor::Network);
+        }
+    }
+
+    /// Other numbers hold from now on. True: nothing is left to wait for.
+    pub(super) fn refit(&mut self, around: Around<'_>) -> bool {
+        match &mut self.state {
+            HeirState::Waiting(wait) => wait.refit(around),
+            HeirState::Open(_) => false,
+        }
+    }
+
+    pub(super) fn deadline(&self, policy: &Policy) -> Option<Instant> {
+        match &self.state {
+            HeirState::Waiting(wait) => wait.until,
+            HeirState::Open(session) => session.deadline(policy),
+        }
+    }
+}
+
+impl Broadcast {
+    /// The server is there and knows the live session no more. Media that flows goes on; a new session is opened beside
+    /// it, the first time at once.
+    pub(super) fn resume_refused(
+        &mut self,
+        around: Around<'_>,
+        failure: &Failure,
+        orders: &mut Vec<Action>,
+    ) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        if !session.signalling.is_asked() {
+            return None; // An answer that is too late.
+        }
+        if session.last_acknowledged().is_none() {
+            return Some(self.lose(around, failure, orders)); // Nothing flows that would be worth keeping.
+        }
+        session.signalling.orphaned();
+        let endpoint = session.endpoint;
+        self.restore_budget(around.now);
+        match self.after_failure(around, endpoint, true, failure) {
+            Next::Final(verdict) => return Some(verdict),
+            // It feeds on for as long as it can; what comes then is decided then.
+            Next::Exhausted(_) => {}
+            Next::Wait { until, what } => {
+                if let Some(heir) = &mut self.heir {
+                    heir.cause = Cause::Orphaned; // A move to a better server that is under way.
+                    self.tries = self.tries.saturating_add(1);
+                } else {
+                    let at_once = self.tries <= 1 && what == WaitingFor::Backoff;
+                    let wait = Wait::new(around, if at_once { around.now } else { until }, what);
+                    self.heir = Some(Heir { cause: Cause::Orphaned, state: HeirState::Waiting(wait) });
+                    if at_once {
+                        self.try_heir(around, orders);
+                    }
+                }
+            }
+        }
+        Some(trouble::passing(failure))
+    }
+
+    /// Opens the heir that waits, or waits for what forbids it.
+    pub(super) fn try_heir(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        let endpoint = self.endpoints.choose(around.now);
+        let state = match self.endpoints.not_before(endpoint, around.now) {
+            Some(until) => HeirState::Waiting(Wait::new(around, until, WaitingFor::ServerRetryAfter)),
+            None if around.is_cut_off() => HeirState::Waiting(Wait::new(around, around.now, WaitingFor::Network)),
+            None => {
+                self.tries = self.tries.saturating_add(1);
+                HeirState::Open(self.open(around, endpoint, orders))
+            }
+        };
+        self.heir = Some(Heir { cause: Cause::Orphaned, state });
+    }
+
+    /// When we may move to a better server, and to which.
+    pub(super) fn failback(&self) -> Option<(usize, Instant)> {
+        match &self.state {
+            State::Live(session) if self.heir.is_none() && session.is_healthy() && session.signalling.is_open() => {
+                self.endpoints.failback(session.endpoint)
+            }
+            State::Off | State::Waiting(_) | State::Live(_) => None,
+        }
+    }
+
+    /// Moves to a better server when it is time.
+    pub(super) fn fail_back(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        let Some((endpoint, _)) = self.failback().filter(|(_, when)| *when <= around.now) else { return };
+        if around.is_cut_off() {
+            self.endpoints.postpone(endpoint, around.now);
+            return;
+        }
+        let state = HeirState::Open(self.open(around, endpoint, orders));
+        self.heir = Some(Heir { cause: Cause::Failback, state });
+    }
+
+    /// The heir speaks.
+    pub(super) fn hear_heir(
+        &mut self,
+        around: Around<'_>,
+        event: SessionEvent,
+        orders: &mut Vec<Action>,
+    ) -> Option<Verdict> {
+        let session = self.heir.as_mut().and_then(Heir::session)?;
+        if let SessionEvent::GoingAway { retry_after } = event {
+            let endpoint = session.endpoint;
+            self.server_goes_away(around, endpoint, retry_after);
+            return None;
+        }
+        // Our token is good, whatever comes then.
+        self.refused_once &= !matches!(event, SessionEvent::Accepted { .. });
+        if let Some(failure) = session.hear(around.now, event) {
+            return Some(self.lose_heir(around, &failure, orders));
+        }
+        if session.is_healthy() && session.signalling.is_open() {
+            self.succeed(around, orders);
+        }
+        None
+    }
+
+    pub(super) fn heir_due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let failure = match &mut self.heir.as_mut()?.state {
+            HeirState::Waiting(wait) => {
+                if wait.is_over(around.now) {
+                    self.try_heir(around, orders);
+                }
+                return None;
+            }
+            HeirState::Open(session) => match session.signalling.due(around.now) {
+                Some(Due::Lost(failure) | Due::NoAnswer(failure)) => failure,
+                Some(Due::Resume) | None => session.media_due(around.now, around.policy)?,
+            },
+        };
+        Some(self.lose_heir(around, &failure, orders))
+    }
+
+    /// The heir failed; the live session feeds on.
+    fn lose_heir(&mut self, around: Around<'_>, failure: &Failure, orders: &mut Vec<Action>) -> Verdict {
+        let Some(Heir { cause, state: HeirState::Open(session) }) = self.heir.take() else {
+            return trouble::passing(failure);
+        };
+        self.teardown.close(around.now, session.attempt, orders);
+        if cause == Cause::Failback {
+            self.heed(around, session.endpoint, failure);
+            self.endpoints.dismiss(session.endpoint, around.now, false);
+            return trouble::passing(failure);
+        }
+        match self.after_failure(around, session.endpoint, false, failure) {
+            Next::Final(verdict) => return verdict,
+            Next::Exhausted(_) => {}
+            Next::Wait { until, what } => {
+                let state = HeirState::Waiting(Wait::new(around, until, what));
+                self.heir = Some(Heir { cause, state });
+            }
+        }
+        trouble::passing(failure)
+    }
+
+    /// The heir is proven: it is on air, and the old session is closed.
+    fn succeed(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        let Some(Heir { state: HeirState::Open(session), .. }) = self.heir.take() else { return };
+        self.close_live(around.now, orders);
+        self.going_away = None;
+        self.healthy_since = None; // Its spell begins now.
+        self.take_over(session);
+    }
+
+    /// The live session is gone; the heir that is being opened takes its place. False: there is none that may.
+    pub(super) fn promote_heir(&mut self, is_used_up: bool) -> bool {
+        match self.heir.take() {
+            Some(Heir { cause, state: HeirState::Open(mut session) }) if cause == Cause::Orphaned || !is_used_up => {
+                if cause == Cause::Failback {
+                    self.tries = self.tries.saturating_add(1); // From now on it is a retry.
+                }
+                session.takes_over = true;
+                self.take_over(session);
+                true
+            }
+            other => {
+                self.heir = other;
+                false
+            }
+        }
+    }
+
+    fn take_over(&mut self, session: Box<Session>) {
+        self.session_id = session.id.clone().or_else(|| self.session_id.take());
+        self.path = session.link.as_ref().map_or_else(|| self.path.take(), |link| link.path.clone());
+        self.state = State::Live(session);
+    }
+
+    /// An heir is being opened on the budget of retries.
+    pub(super) fn is_heir_a_retry(&self) -> bool {
+        matches!(self.heir, Some(Heir { cause: Cause::Orphaned, state: HeirState::Open(_) }))
+    }
+
+    /// Orders the heir closed, if there is one; there is none afterwards.
+    pub(super) fn close_heir(&mut self, now: Instant, orders: &mut Vec<Action>) {
+        if let Some(Heir { state: HeirState::Open(session), .. }) = self.heir.take() {
+            self.teardown.close(now, session.attempt, orders);
+        }
+    }
+}

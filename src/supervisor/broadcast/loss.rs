@@ -1,0 +1,212 @@
+//! Pure: what follows from a loss - of the signalling connection alone, or of the whole session.
+
+use std::time::{Duration, Instant};
+
+use crate::status::{ErrorCode, WaitingFor};
+
+use super::super::event::{Action, Failure, Retry};
+use super::super::{Policy, Retries};
+use super::{Around, Broadcast, Outage, STABLE_SPELL, State, Trouble, Verdict, after, backoff, trouble};
+
+/// Between tries while somebody has our slot, perhaps our own ghost: it takes the server about so long to see that it is
+/// one (product.md: ">= 30 s").
+const SLOT_BUSY_WAIT: Duration = Duration::from_secs(30);
+/// No server may send us away for longer than this: a wrong number in a header should not silence a camera for a day.
+const GOING_AWAY_MAX: Duration = Duration::from_hours(1);
+
+/// What a failure means for the next try.
+pub(super) enum Next {
+    /// There is none.
+    Final(Verdict),
+    /// The budget of retries allows none.
+    Exhausted(Verdict),
+    /// It comes at `until`.
+    Wait { until: Instant, what: WaitingFor },
+}
+
+/// The limit of retries, when so many tries go beyond it.
+pub(super) fn used_up(policy: &Policy, tries: u32) -> Option<u32> {
+    match policy.max_retries {
+        Retries::AtMost(max) if tries > max => Some(max),
+        Retries::AtMost(_) | Retries::Unlimited => None,
+    }
+}
+
+/// It is this server that cannot serve us; another one may. Tokens and accounts are the same everywhere.
+const fn is_about_the_endpoint(code: ErrorCode) -> bool {
+    match code {
+        ErrorCode::NotFound
+        | ErrorCode::SignallingFailed
+        | ErrorCode::TlsUntrusted
+        | ErrorCode::BadAnswer
+        | ErrorCode::UntrustedRedirect => true,
+        ErrorCode::InvalidToken
+        | ErrorCode::TokenExpired
+        | ErrorCode::ChannelNotAuthorized
+        | ErrorCode::ConcurrentLimit
+        | ErrorCode::AccountSuspended
+        | ErrorCode::AdminDisconnect
+        | ErrorCode::AuthFailed
+        | ErrorCode::NetworkDisconnect
+        | ErrorCode::ReconnectionExhausted
+        | ErrorCode::IceConnectionFailed
+        | ErrorCode::IceConnectionDisconnected
+        | ErrorCode::MediaStalled
+        | ErrorCode::CaptureLost
+        | ErrorCode::EncoderFailed
+        | ErrorCode::TokenProviderFailed
+        | ErrorCode::Internal => false,
+    }
+}
+
+impl Broadcast {
+    /// The signalling connection broke (`is_answer`: a Resume failed). Media goes on while it is reopened.
+    pub(super) fn signalling_broke(
+        &mut self,
+        around: Around<'_>,
+        is_answer: bool,
+        failure: &Failure,
+        orders: &mut Vec<Action>,
+    ) -> Option<Verdict> {
+        let State::Live(session) = &self.state else { return None };
+        // What comes while a Resume is awaited is its answer; while it waits or has been given up, nothing is news.
+        let is_news = session.signalling.is_asked()
+            || !is_answer && (session.signalling.is_open() || !session.signalling.was_open());
+        if !is_news {
+            return None;
+        }
+        let endpoint = session.endpoint;
+        self.heed(around, endpoint, failure);
+        let is_final = match failure.retry {
+            Retry::Never => true,
+            Retry::Once => self.refused_once,
+            Retry::Backoff | Retry::After(_) => false,
+        };
+        let reopens = self
+            .reopening(around)
+            .is_some_and(|(session, terms)| !is_final && session.signalling.reopens(failure, terms));
+        if reopens {
+            self.refused_once |= failure.retry == Retry::Once;
+            return Some(trouble::passing(failure));
+        }
+        let verdict = self.lose(around, failure, orders);
+        self.trouble = self.trouble.take().map(Trouble::in_signalling);
+        Some(verdict)
+    }
+
+    /// The server will go away, and asks for a wait.
+    pub(super) fn server_goes_away(&mut self, around: Around<'_>, endpoint: usize, retry_after: Duration) {
+        let retry_after = retry_after.min(GOING_AWAY_MAX);
+        self.going_away = Some(retry_after);
+        let wait = backoff::hinted_delay(retry_after, &mut self.dice);
+        self.endpoints.forbid(endpoint, after(around.now, wait));
+    }
+
+    /// Keeps in mind until when the server forbids tries.
+    pub(super) fn heed(&mut self, around: Around<'_>, endpoint: usize, failure: &Failure) {
+        if let Retry::After(time) = failure.retry {
+            let wait = backoff::server_delay(around.policy, time, &mut self.dice);
+            self.endpoints.forbid(endpoint, after(around.now, wait));
+        }
+        if failure.code == ErrorCode::ConcurrentLimit {
+            let wait = backoff::hinted_delay(SLOT_BUSY_WAIT, &mut self.dice);
+            self.endpoints.forbid(endpoint, after(around.now, wait));
+        }
+    }
+
+    /// The live session is lost: closes it, and decides whether and when the next is tried. An heir that is being opened
+    /// is the next.
+    pub(super) fn lose(&mut self, around: Around<'_>, failure: &Failure, orders: &mut Vec<Action>) -> Verdict {
+        let State::Live(session) = &self.state else { return trouble::passing(failure) };
+        let (endpoint, was_proved) = (session.endpoint, session.last_acknowledged().is_some());
+        self.begin_outage(around.now);
+        self.close_live(around.now, orders);
+        self.trouble = Some(Trouble::new(failure, around.is_cut_off()));
+        match self.after_failure(around, endpoint, was_proved, failure) {
+            Next::Final(verdict) => verdict,
+            Next::Exhausted(verdict) => {
+                if self.promote_heir(true) {
+                    trouble::passing(failure)
+                } else {
+                    verdict
+                }
+            }
+            Next::Wait { until, what } => {
+                if !self.promote_heir(false) {
+                    self.close_heir(around.now, orders);
+                    self.wait(around, until, what);
+                }
+                trouble::passing(failure)
+            }
+        }
+    }
+
+    /// What a failure of a session means for the next.
+    pub(super) fn after_failure(
+        &mut self,
+        around: Around<'_>,
+        endpoint: usize,
+        was_proved: bool,
+        failure: &Failure,
+    ) -> Next {
+        let Around { now, policy, .. } = around;
+        let no_token = failure.code == ErrorCode::TokenProviderFailed;
+        if (around.is_cut_off() || no_token) && !was_proved && policy.max_retries != Retries::AtMost(0) {
+            self.tries = self.tries.saturating_sub(1); // No try is spent while there is no network, or no token.
+        }
+        self.heed(around, endpoint, failure);
+        match failure.retry {
+            Retry::Never if is_about_the_endpoint(failure.code) && self.endpoints.has_others(endpoint) => {
+                self.endpoints.dismiss(endpoint, now, true);
+            }
+            Retry::Never => return Next::Final(trouble::terminal(failure)),
+            Retry::Once if self.refused_once => return Next::Final(trouble::terminal(failure)),
+            Retry::Once => self.refused_once = true,
+            Retry::Backoff | Retry::After(_) if was_proved || around.is_cut_off() || no_token => {}
+            Retry::Backoff | Retry::After(_) => self.endpoints.failed(endpoint, now),
+        }
+        if let Some(max) = used_up(policy, self.tries) {
+            let last = Trouble::new(failure, around.is_cut_off());
+            return Next::Exhausted(trouble::retries_used_up(max, Some(&last)));
+        }
+        self.next_try(around, endpoint, was_proved, failure)
+    }
+
+    fn next_try(&mut self, around: Around<'_>, endpoint: usize, was_proved: bool, failure: &Failure) -> Next {
+        // Who was on air and is thrown out may be back soon; the budget is spent all the same.
+        let is_evicted = was_proved && failure.code == ErrorCode::NetworkDisconnect;
+        let number = if is_evicted { 1 } else { self.tries.max(self.token_failures) };
+        let own = after(around.now, backoff::delay(around.policy, number, &mut self.dice));
+        let next = self.endpoints.choose(around.now);
+        match (failure.retry, self.endpoints.not_before(next, around.now)) {
+            (Retry::After(_), Some(until)) if next == endpoint => {
+                Next::Wait { until, what: WaitingFor::ServerRetryAfter }
+            }
+            (_, Some(until)) if until > own => Next::Wait { until, what: WaitingFor::ServerRetryAfter },
+            (Retry::Once, _) => Next::Wait { until: own, what: WaitingFor::Token },
+            (Retry::Backoff | Retry::After(_) | Retry::Never, _) => {
+                let no_token = failure.code == ErrorCode::TokenProviderFailed;
+                Next::Wait { until: own, what: if no_token { WaitingFor::Token } else { WaitingFor::Backoff } }
+            }
+        }
+    }
+
+    /// From now on it is not broadcasting.
+    pub(super) fn begin_outage(&mut self, now: Instant) {
+        self.restore_budget(now);
+        self.healthy_since = None;
+        self.outage.get_or_insert(Outage { since: now, told: None });
+    }
+
+    /// After a stable spell the budget is whole again, and a new spell begins.
+    pub(super) fn restore_budget(&mut self, now: Instant) {
+        if let (Some(since), State::Live(session)) = (self.healthy_since, &self.state)
+            && session.last_acknowledged().is_some_and(|last| last >= since + STABLE_SPELL)
+        {
+            // A retry that is under way stays one.
+            self.tries = if self.is_heir_a_retry() { 2 } else { 1 };
+            self.healthy_since = Some(now);
+            self.endpoints.sound(session.endpoint);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Pure: what is shown of the broadcast.
+
+use std::time::Duration;
+
+use crate::status::{self, Message, Plane};
+
+use super::super::Retries;
+use super::{Broadcast, Policy, State, trouble};
+
+impl Broadcast {
+    pub(in super::super) fn status(&self, policy: &Policy) -> Option<status::Broadcast> {
+        let (message, attempt, wait) = match &self.state {
+            State::Off => return None,
+            State::Waiting(wait) => (Message::ReconnectingBroadcast, self.tries, Some(wait)),
+            State::Live(session) if session.last_acknowledged().is_some() => (session.message(), 0, None),
+            State::Live(session) => (session.message(), self.tries.saturating_sub(1), None),
+        };
+        let max_retries = match policy.max_retries {
+            Retries::AtMost(max) => Some(max),
+            Retries::Unlimited => None,
+        };
+        let recovered_session_id = match &self.state {
+            State::Live(session) => session.recovered_from.clone(),
+            State::Off | State::Waiting(_) => None,
+        };
+        Some(status::Broadcast {
+            message,
+            reason: self.trouble.as_ref().map(|trouble| trouble.reason),
+            attempt,
+            max_retries,
+            retry_in: wait.and_then(|wait| wait.until.map(|until| seconds(until - wait.since))),
+            waiting_for: wait.map(|wait| wait.what),
+            layer: self.trouble.as_ref().and_then(|trouble| trouble.layer),
+            path: self.path.clone(),
+            session_id: self.session_id.clone(),
+            recovered_session_id,
+        })
+    }
+
+    /// Signalling and media.
+    pub(in super::super) fn planes(&self) -> (Plane, Plane) {
+        match &self.state {
+            State::Off => (Plane::default(), Plane::default()),
+            State::Waiting(_) => trouble::failed_planes(self.trouble.as_ref()),
+            State::Live(session) => {
+                let reason = self.trouble.as_ref().map(|trouble| trouble.reason).filter(|_| session.is_disturbed());
+                (session.signalling.plane(), Plane { state: session.media_state(), reason })
+            }
+        }
+    }
+
+    pub(in super::super) fn link(&self) -> Option<&status::LinkStats> {
+        match &self.state {
+            State::Live(session) => session.link.as_ref(),
+            State::Off | State::Waiting(_) => None,
+        }
+    }
+
+    /// Seconds of outage after which the operator was told.
+    pub(in super::super) fn stuck(&self) -> Option<f64> {
+        self.outage.as_ref().and_then(|outage| outage.told).map(seconds)
+    }
+
+    /// The wait in ms that the server asked for when it said that it will go away.
+    pub(in super::super) fn going_away(&self) -> Option<u64> {
+        self.going_away.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Whole milliseconds: nobody outside wants more digits.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
