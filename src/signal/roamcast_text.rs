@@ -415,18 +415,8 @@ pub trait Message: Serialize + DeserializeOwned {
 }
 
 impl Message for ToServer {
-    const TYPES: &'static [&'static str] = &[
-        "hello",
-        "publish",
-        "candidate",
-        "iceRestart",
-        "resume",
-        "stats",
-        "tokenRefresh",
-        "ping",
-        "pong",
-        "bye",
-    ];
+    const TYPES: &'static [&'static str] =
+        &["hello", "publish", "candidate", "iceRestart", "resume", "stats", "tokenRefresh", "ping", "pong", "bye"];
 
     fn lengths(&self) -> Vec<(&'static str, usize, usize)> {
         match self {
