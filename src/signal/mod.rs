@@ -1,20 +1,23 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
 mod http;
+pub mod janus;
+pub mod janus_text;
 mod token;
 pub mod whip;
 pub mod whip_text;
 mod ws;
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use crate::config::units::IceServer;
 use crate::config::{Protocol, Uplink};
-use crate::supervisor::event::Failure;
+use crate::supervisor::event::{Failure, Phase};
+use crate::uplink::failure;
 
 pub use http::Timeouts;
 
@@ -72,7 +75,7 @@ pub enum ResumeError {
 
 /// What has to be remembered of a session to find it again, or to bury it, after this process has died. Goes into the
 /// state file and nowhere else: holds the resume token.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "protocol")]
 pub enum Memory {
     /// RFC 9725.
@@ -130,16 +133,8 @@ pub enum Trickle {
 }
 
 /// A session of ours at the server that nobody uses any more.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Ghost {
-    resource: Url,
-}
-
-impl fmt::Debug for Ghost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ghost({})", whip_text::shown(&self.resource))
-    }
-}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ghost(pub Memory);
 
 /// The messenger for the configured protocol; the same few verbs for all.
 ///
@@ -147,7 +142,9 @@ impl fmt::Debug for Ghost {
 #[derive(Debug)]
 pub enum Signaller {
     /// RFC 9725.
-    Whip(whip::Whip),
+    Whip(Box<whip::Whip>),
+    /// Janus VideoRoom.
+    Janus(Box<janus::Janus>),
 }
 
 impl Signaller {
@@ -165,7 +162,8 @@ impl Signaller {
     /// `uplink.caFile` cannot be used.
     pub fn with_timeouts(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
         match uplink.protocol {
-            Protocol::Whip => whip::Whip::new(uplink, timeouts).map(Self::Whip),
+            Protocol::Whip => whip::Whip::new(uplink, timeouts).map(|whip| Self::Whip(Box::new(whip))),
+            Protocol::Janus => janus::Janus::new(uplink, timeouts).map(|janus| Self::Janus(Box::new(janus))),
         }
     }
 
@@ -177,6 +175,7 @@ impl Signaller {
     pub async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
         match self {
             Self::Whip(whip) => whip.publish(offer).await,
+            Self::Janus(janus) => janus.publish(offer).await,
         }
     }
 
@@ -187,6 +186,7 @@ impl Signaller {
     pub async fn candidates(&mut self, parts: &[LocalCandidate], end_of_candidates: bool) -> Result<Trickle, Failure> {
         match self {
             Self::Whip(whip) => whip.candidates(parts, end_of_candidates).await,
+            Self::Janus(janus) => janus.candidates(parts, end_of_candidates).await,
         }
     }
 
@@ -198,6 +198,7 @@ impl Signaller {
     pub async fn goodbye(&mut self) -> Result<(), Failure> {
         match self {
             Self::Whip(whip) => whip.goodbye().await,
+            Self::Janus(janus) => janus.goodbye().await,
         }
     }
 
@@ -206,6 +207,18 @@ impl Signaller {
     pub async fn next(&mut self) -> Word {
         match self {
             Self::Whip(_) => std::future::pending().await,
+            Self::Janus(janus) => janus.next().await,
+        }
+    }
+
+    /// Sends an offer with new ICE credentials for the session of the last `publish`, which goes on meanwhile.
+    ///
+    /// # Errors
+    /// The table of `uplink::failure`.
+    pub async fn restart(&mut self, offer: &str) -> Result<Accepted, Failure> {
+        match self {
+            Self::Whip(_) => Err(failure::internal(Phase::Negotiate, "no ICE restart over WHIP")),
+            Self::Janus(janus) => janus.restart(offer).await,
         }
     }
 
@@ -215,10 +228,10 @@ impl Signaller {
     /// [`ResumeError`].
     pub async fn resume(&mut self) -> Result<Resumed, ResumeError> {
         match self {
-            Self::Whip(_) => Err(ResumeError::Refused(crate::uplink::failure::internal(
-                crate::supervisor::event::Phase::Request,
-                "WHIP has no connection to resume",
-            ))),
+            Self::Whip(_) => {
+                Err(ResumeError::Refused(failure::internal(Phase::Request, "WHIP has no connection to resume")))
+            }
+            Self::Janus(janus) => janus.resume().await,
         }
     }
 
@@ -226,16 +239,15 @@ impl Signaller {
     #[must_use]
     pub fn memory(&self) -> Option<Memory> {
         match self {
-            Self::Whip(whip) => whip.ghost().map(|ghost| Memory::Whip { resource: ghost.resource.to_string() }),
+            Self::Whip(whip) => whip.memory(),
+            Self::Janus(janus) => janus.memory(),
         }
     }
 
     /// The session that the last `publish` made, to be buried when it is left without a goodbye.
     #[must_use]
     pub fn ghost(&self) -> Option<Ghost> {
-        match self {
-            Self::Whip(whip) => whip.ghost(),
-        }
+        self.memory().map(Ghost)
     }
 
     /// Ends a session that was left behind. The future borrows nothing: run it beside the new `publish`.
@@ -243,8 +255,11 @@ impl Signaller {
     /// # Errors
     /// The table of `uplink::failure`.
     pub fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        match self {
-            Self::Whip(whip) => whip.bury(ghost),
-        }
+        type Burial = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+        let burial: Burial = match self {
+            Self::Whip(whip) => Box::pin(whip.bury(ghost)),
+            Self::Janus(janus) => Box::pin(janus.bury(ghost)),
+        };
+        burial
     }
 }
