@@ -122,6 +122,8 @@ pub struct Uplink {
     pub protocol: Protocol,
     /// Always http or https here (`whip://` and `whips://` are aliases).
     pub url: Url,
+    /// `Some` when and only when the protocol is [`Protocol::Janus`].
+    pub janus: Option<JanusRoom>,
     /// Where the bearer token comes from.
     pub token: Option<TokenSource>,
     /// A private CA, PEM.
@@ -142,6 +144,25 @@ pub struct Uplink {
 pub enum Protocol {
     /// RFC 9725.
     Whip,
+    /// The VideoRoom plugin of Janus, over its WebSocket transport.
+    Janus,
+    /// roamcast signalling v1 (`docs/signalling.md`).
+    Roamcast,
+}
+
+/// The room to publish into, of the VideoRoom plugin of Janus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JanusRoom {
+    /// Number of the room.
+    pub room: u64,
+    /// Make the room when there is none.
+    pub create: bool,
+    /// What the room asks of those who join.
+    pub pin: Option<Secret>,
+    /// What the server asks of every request (`api_secret` in `janus.jcfg`).
+    pub api_secret: Option<Secret>,
+    /// Name of the publisher in the room.
+    pub display: String,
 }
 
 /// Where the bearer token comes from.

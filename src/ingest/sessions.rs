@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::signal::roamcast_text::{Claim, ErrorName, ErrorText, Hidden, ToClient};
+use crate::signal::roamcast_text::{Claim, ErrorName, ErrorText, Hidden, ToClient, ends_session};
 
 use super::broadcast::{PeerId, RESUME_WINDOW, Signalling};
 use super::media::{Address, Busy, Media};
@@ -218,7 +218,7 @@ impl Media {
                 let renamed = self.sessions.renaming.remove(&name).is_some();
                 let ghost = session.line.replace(line.clone()).filter(|ghost| !ghost.same_channel(&line));
                 if let Some(ghost) = ghost {
-                    tell(&ghost, Order::Close(1000));
+                    take_over(&ghost);
                 }
                 self.signalling(&name, session.media, Signalling::Up);
                 let (id, before) = if renamed { (new.id, Some(was)) } else { (was, None) };
@@ -226,7 +226,7 @@ impl Media {
             }
             refused => {
                 let inherits = refused.and_then(|(_, old)| {
-                    old.line.iter().for_each(|ghost| tell(ghost, Order::Close(1000)));
+                    old.line.iter().for_each(take_over);
                     self.signalling(&name, old.media, Signalling::Lost(now));
                     old.media
                 });
@@ -315,9 +315,11 @@ impl Media {
     }
 }
 
-/// Does a session end with a connection that is closed with this code?
-pub(super) const fn ends_session(code: u16) -> bool {
-    code == 1000 || (code >= 4000 && code != ErrorName::TokenExpired.code())
+/// Another connection speaks for the session now.
+fn take_over(ghost: &Line) {
+    let error = ErrorText::new(ErrorName::TakenOver, "another connection goes on with this session");
+    tell(ghost, Order::Say(ToClient::Error(error)));
+    tell(ghost, Order::Close(1000));
 }
 
 /// A connection that does not take its orders is lost anyway.

@@ -206,13 +206,10 @@ impl Conversation {
 
     async fn answer(&mut self, message: ToServer) -> Flow {
         let Some(id) = self.session.clone() else {
-            return match message {
-                ToServer::Hello { versions, token, name, resume } => {
-                    self.hello(&versions, token.map(|token| token.0), &name, resume).await
-                }
-                ToServer::Ping {} => self.say(ToClient::Pong {}).await,
-                _ => self.bad(ErrorName::OutOfOrder, "`hello` comes first").await,
+            let ToServer::Hello { versions, token, name, resume } = message else {
+                return self.bad(ErrorName::OutOfOrder, "`hello` comes first").await;
             };
+            return self.hello(&versions, token.map(|token| token.0), &name, resume).await;
         };
         match message {
             ToServer::Hello { .. } => self.bad(ErrorName::OutOfOrder, "`hello` comes once").await,
@@ -244,7 +241,7 @@ impl Conversation {
                     let token_expires_at = self.token_expires.map(unix_ms);
                     self.say(ToClient::TokenRefreshed { token_expires_at }).await
                 }
-                Err(name) => self.fatal(name, "the fresh token is not good").await,
+                Err((error, words)) => self.fatal(error, words).await,
             },
             ToServer::Ping {} => self.say(ToClient::Pong {}).await,
             ToServer::Pong {} => Flow::Continue(()),
@@ -264,12 +261,7 @@ impl Conversation {
             return self.fatal(ErrorName::ChannelNotAuthorized, "the name of `hello` is not the one of the path").await;
         }
         let token = token.unwrap_or_else(|| self.token.clone());
-        if let Err(error) = self.judge(&token) {
-            let words = match error {
-                ErrorName::TokenExpired => "the token has expired",
-                ErrorName::ChannelNotAuthorized => "this token is for another name",
-                _ => "this needs the ingest's token",
-            };
+        if let Err((error, words)) = self.judge(&token) {
             return self.fatal(error, words).await;
         }
         let Some(opened) = self.open(claim).await else { return Flow::Break(()) };
@@ -361,9 +353,8 @@ impl Conversation {
             Order::Say(message) => self.say(message).await,
             Order::Close(code) => {
                 self.session = None;
-                match ErrorName::of_close(code) {
-                    Some(name) => self.error(name, "the server closes this connection").await?,
-                    None => {}
+                if let Some(name) = ErrorName::of_close(code) {
+                    self.error(name, "the server closes this connection").await?;
                 }
                 self.close(code, "").await
             }
@@ -383,14 +374,16 @@ impl Conversation {
     }
 
     /// Is this token good for this name? Then it is the one in use.
-    fn judge(&mut self, token: &str) -> Result<(), ErrorName> {
+    fn judge(&mut self, token: &str) -> Result<(), (ErrorName, &'static str)> {
         let faults = self.server.faults.as_ref();
         let expires = faults.and_then(|faults| faults.expires(token));
         if expires.is_some_and(|expires| media::now() >= expires) {
-            return Err(ErrorName::TokenExpired);
+            return Err((ErrorName::TokenExpired, "the token has expired"));
         }
         match faults.and_then(|faults| faults.added_for(token)) {
-            Some(name) if name != self.name => return Err(ErrorName::ChannelNotAuthorized),
+            Some(name) if name != self.name => {
+                return Err((ErrorName::ChannelNotAuthorized, "this token is for another name"));
+            }
             Some(_) => {}
             None => {
                 let right = self
@@ -399,7 +392,7 @@ impl Conversation {
                     .as_ref()
                     .is_none_or(|right| right.expose_secret().as_bytes().ct_eq(token.as_bytes()).into());
                 if !right {
-                    return Err(ErrorName::InvalidToken);
+                    return Err((ErrorName::InvalidToken, "this needs the ingest's token"));
                 }
             }
         }
@@ -438,7 +431,7 @@ impl Conversation {
     async fn fatal(&mut self, name: ErrorName, words: impl Into<String>) -> Flow {
         let words = words.into();
         tracing::info!(name = self.name, "a signalling connection is closed with {}: {words}", name.code());
-        if sessions::ends_session(name.code()) {
+        if text::ends_session(name.code()) {
             self.end().await;
         }
         self.error(name, words).await?;

@@ -176,6 +176,7 @@ pub(crate) fn uplink(url: Url) -> Uplink {
     Uplink {
         protocol: Protocol::Whip,
         url,
+        janus: None,
         token: Some(TokenSource::Value(Secret::new(TOKEN.to_owned()))),
         ca_file: None,
         ice_servers: Vec::new(),

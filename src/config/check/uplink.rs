@@ -30,9 +30,10 @@ pub(super) fn check(document: &mut Document<'_>, file: &file::Uplink) -> Option<
         document.complain("uplink.iceTransport", words, Some(help));
     }
     match file.protocol {
-        Protocol::Whip => Some(Uplink {
+        Protocol::Whip | Protocol::Janus | Protocol::Roamcast => Some(Uplink {
             protocol: file.protocol,
             url: url?,
+            janus: None,
             token,
             ca_file: file.ca_file.as_ref().map(Into::into),
             ice_servers,
