@@ -128,6 +128,9 @@ pub struct Ingest {
     /// A file with the bearer token that publishers and viewers must send
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Answer POST /faults/<name> (docs/signalling.md): for tests only
+    #[arg(long)]
+    pub faults: bool,
 }
 
 /// `roamcast check`
@@ -182,7 +185,7 @@ mod tests {
         let Ok(Command::Run(run)) = command("roamcast run -c a.toml") else { panic!() };
         assert_eq!(run.config.config, Some("a.toml".into()));
         for line in [
-            "ingest --listen [::1]:1 --token-file t",
+            "ingest --listen [::1]:1 --token-file t --faults",
             "check --offline -c f",
             "devices --json",
             "completions zsh",
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn wrong_lines_are_refused() {
         for line in
-            ["", "fly", "demo --for soon", "demo --listen here", "run --events xml", "ingest --faults", "run a.toml"]
+            ["", "fly", "demo --for soon", "demo --listen here", "run --events xml", "ingest --fault x", "run a.toml"]
         {
             assert!(command(&format!("roamcast {line}")).is_err(), "{line}");
         }

@@ -21,7 +21,7 @@ pub fn run(args: &Args) -> Exit {
             return Exit::CONFIG;
         }
     };
-    let options = Options { token, ..Options::new(args.listen) };
+    let options = Options { token, faults: args.faults, ..Options::new(args.listen) };
     world::enter(async move {
         let server = match Ingest::start(options).await {
             Ok(server) => server,
@@ -32,7 +32,9 @@ pub fn run(args: &Args) -> Exit {
         };
         let address = server.address();
         // Nobody has to read it.
-        let _ = print::out(&format!("publish to   http://{address}/whip/live\nwatch at     http://{address}/live"));
+        let _ = print::out(&format!(
+            "publish to   http://{address}/whip/live\nor by        ws://{address}/signal/live (roamcast signalling)\nwatch at     http://{address}/live"
+        ));
         told_to_stop().await;
         server.stop().await;
         Exit::SUCCESS

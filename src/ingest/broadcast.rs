@@ -11,9 +11,11 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// A publisher that has not sent anything yet is given this long to bring up ICE and DTLS over a slow network.
 const CONNECT_GRACE: Duration = Duration::from_secs(5);
 /// A silent publisher's session is kept this long (product.md, `resumeWindow`).
-const RESUME_WINDOW: Duration = Duration::from_secs(12);
+pub(super) const RESUME_WINDOW: Duration = Duration::from_secs(12);
 /// No media for this long: viewers are told `offline`.
 const OFFLINE_AFTER: Duration = Duration::from_secs(20);
+/// Whoever has half of what it takes (signalling without media, media without signalling) is ended after this long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(20 * 60);
 /// A broadcast without publisher and viewers is forgotten after this long.
 const EMPTY_FOR: Duration = Duration::from_secs(10);
 /// Keyframe wishes are merged into one in this time; a wish that no keyframe has answered is repeated after it.
@@ -40,6 +42,8 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Broadcast {
     publisher: Option<Publisher>,
+    /// Takes the publisher's place with its first keyframe: make before break.
+    successor: Option<Publisher>,
     viewers: BTreeMap<PeerId, Viewer>,
     /// When the newest frame came, and since when frames have come without a gap of `OFFLINE_AFTER`.
     media: Option<(Instant, Instant)>,
@@ -59,6 +63,18 @@ struct Publisher {
     /// When its newest frame came; at first, when it joined.
     heard: Instant,
     sends: bool,
+    signalling: Signalling,
+}
+
+/// The connection beside the media on which a publisher talks to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signalling {
+    /// WHIP has none: media is the only sign of life.
+    None,
+    /// It stands.
+    Up,
+    /// It broke then.
+    Lost(Instant),
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +109,8 @@ pub(super) struct Stamped {
     pub(super) sampled: Instant,
     /// Who can use it.
     pub(super) to: Vec<PeerId>,
+    /// The publisher whose place was taken with this frame.
+    pub(super) replaced: Option<PeerId>,
 }
 
 impl Broadcast {
@@ -100,6 +118,7 @@ impl Broadcast {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             publisher: None,
+            successor: None,
             viewers: BTreeMap::new(),
             media: None,
             ended: false,
@@ -113,19 +132,53 @@ impl Broadcast {
 
     /// May another publisher take the place? If not: when to ask again.
     pub(super) fn may_publish(&self, now: Instant) -> Result<(), Instant> {
-        match &self.publisher {
+        let newest = self.successor.as_ref().or(self.publisher.as_ref());
+        match newest {
+            Some(Publisher { signalling: Signalling::Up, .. }) => Err(now),
             Some(publisher) if now < publisher.silent_at() => Err(publisher.silent_at()),
             Some(_) | None => Ok(()),
         }
     }
 
-    /// `id` takes the place. Gives back the publisher that had it.
-    pub(super) fn publish(&mut self, id: PeerId, now: Instant) -> Option<PeerId> {
+    /// Is `id` the publisher, or about to be?
+    pub(super) fn is_publisher(&self, id: PeerId) -> bool {
+        self.publishers().any(|publisher| publisher.id == id)
+    }
+
+    fn publishers(&self) -> impl Iterator<Item = &Publisher> {
+        self.publisher.iter().chain(&self.successor)
+    }
+
+    /// `id` takes the place: at once, or when it sends a picture if the publisher that has the place still sends. Gives
+    /// back who is out.
+    pub(super) fn publish(&mut self, id: PeerId, signalling: Signalling, now: Instant) -> Vec<PeerId> {
         self.empty_since = None;
+        let publisher = Publisher { id, heard: now, sends: false, signalling };
+        let out = self.successor.take();
+        let live = self.publisher.as_ref().is_some_and(|old| old.sends && now < old.silent_at());
+        let replaced = if live {
+            self.successor = Some(publisher);
+            None
+        } else {
+            self.seat(publisher)
+        };
+        out.into_iter().map(|out| out.id).chain(replaced).collect()
+    }
+
+    /// Gives back who sat there.
+    fn seat(&mut self, publisher: Publisher) -> Option<PeerId> {
         self.clock = SenderClock::default();
         self.lines.iter_mut().for_each(Timeline::change_source);
         self.lost_picture();
-        self.publisher.replace(Publisher { id, heard: now, sends: false }).map(|old| old.id)
+        self.publisher.replace(publisher).map(|old| old.id)
+    }
+
+    /// What has become of the signalling connection of `id`.
+    pub(super) fn signalling(&mut self, id: PeerId, signalling: Signalling) {
+        let mut publishers = self.publisher.iter_mut().chain(&mut self.successor);
+        if let Some(publisher) = publishers.find(|publisher| publisher.id == id) {
+            publisher.signalling = signalling;
+        }
     }
 
     /// `id` wants to watch; it gets frames once it is connected.
@@ -150,10 +203,14 @@ impl Broadcast {
     /// `id` is gone; `goodbye` when it said so itself.
     pub(super) fn leave(&mut self, id: PeerId, goodbye: bool, now: Instant) {
         self.viewers.remove(&id);
+        self.successor.take_if(|successor| successor.id == id);
         if self.publisher.as_ref().is_some_and(|publisher| publisher.id == id) {
             self.publisher = None;
             self.cut = true;
             self.ended = goodbye;
+            if let Some(successor) = self.successor.take() {
+                self.seat(successor);
+            }
         }
         if self.publisher.is_none() && self.viewers.is_empty() {
             self.empty_since.get_or_insert(now);
@@ -162,6 +219,7 @@ impl Broadcast {
 
     /// A frame from `id`: when viewers are to play it and which of them can use it. `None` from anybody but the publisher.
     pub(super) fn frame(&mut self, id: PeerId, frame: Arrived, now: Instant) -> Option<Stamped> {
+        let replaced = self.succeed(id, frame, now);
         let publisher = self.publisher.as_mut().filter(|publisher| publisher.id == id)?;
         (publisher.heard, publisher.sends) = (now, true);
         let since = match self.phase(now) {
@@ -181,7 +239,22 @@ impl Broadcast {
             ticks: self.lines[frame.kind as usize].map(frame.ticks, frame.rate, now),
             sampled: self.clock.sampled(frame.kind, frame.report, rtp, frame.rate, now),
             to: self.viewers.iter().filter(|(_, viewer)| usable(viewer)).map(|(id, _)| *id).collect(),
+            replaced,
         })
+    }
+
+    /// Seats the successor if this is the frame to begin with. Gives back who sat there.
+    fn succeed(&mut self, id: PeerId, frame: Arrived, now: Instant) -> Option<PeerId> {
+        let successor = self.successor.as_mut().filter(|successor| successor.id == id)?;
+        (successor.heard, successor.sends) = (now, true);
+        let picture = frame.kind == Kind::Video && frame.keyframe;
+        let silent = self.publisher.as_ref().is_none_or(|publisher| now >= publisher.silent_at());
+        if !picture && !silent {
+            self.keyframe.wanted = true;
+            return None;
+        }
+        let successor = self.successor.take()?;
+        self.seat(successor)
     }
 
     /// A gap would show as smear until the next keyframe: viewers wait for that instead.
@@ -201,8 +274,13 @@ impl Broadcast {
 
     /// The publisher to ask for a keyframe now, if there is a wish that may go out. Call again at [`Self::deadline`].
     pub(super) fn keyframe_to_ask(&mut self, now: Instant) -> Option<PeerId> {
-        let publisher = self.publisher.as_ref().filter(|publisher| publisher.sends)?;
-        self.keyframe.due(now).then_some(publisher.id)
+        let id = self.sender()?.id;
+        self.keyframe.due(now).then_some(id)
+    }
+
+    /// Whom a keyframe is wanted of.
+    fn sender(&self) -> Option<&Publisher> {
+        self.successor.iter().chain(&self.publisher).find(|publisher| publisher.sends)
     }
 
     /// What viewers are told.
@@ -218,9 +296,9 @@ impl Broadcast {
         }
     }
 
-    /// The publisher whose session has been silent for longer than it is kept.
-    pub(super) fn given_up(&self, now: Instant) -> Option<PeerId> {
-        self.publisher.as_ref().filter(|publisher| now >= publisher.heard + RESUME_WINDOW).map(|publisher| publisher.id)
+    /// Publishers that nothing was heard of for longer than their sessions are kept.
+    pub(super) fn given_up(&self, now: Instant) -> impl Iterator<Item = PeerId> {
+        self.publishers().filter(move |publisher| now >= publisher.kept_until()).map(|publisher| publisher.id)
     }
 
     /// Nobody is here, and nobody has been for a while.
@@ -231,12 +309,12 @@ impl Broadcast {
     /// When to look again, though nothing happens.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let newest = self.media.map(|(newest, _)| newest);
-        let heard = self.publisher.as_ref().map(|publisher| publisher.heard + RESUME_WINDOW);
-        let keyframe = self.publisher.as_ref().filter(|publisher| publisher.sends).and(self.keyframe.next());
+        let kept = self.publishers().map(Publisher::kept_until).min();
+        let keyframe = self.sender().and(self.keyframe.next());
         [
             newest.map(|at| at + SILENT_AFTER),
             newest.map(|at| at + OFFLINE_AFTER),
-            heard,
+            kept,
             self.empty_since.map(|at| at + EMPTY_FOR),
             keyframe,
         ]
@@ -251,6 +329,15 @@ impl Publisher {
     /// When it counts as a ghost.
     fn silent_at(&self) -> Instant {
         self.heard + if self.sends { SILENT_AFTER } else { CONNECT_GRACE }
+    }
+
+    /// Media and signalling each hold the session for [`RESUME_WINDOW`] after their last; one alone not for ever.
+    fn kept_until(&self) -> Instant {
+        match self.signalling {
+            Signalling::None => self.heard + RESUME_WINDOW,
+            Signalling::Up => self.heard + GIVE_UP_AFTER,
+            Signalling::Lost(at) => (self.heard.max(at) + RESUME_WINDOW).min(at + GIVE_UP_AFTER),
+        }
     }
 }
 
@@ -292,7 +379,7 @@ mod tests {
     /// A live broadcast with one viewer that has its picture.
     fn live(now: Instant) -> Broadcast {
         let mut broadcast = Broadcast::new(now);
-        broadcast.publish(FIRST, now);
+        broadcast.publish(FIRST, Signalling::None, now);
         broadcast.watch(VIEWER);
         broadcast.connected(VIEWER);
         broadcast.frame(FIRST, picture(true, true), now);
@@ -312,7 +399,7 @@ mod tests {
             (20_000, Phase::Offline, Some(FIRST)),
         ] {
             let now = t + after_ms * MS;
-            assert_eq!((broadcast.phase(now), broadcast.given_up(now)), (phase, given_up), "{after_ms} ms");
+            assert_eq!((broadcast.phase(now), broadcast.given_up(now).next()), (phase, given_up), "{after_ms} ms");
         }
     }
 
@@ -335,7 +422,7 @@ mod tests {
         let mut broadcast = live(t);
         broadcast.leave(FIRST, false, t);
         assert_eq!(broadcast.phase(t), Phase::Interrupted(t));
-        broadcast.publish(SECOND, t + 100 * MS);
+        broadcast.publish(SECOND, Signalling::None, t + 100 * MS);
         broadcast.frame(SECOND, picture(true, true), t + 200 * MS);
         assert_eq!(broadcast.phase(t + 200 * MS), Phase::Live(t), "the same broadcast goes on");
         broadcast.leave(SECOND, true, t + 300 * MS);
@@ -348,7 +435,7 @@ mod tests {
         let mut broadcast = live(t);
         assert_eq!(broadcast.may_publish(t + 500 * MS), Err(t + SILENT_AFTER));
         assert_eq!(broadcast.may_publish(t + SILENT_AFTER), Ok(()));
-        assert_eq!(broadcast.publish(SECOND, t + SILENT_AFTER), Some(FIRST));
+        assert_eq!(broadcast.publish(SECOND, Signalling::None, t + SILENT_AFTER), [FIRST]);
         assert_eq!(
             broadcast.may_publish(t + 3000 * MS),
             Err(t + SILENT_AFTER + CONNECT_GRACE),
@@ -399,5 +486,100 @@ mod tests {
         broadcast.leave(VIEWER, false, t + 60_000 * MS);
         assert!(!broadcast.is_over(t + 69_999 * MS));
         assert!(broadcast.is_over(t + 70_000 * MS));
+    }
+
+    /// Live, with this signalling.
+    fn live_with(signalling: Signalling, now: Instant) -> Broadcast {
+        let mut broadcast = live(now);
+        broadcast.signalling(FIRST, signalling);
+        broadcast
+    }
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_session_without_signalling_is_held_while_media_flows_but_not_for_ever() {
+        let t = Instant::now();
+        let mut broadcast = live_with(Signalling::Lost(t), t);
+        let mut now = t;
+        while broadcast.given_up(now).next().is_none() {
+            assert_eq!(broadcast.phase(now), Phase::Live(t), "viewers notice nothing");
+            now += S / 2;
+            broadcast.frame(FIRST, picture(true, true), now);
+        }
+        assert_eq!(now, t + 20 * 60 * S);
+    }
+
+    #[test]
+    fn the_window_runs_from_the_last_of_media_and_signalling() {
+        let t = Instant::now();
+        let kept = |heard: u32, lost: u32| {
+            let mut broadcast = live_with(Signalling::Lost(t + lost * S), t);
+            broadcast.frame(FIRST, picture(true, true), t + heard * S);
+            let mut now = t + heard.max(lost) * S;
+            while broadcast.given_up(now).next().is_none() {
+                now = broadcast.deadline(now).expect("there is an end");
+            }
+            (now - t).as_secs()
+        };
+        assert_eq!((kept(0, 0), kept(5, 1), kept(1, 5)), (12, 17, 17));
+    }
+
+    #[test]
+    fn signalling_alone_holds_the_place_but_not_for_ever() {
+        let t = Instant::now();
+        let mut broadcast = live_with(Signalling::Up, t);
+        let later = t + 100 * S;
+        assert_eq!((broadcast.may_publish(later), broadcast.phase(later)), (Err(later), Phase::Offline));
+        assert_eq!(broadcast.given_up(later).next(), None, "it may be restarting ICE");
+        assert_eq!(broadcast.given_up(t + 20 * 60 * S).next(), Some(FIRST));
+        broadcast.signalling(FIRST, Signalling::Lost(later));
+        assert_eq!(broadcast.may_publish(later), Ok(()), "now it is a ghost");
+    }
+
+    #[test]
+    fn the_old_one_feeds_until_the_new_one_sends_a_picture() {
+        let t = Instant::now();
+        let mut broadcast = live_with(Signalling::Up, t);
+        assert_eq!(broadcast.publish(SECOND, Signalling::Up, t + 100 * MS), []);
+        assert!(broadcast.frame(FIRST, picture(false, true), t + 150 * MS).is_some());
+        assert_eq!(broadcast.frame(SECOND, picture(false, true), t + 160 * MS), None);
+        assert_eq!(broadcast.keyframe_to_ask(t + 600 * MS), Some(SECOND));
+        let first = broadcast.frame(SECOND, picture(true, true), t + 700 * MS).unwrap();
+        assert_eq!((first.to, first.replaced), (vec![VIEWER], Some(FIRST)));
+        assert_eq!(broadcast.frame(FIRST, picture(true, true), t + 710 * MS), None);
+        assert_eq!(broadcast.phase(t + 710 * MS), Phase::Live(t));
+    }
+
+    #[test]
+    fn a_successor_steps_in_when_the_old_one_leaves_or_falls_silent() {
+        let t = Instant::now();
+        let mut broadcast = live_with(Signalling::Up, t);
+        broadcast.publish(SECOND, Signalling::Up, t);
+        broadcast.leave(FIRST, false, t);
+        assert!(broadcast.frame(SECOND, picture(false, true), t).is_some());
+
+        let mut broadcast = live_with(Signalling::Up, t);
+        broadcast.publish(SECOND, Signalling::Up, t);
+        let audio = Arrived { kind: Kind::Audio, ..picture(false, true) };
+        assert_eq!(broadcast.frame(SECOND, audio, t + SILENT_AFTER).unwrap().replaced, Some(FIRST));
+
+        let mut broadcast = live_with(Signalling::Up, t);
+        broadcast.publish(SECOND, Signalling::Up, t);
+        assert_eq!(broadcast.publish(PeerId(3), Signalling::Up, t), [SECOND], "one successor at a time");
+        broadcast.leave(PeerId(3), false, t);
+        assert!(broadcast.frame(FIRST, picture(true, true), t).is_some(), "the old one goes on");
+    }
+
+    #[test]
+    fn viewers_hear_in_time_and_an_empty_broadcast_closes() {
+        let t = Instant::now();
+        let mut broadcast = live_with(Signalling::Lost(t), t);
+        assert!(matches!(broadcast.phase(t + 4 * S), Phase::Interrupted(_)), "interrupted at 4 s at the latest");
+        broadcast.leave(FIRST, false, t + 12 * S);
+        assert!(matches!(broadcast.phase(t + 19 * S), Phase::Interrupted(_)));
+        assert_eq!(broadcast.phase(t + 20 * S), Phase::Offline);
+        broadcast.leave(VIEWER, true, t + 30 * S);
+        assert!(!broadcast.is_over(t + 39 * S) && broadcast.is_over(t + 40 * S));
     }
 }

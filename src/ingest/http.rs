@@ -2,6 +2,7 @@
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -19,10 +20,11 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::faults::Faults;
 use super::media::{self, Address, Board, Busy, Guard, PatchError, Patched, Request};
-use super::peer::{Peer, Role};
+use super::peer::{OfferError, Peer, Role};
 use super::sdp::Fragment;
-use super::{events, page};
+use super::{events, faults, page, signalling};
 
 /// An SDP offer of a browser has about 8 KiB.
 const BODY_MAX: usize = 256 * 1024;
@@ -42,13 +44,15 @@ pub(super) struct Server {
     pub(super) media_port: u16,
     pub(super) token: Option<SecretString>,
     pub(super) status_feed: Option<watch::Receiver<String>>,
-    /// Its sender is dropped when the server is to stop.
+    /// What tests have asked for, with `--faults` only.
+    pub(super) faults: Option<Arc<Faults>>,
+    /// Changes when the server is to stop.
     pub(super) stopped: watch::Receiver<()>,
 }
 
 /// The address of ours that a client has reached: the one that is sure to work for its media, too.
 #[derive(Debug, Clone, Copy)]
-struct Reached(Option<SocketAddr>);
+pub(super) struct Reached(pub(super) Option<SocketAddr>);
 
 impl Connected<axum::serve::IncomingStream<'_, TcpListener>> for Reached {
     fn connect_info(stream: axum::serve::IncomingStream<'_, TcpListener>) -> Self {
@@ -73,6 +77,7 @@ fn routes(server: Server) -> Router {
         .route("/", get(page::index))
         .route("/healthz", get(async || "ok\n"))
         .route("/{name}", get(page::viewer))
+        .route("/signal/{name}", get(signalling::upgrade))
         .route("/api/{name}/events", get(events::stream).options(async || StatusCode::NO_CONTENT));
     for (path, role) in [("whip", Role::Publisher), ("whep", Role::Viewer)] {
         let preflight = async || (StatusCode::NO_CONTENT, [(header::HeaderName::from_static("accept-post"), SDP)]);
@@ -83,6 +88,9 @@ fn routes(server: Server) -> Router {
         router = router
             .route(&format!("/{path}/{{name}}"), create.options(preflight))
             .route(&format!("/{path}/{{name}}/{{key}}"), patch);
+    }
+    if server.faults.is_some() {
+        router = router.route("/faults/{name}", post(faults::order));
     }
     router
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -99,16 +107,16 @@ impl Refusal {
         Self(status, words.into(), None)
     }
 
-    fn with(self, name: HeaderName, value: &'static str) -> Self {
-        Self(self.0, self.1, Some((name, HeaderValue::from_static(value))))
+    pub(super) fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        Self(self.0, self.1, Some((name, value.into())))
     }
 
     fn no_session() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is no such session (any more)")
     }
 
-    fn stopping() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the ingest is stopping").with(header::RETRY_AFTER, "2")
+    pub(super) fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the ingest is stopping").with(header::RETRY_AFTER, 2)
     }
 }
 
@@ -132,19 +140,30 @@ impl Server {
             return Ok(());
         }
         let words = "this needs the ingest's token: `Authorization: Bearer <token>`";
-        Err(Refusal::new(StatusCode::UNAUTHORIZED, words).with(header::WWW_AUTHENTICATE, "Bearer realm=\"roamcast\""))
+        Err(Refusal::new(StatusCode::UNAUTHORIZED, words)
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roamcast\"")))
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
+    /// Without a token, any page that somebody on this machine opens could watch or publish: only pages of this machine may.
+    pub(super) fn lets_in(&self, origin: &HeaderValue) -> bool {
+        self.token.is_some() || is_of_this_machine(origin)
+    }
+
+    pub(super) async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| Refusal::stopping())?;
         answer.await.map_err(|_| Refusal::stopping())
     }
 
-    /// Negotiates on this task: a peculiar offer must not stop the media of others.
-    async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<String, Busy>, Refusal> {
+    /// Negotiates on this task: a peculiar offer must not stop the media of others. Gives the answer as well.
+    pub(super) fn negotiate(&self, offer: &str, role: Role, reached: SocketAddr) -> Result<(Peer, String), OfferError> {
         let local = SocketAddr::new(reached.ip(), self.media_port);
-        let (peer, answer) = Peer::accept(offer, at.role, local, self.certificate.clone(), media::now())
+        Peer::accept(offer, role, local, self.certificate.clone(), media::now())
+    }
+
+    async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<String, Busy>, Refusal> {
+        let (peer, answer) = self
+            .negotiate(offer, at.role, reached)
             .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
         let joined = self.ask(|reply| Request::Join { at: at.clone(), peer: Box::new(peer), reply }).await?;
         Ok(joined.map(|()| answer))
@@ -162,6 +181,9 @@ async fn create(
 ) -> Result<Response, Refusal> {
     server.authorize(&headers)?;
     check_name(&name)?;
+    if let (Role::Publisher, Some(faults)) = (role, &server.faults) {
+        faults.refuse(&name)?;
+    }
     let offer = text_body(&headers, SDP, header::ACCEPT, body)?;
     let reached = reached.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the connection is gone"))?;
     let at = Address { role, name, key: random_key()? };
@@ -174,7 +196,7 @@ async fn create(
     }
     let answer = joined.map_err(|Busy(_)| {
         let words = format!("`{}` is being published by somebody else", at.name);
-        Refusal::new(StatusCode::CONFLICT, words).with(header::RETRY_AFTER, "2")
+        Refusal::new(StatusCode::CONFLICT, words).with(header::RETRY_AFTER, 2)
     })?;
     let location = format!("/{}/{}/{}", path_of(role), at.name, at.key);
     let headers = [
@@ -226,8 +248,7 @@ async fn delete(
     if known { Ok(StatusCode::OK.into_response()) } else { Err(Refusal::no_session()) }
 }
 
-/// Lets pages of other origins in where a token guards us. Without one, any page that somebody on this machine opens could
-/// watch or publish: only pages of this machine may.
+/// Lets pages of other origins in where a token guards us.
 async fn cross_origin(
     State(server): State<Server>,
     method: Method,
@@ -237,7 +258,7 @@ async fn cross_origin(
 ) -> Response {
     let mut response = next.run(request).await;
     let Some(origin) = headers.get(header::ORIGIN) else { return response };
-    if server.token.is_none() && !is_of_this_machine(origin) {
+    if !server.lets_in(origin) {
         return response;
     }
     let answer = response.headers_mut();
@@ -285,7 +306,9 @@ fn text_body(
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case(wanted) {
         let words = format!("the content type must be `{wanted}`");
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words).with(hint, wanted));
+        return Err(
+            Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words).with(hint, HeaderValue::from_static(wanted))
+        );
     }
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => {
@@ -323,7 +346,7 @@ const fn path_of(role: Role) -> &'static str {
 }
 
 /// 128 random bits: who knows the URL of a session may change and end it.
-fn random_key() -> Result<String, Refusal> {
+pub(super) fn random_key() -> Result<String, Refusal> {
     let mut bytes = [0; 16];
     let random = rustls::crypto::ring::default_provider().secure_random;
     random.fill(&mut bytes).map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no randomness"))?;

@@ -8,9 +8,10 @@ use str0m::media::{MediaData, MediaTime};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::broadcast::{Arrived, Broadcast, PeerId, Phase};
+use super::broadcast::{Arrived, Broadcast, PeerId, Phase, Signalling};
 use super::peer::{Frame, OfferError, Peer, PeerEvent, Role};
 use super::sdp::Fragment;
+use super::sessions::{self, Sessions};
 use super::timeline::Report;
 
 /// A viewer that is not connected for this long is gone.
@@ -40,6 +41,8 @@ pub(super) enum Request {
     Patch { at: Address, fragment: Fragment, guard: Guard, reply: oneshot::Sender<Result<Patched, PatchError>> },
     /// Goodbye. `false`: there is no such session.
     Leave { at: Address, reply: oneshot::Sender<bool> },
+    /// Of roamcast signalling.
+    Session(sessions::Request),
 }
 
 /// Another publisher has the name; it would be a ghost at this time if it stays silent until then.
@@ -78,11 +81,14 @@ pub(super) enum PatchError {
 /// The loop's state.
 pub(super) struct Media {
     socket: UdpSocket,
-    peers: BTreeMap<PeerId, (Address, Peer)>,
+    pub(super) peers: BTreeMap<PeerId, (Address, Peer)>,
     addresses: HashMap<Address, PeerId>,
     /// Whose STUN last came from there.
     routes: HashMap<SocketAddr, PeerId>,
-    broadcasts: BTreeMap<String, Broadcast>,
+    pub(super) broadcasts: BTreeMap<String, Broadcast>,
+    pub(super) sessions: Sessions,
+    /// Publishers of these names are not heard until then: a fault for tests.
+    pub(super) black_holes: BTreeMap<String, Instant>,
     board: watch::Sender<Board>,
     next_id: u64,
 }
@@ -96,6 +102,8 @@ impl Media {
             addresses: HashMap::new(),
             routes: HashMap::new(),
             broadcasts: BTreeMap::new(),
+            sessions: Sessions::default(),
+            black_holes: BTreeMap::new(),
             board,
             next_id: 0,
         }
@@ -140,7 +148,10 @@ impl Media {
             // Newest first: a browser may use one port for a new session while its old one is not yet given up.
             self.peers.iter().rev().find(|(_, (_, peer))| peer.accepts(now, source, datagram)).map(|(id, _)| *id)
         });
-        let Some((id, (_, peer))) = id.and_then(|id| Some((id, self.peers.get_mut(&id)?))) else { return };
+        let Some((id, (at, peer))) = id.and_then(|id| Some((id, self.peers.get_mut(&id)?))) else { return };
+        if is_black_hole(&self.black_holes, at, now) {
+            return;
+        }
         self.routes.insert(source, id);
         peer.receive(now, source, datagram);
         self.drain(id, now);
@@ -164,11 +175,16 @@ impl Media {
     fn give_up(&mut self, now: Instant) {
         let lost = |peer: &Peer| peer.unconnected_since.is_some_and(|since| now >= since + VIEWER_LOST_AFTER);
         let viewers = self.peers.iter().filter(|(_, (at, peer))| at.role == Role::Viewer && lost(peer));
-        let mut gone: Vec<_> = viewers.map(|(id, _)| *id).collect();
-        gone.extend(self.broadcasts.values().filter_map(|broadcast| broadcast.given_up(now)));
+        let gone: Vec<_> = viewers.map(|(id, _)| *id).collect();
+        let silent: Vec<_> = self.broadcasts.values().flat_map(|broadcast| broadcast.given_up(now)).collect();
+        for id in silent {
+            self.sessions.evict(id);
+            self.remove(id, false, now);
+        }
         for id in gone {
             self.remove(id, false, now);
         }
+        self.sessions.forget(now);
         self.broadcasts.retain(|_, broadcast| !broadcast.is_over(now));
     }
 
@@ -197,11 +213,16 @@ impl Media {
     }
 
     /// Carries out what a connection has to say, and what follows from it.
-    fn drain(&mut self, id: PeerId, now: Instant) {
-        let Self { peers, socket, .. } = self;
+    pub(super) fn drain(&mut self, id: PeerId, now: Instant) {
+        let Self { peers, socket, black_holes, .. } = self;
         let Some((at, peer)) = peers.get_mut(&id) else { return };
         let (role, name) = (at.role, at.name.clone());
-        let events = peer.drain(now, |to, datagram| send(socket, to, datagram));
+        let silent = is_black_hole(black_holes, at, now);
+        let events = peer.drain(now, |to, datagram| {
+            if !silent {
+                send(socket, to, datagram);
+            }
+        });
         for event in events {
             let Some(broadcast) = self.broadcasts.get_mut(&name) else { return };
             match (event, role) {
@@ -247,7 +268,7 @@ impl Media {
                 }
             }
         }
-        for id in closed {
+        for id in closed.into_iter().chain(stamped.replaced) {
             self.remove(id, false, now);
         }
     }
@@ -267,31 +288,43 @@ impl Media {
                 }
                 let _ = reply.send(id.is_some());
             }
+            Request::Session(request) => self.session(request, now),
         }
     }
 
     fn join(&mut self, at: Address, peer: Peer, now: Instant) -> Result<(), Busy> {
-        let broadcast = self.broadcasts.entry(at.name.clone()).or_insert_with(|| Broadcast::new(now));
+        let broadcast = self.broadcast(&at.name, now);
+        if at.role == Role::Publisher {
+            broadcast.may_publish(now).map_err(Busy)?;
+        }
+        self.seat(at, peer, Signalling::None, now);
+        Ok(())
+    }
+
+    pub(super) fn broadcast(&mut self, name: &str, now: Instant) -> &mut Broadcast {
+        self.broadcasts.entry(name.to_owned()).or_insert_with(|| Broadcast::new(now))
+    }
+
+    /// Lets somebody in who may.
+    pub(super) fn seat(&mut self, at: Address, peer: Peer, signalling: Signalling, now: Instant) -> PeerId {
         let id = PeerId(self.next_id);
+        self.next_id += 1;
+        let broadcast = self.broadcast(&at.name, now);
         let replaced = match at.role {
-            Role::Publisher => {
-                broadcast.may_publish(now).map_err(Busy)?;
-                broadcast.publish(id, now)
-            }
+            Role::Publisher => broadcast.publish(id, signalling, now),
             Role::Viewer => {
                 broadcast.watch(id);
-                None
+                vec![]
             }
         };
-        tracing::info!(name = at.name, role = ?at.role, takeover = replaced.is_some(), "joined");
-        self.next_id += 1;
+        tracing::info!(name = at.name, role = ?at.role, takeover = !replaced.is_empty(), "joined");
         self.addresses.insert(at.clone(), id);
         self.peers.insert(id, (at, peer));
-        if let Some(old) = replaced {
+        for old in replaced {
             self.remove(old, false, now);
         }
         self.drain(id, now);
-        Ok(())
+        id
     }
 
     fn patch(&mut self, at: &Address, f: &Fragment, guard: Guard, now: Instant) -> Result<Patched, PatchError> {
@@ -315,16 +348,21 @@ impl Media {
     }
 
     /// Ends a session. `goodbye`: the other end asked for it.
-    fn remove(&mut self, id: PeerId, goodbye: bool, now: Instant) {
+    pub(super) fn remove(&mut self, id: PeerId, goodbye: bool, now: Instant) {
         let Some((at, mut peer)) = self.peers.remove(&id) else { return };
         peer.close(now, |to, datagram| send(&self.socket, to, datagram));
         self.addresses.remove(&at);
         self.routes.retain(|_, route| *route != id);
+        self.sessions.media_gone(id);
         if let Some(broadcast) = self.broadcasts.get_mut(&at.name) {
             broadcast.leave(id, goodbye, now);
         }
         tracing::info!(name = at.name, role = ?at.role, "left");
     }
+}
+
+fn is_black_hole(black_holes: &BTreeMap<String, Instant>, at: &Address, now: Instant) -> bool {
+    at.role == Role::Publisher && black_holes.get(&at.name).is_some_and(|until| now < *until)
 }
 
 /// Sends or drops: a full socket is a full network, and what waits in line is late.

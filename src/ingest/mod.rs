@@ -1,9 +1,10 @@
 //! The house across the street: the embedded ingest server. Shares nothing with the encoder but `signal::*_text`.
 //!
-//! WHIP in (RFC 9725), WHEP out to any number of browsers, a viewer page, all on str0m: another WebRTC stack than the encoder's.
+//! WHIP (RFC 9725) and roamcast signalling in, WHEP out to any number of browsers, a viewer page, all on str0m: another WebRTC stack than the encoder's.
 //!
 //! ```text
 //!  HTTP: http.rs, events.rs, page.rs --Request--> media.rs (one task, one UDP socket)
+//!  WebSocket: signalling.rs (faults.rs) --Request-->|  sessions.rs   who holds which session of roamcast signalling
 //!                       ^                           |  peer.rs       one str0m connection
 //!                       '--------- Board -----------'  broadcast.rs  who publishes, who watches, what viewers are told
 //!                                                      timeline.rs   RTP time and wall clocks for viewers
@@ -11,15 +12,19 @@
 
 mod broadcast;
 mod events;
+mod faults;
 mod http;
 mod media;
 mod page;
 mod peer;
 mod sdp;
+mod sessions;
+mod signalling;
 mod timeline;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -39,13 +44,15 @@ pub struct Options {
     /// The encoder's own BroadcastStatus (`data` as a JSON object), when it runs in this process; else viewers get one that
     /// is derived from the media.
     pub status_feed: Option<watch::Receiver<String>>,
+    /// Answer `POST /faults/<name>` (docs/signalling.md): for tests, never for an ingest that others use.
+    pub faults: bool,
 }
 
 impl Options {
-    /// Listens there, without a token and with any media port.
+    /// Listens there, without a token, with any media port and without faults.
     #[must_use]
     pub const fn new(listen: SocketAddr) -> Self {
-        Self { listen, media_port: 0, token: None, status_feed: None }
+        Self { listen, media_port: 0, token: None, status_feed: None, faults: false }
     }
 }
 
@@ -76,7 +83,7 @@ pub enum IngestError {
 pub struct Ingest {
     address: SocketAddr,
     media_address: SocketAddr,
-    /// Dropped, it tells every task to end.
+    /// Tells every task to end, dropped or changed; each of them has a receiver.
     stop: watch::Sender<()>,
     http: JoinHandle<()>,
     media: JoinHandle<()>,
@@ -122,6 +129,7 @@ impl Ingest {
             media_port: media_address.port(),
             token: options.token,
             status_feed: options.status_feed,
+            faults: options.faults.then(Arc::default),
             stopped,
         };
         let http = tokio::spawn(http::serve(listener, server));
@@ -142,7 +150,9 @@ impl Ingest {
 
     /// Says goodbye to everybody and closes the ports. Takes at most about a second.
     pub async fn stop(self) {
-        drop(self.stop);
+        self.stop.send_replace(());
+        // Goodbyes over WebSockets.
+        let _late = tokio::time::timeout(STOP_WITHIN, self.stop.closed()).await;
         for mut task in [self.http, self.media] {
             if tokio::time::timeout(STOP_WITHIN, &mut task).await.is_err() {
                 task.abort();

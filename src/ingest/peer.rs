@@ -25,9 +25,9 @@ const AUDIO_REORDERING: Duration = Duration::from_millis(100);
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Role {
-    /// Sends to us by WHIP.
+    /// Sends to us.
     Publisher,
-    /// Receives from us by WHEP.
+    /// Receives from us.
     Viewer,
 }
 
@@ -38,6 +38,8 @@ pub(super) enum OfferError {
     NotSdp(String),
     #[error("the offer cannot be answered: {0}")]
     Unanswerable(String),
+    #[error("an ICE restart offers the same media as before; for other media, publish anew")]
+    OtherMedia,
     #[error("the offer sends neither audio nor video in a codec we know (Opus; H264, VP8, VP9)")]
     NothingToReceive,
     #[error("the offer receives neither audio nor video in a codec we know (Opus; H264, VP8, VP9)")]
@@ -250,15 +252,25 @@ impl Peer {
     /// # Errors
     /// [`OfferError::Unanswerable`]; the session goes on as it was.
     pub(super) fn restart_ice(&mut self, fragment: &Fragment) -> Result<String, OfferError> {
-        let offer = sdp::restarted_offer(&self.offer, fragment);
-        let parsed = SdpOffer::from_sdp_string(&offer).map_err(|error| OfferError::NotSdp(in_one_line(&error)))?;
+        let answer = self.offered_again(&sdp::restarted_offer(&self.offer, fragment))?;
+        self.trickle(&fragment.candidates);
+        Ok(Fragment::of_description(&answer).to_text(sdp::mids(&answer).next().unwrap_or("0")))
+    }
+
+    /// Like [`Self::restart_ice`], with a whole new offer. Gives the whole answer.
+    ///
+    /// # Errors
+    /// The offer cannot be answered, or is not one for the same media; the session goes on as it was.
+    pub(super) fn offered_again(&mut self, offer: &str) -> Result<String, OfferError> {
+        if !sdp::mids(offer).eq(sdp::mids(&self.offer)) {
+            return Err(OfferError::OtherMedia);
+        }
+        let parsed = SdpOffer::from_sdp_string(offer).map_err(|error| OfferError::NotSdp(in_one_line(&error)))?;
         let answer =
             self.rtc.sdp_api().accept_offer(parsed).map_err(|error| OfferError::Unanswerable(in_one_line(&error)))?;
-        self.offer = offer;
+        self.offer = offer.to_owned();
         self.ice_session += 1;
-        self.trickle(&fragment.candidates);
-        let answer = answer.to_sdp_string();
-        Ok(Fragment::of_description(&answer).to_text(sdp::mids(&answer).next().unwrap_or("0")))
+        Ok(sdp::in_one_stream(&answer.to_sdp_string()))
     }
 
     /// Says goodbye: RTCP BYE and DTLS close_notify.

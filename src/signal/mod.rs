@@ -1,6 +1,9 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
 mod http;
+pub mod janus;
+pub mod janus_text;
+pub mod roamcast;
 pub mod roamcast_text;
 mod token;
 pub mod whip;
@@ -8,15 +11,15 @@ pub mod whip_text;
 mod ws;
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
 use crate::config::units::IceServer;
 use crate::config::{Protocol, Uplink};
-use crate::status::ErrorCode;
-use crate::supervisor::event::{Failure, Phase, Retry};
+use crate::supervisor::event::{Failure, Phase};
+use crate::uplink::failure;
 
 pub use http::Timeouts;
 
@@ -74,7 +77,7 @@ pub enum ResumeError {
 
 /// What has to be remembered of a session to find it again, or to bury it, after this process has died. Goes into the
 /// state file and nowhere else: holds the resume token.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "protocol")]
 pub enum Memory {
     /// RFC 9725.
@@ -132,16 +135,8 @@ pub enum Trickle {
 }
 
 /// A session of ours at the server that nobody uses any more.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Ghost {
-    resource: Url,
-}
-
-impl fmt::Debug for Ghost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ghost({})", whip_text::shown(&self.resource))
-    }
-}
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ghost(pub Memory);
 
 /// The messenger for the configured protocol; the same few verbs for all.
 ///
@@ -149,7 +144,11 @@ impl fmt::Debug for Ghost {
 #[derive(Debug)]
 pub enum Signaller {
     /// RFC 9725.
-    Whip(whip::Whip),
+    Whip(Box<whip::Whip>),
+    /// Janus VideoRoom.
+    Janus(Box<janus::Janus>),
+    /// roamcast signalling v1.
+    Roamcast(Box<roamcast::Roamcast>),
 }
 
 impl Signaller {
@@ -167,13 +166,9 @@ impl Signaller {
     /// `uplink.caFile` cannot be used.
     pub fn with_timeouts(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
         match uplink.protocol {
-            Protocol::Whip => whip::Whip::new(uplink, timeouts).map(Self::Whip),
-            Protocol::Janus | Protocol::Roamcast => Err(Failure::new(
-                Phase::Negotiate,
-                Retry::Never,
-                ErrorCode::SignallingFailed,
-                "this build does not speak the protocol of `uplink.protocol`",
-            )),
+            Protocol::Whip => whip::Whip::new(uplink, timeouts).map(|whip| Self::Whip(Box::new(whip))),
+            Protocol::Janus => janus::Janus::new(uplink, timeouts).map(|janus| Self::Janus(Box::new(janus))),
+            Protocol::Roamcast => Ok(Self::Roamcast(Box::new(roamcast::Roamcast::new(uplink, timeouts)))),
         }
     }
 
@@ -185,6 +180,8 @@ impl Signaller {
     pub async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
         match self {
             Self::Whip(whip) => whip.publish(offer).await,
+            Self::Janus(janus) => janus.publish(offer).await,
+            Self::Roamcast(roamcast) => roamcast.publish(offer).await,
         }
     }
 
@@ -195,6 +192,8 @@ impl Signaller {
     pub async fn candidates(&mut self, parts: &[LocalCandidate], end_of_candidates: bool) -> Result<Trickle, Failure> {
         match self {
             Self::Whip(whip) => whip.candidates(parts, end_of_candidates).await,
+            Self::Janus(janus) => janus.candidates(parts, end_of_candidates).await,
+            Self::Roamcast(roamcast) => roamcast.candidates(parts, end_of_candidates).await,
         }
     }
 
@@ -206,6 +205,8 @@ impl Signaller {
     pub async fn goodbye(&mut self) -> Result<(), Failure> {
         match self {
             Self::Whip(whip) => whip.goodbye().await,
+            Self::Janus(janus) => janus.goodbye().await,
+            Self::Roamcast(roamcast) => roamcast.goodbye().await,
         }
     }
 
@@ -214,6 +215,20 @@ impl Signaller {
     pub async fn next(&mut self) -> Word {
         match self {
             Self::Whip(_) => std::future::pending().await,
+            Self::Janus(janus) => janus.next().await,
+            Self::Roamcast(roamcast) => roamcast.next().await,
+        }
+    }
+
+    /// Sends an offer with new ICE credentials for the session of the last `publish`, which goes on meanwhile.
+    ///
+    /// # Errors
+    /// The table of `uplink::failure`.
+    pub async fn restart(&mut self, offer: &str) -> Result<Accepted, Failure> {
+        match self {
+            Self::Whip(_) => Err(failure::internal(Phase::Negotiate, "no ICE restart over WHIP")),
+            Self::Janus(janus) => janus.restart(offer).await,
+            Self::Roamcast(roamcast) => roamcast.restart(offer).await,
         }
     }
 
@@ -223,27 +238,38 @@ impl Signaller {
     /// [`ResumeError`].
     pub async fn resume(&mut self) -> Result<Resumed, ResumeError> {
         match self {
-            Self::Whip(_) => Err(ResumeError::Refused(crate::uplink::failure::internal(
-                crate::supervisor::event::Phase::Request,
-                "WHIP has no connection to resume",
-            ))),
+            Self::Whip(_) => {
+                Err(ResumeError::Refused(failure::internal(Phase::Request, "WHIP has no connection to resume")))
+            }
+            Self::Janus(janus) => janus.resume().await,
+            Self::Roamcast(roamcast) => roamcast.resume().await,
         }
     }
 
-    /// What to remember of the session of the last `publish`.
+    /// Before `publish`: go on with this session, of an earlier process or of the session that is to be replaced. Gives
+    /// it back as a ghost to be buried where that cannot be done (protocol without that notion, another server).
+    pub fn recall(&mut self, memory: Memory) -> Option<Ghost> {
+        match self {
+            Self::Whip(_) | Self::Janus(_) => Some(Ghost(memory)),
+            Self::Roamcast(roamcast) => roamcast.recall(memory),
+        }
+    }
+
+    /// What to remember of the session of the last `publish`; after a refused [`resume`](Self::resume), of the one that
+    /// may replace it.
     #[must_use]
     pub fn memory(&self) -> Option<Memory> {
         match self {
-            Self::Whip(whip) => whip.ghost().map(|ghost| Memory::Whip { resource: ghost.resource.to_string() }),
+            Self::Whip(whip) => whip.memory(),
+            Self::Janus(janus) => janus.memory(),
+            Self::Roamcast(roamcast) => roamcast.memory(),
         }
     }
 
     /// The session that the last `publish` made, to be buried when it is left without a goodbye.
     #[must_use]
     pub fn ghost(&self) -> Option<Ghost> {
-        match self {
-            Self::Whip(whip) => whip.ghost(),
-        }
+        self.memory().map(Ghost)
     }
 
     /// Ends a session that was left behind. The future borrows nothing: run it beside the new `publish`.
@@ -251,8 +277,12 @@ impl Signaller {
     /// # Errors
     /// The table of `uplink::failure`.
     pub fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        match self {
-            Self::Whip(whip) => whip.bury(ghost),
-        }
+        type Burial = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+        let burial: Burial = match self {
+            Self::Whip(whip) => Box::pin(whip.bury(ghost)),
+            Self::Janus(janus) => Box::pin(janus.bury(ghost)),
+            Self::Roamcast(roamcast) => Box::pin(roamcast.bury(ghost)),
+        };
+        burial
     }
 }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -257,6 +258,8 @@ pub enum ErrorName {
     VersionUnsupported,
     /// The session was ended because nothing was heard of it. Closes with 1000.
     Evicted,
+    /// Another connection goes on with the session. Closes with 1000.
+    TakenOver,
     /// A fault on the server's side.
     Internal,
     /// 4001.
@@ -275,7 +278,7 @@ pub enum ErrorName {
 
 impl ErrorName {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::UnknownType,
         Self::OutOfOrder,
@@ -283,6 +286,7 @@ impl ErrorName {
         Self::BadOffer,
         Self::VersionUnsupported,
         Self::Evicted,
+        Self::TakenOver,
         Self::Internal,
         Self::InvalidToken,
         Self::TokenExpired,
@@ -297,7 +301,7 @@ impl ErrorName {
     pub const fn code(self) -> u16 {
         match self {
             Self::Malformed | Self::UnknownType => 400,
-            Self::OutOfOrder => 409,
+            Self::OutOfOrder | Self::TakenOver => 409,
             Self::ResumeRefused => 410,
             Self::BadOffer => 422,
             Self::VersionUnsupported => 426,
@@ -323,6 +327,7 @@ impl ErrorName {
             Self::BadOffer => "badOffer",
             Self::VersionUnsupported => "versionUnsupported",
             Self::Evicted => "evicted",
+            Self::TakenOver => "takenOver",
             Self::Internal => "internal",
             Self::InvalidToken => "invalidToken",
             Self::TokenExpired => "tokenExpired",
@@ -391,6 +396,18 @@ pub fn parse<M: Message>(text: &str) -> Result<M, ParseError> {
         }
     }
     Ok(message)
+}
+
+/// How long to stay away, clamped to 1 s ..= 10 min: neither a busy loop nor the end of the broadcast.
+#[must_use]
+pub fn retry_after(ms: u64) -> Duration {
+    Duration::from_millis(ms).clamp(Duration::from_secs(1), Duration::from_secs(600))
+}
+
+/// Does the session end with a connection that the server closes with this code?
+#[must_use]
+pub const fn ends_session(code: u16) -> bool {
+    code == 1000 || (code >= 4000 && code != ErrorName::TokenExpired.code())
 }
 
 /// Writes a message.

@@ -12,7 +12,7 @@ use crate::uplink::failure::{self, Body, Place, Redirect, Refusal, Transport};
 
 use super::http::{self, Reply, Timeouts};
 use super::whip_text::{self as text, Distrust, shown};
-use super::{Accepted, Ghost, LocalCandidate, Trickle, token};
+use super::{Accepted, Ghost, LocalCandidate, Memory, Trickle, token};
 
 /// Enough for a load balancer that sends us to a region and from there to a node.
 const REDIRECTS_MAX: usize = 5;
@@ -117,13 +117,22 @@ impl Whip {
         }
     }
 
-    pub(super) fn ghost(&self) -> Option<Ghost> {
-        self.session.as_ref()?.resource.clone().map(|resource| Ghost { resource })
+    pub(super) fn memory(&self) -> Option<Memory> {
+        self.session.as_ref()?.resource.as_ref().map(|resource| Memory::Whip { resource: resource.to_string() })
     }
 
     pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let courier = self.courier.clone();
-        async move { courier.delete(ghost.resource).await }
+        async move {
+            let resource = match ghost.0 {
+                Memory::Whip { resource } => resource.parse().ok(),
+                Memory::Janus { .. } | Memory::Roamcast { .. } => None,
+            };
+            match resource {
+                Some(resource) => courier.delete(resource).await,
+                None => Err(failure::internal(Phase::Request, "the session left behind is none of WHIP")),
+            }
+        }
     }
 }
 

@@ -139,19 +139,30 @@ pub fn ice_servers<'a>(links: impl IntoIterator<Item = &'a str>, near: bool) -> 
         if !link.has_rel("ice-server") {
             continue;
         }
-        match ice_host(&link.target) {
-            Err(why) => left_out.push(format!("an ICE server that the server names is left out: {why}")),
-            Ok(host) if !near && is_near(&host) => left_out.push(format!(
-                "the ICE server at `{host}` is left out: a public server may not name an address of our own network"
-            )),
-            Ok(_) if servers.len() == ICE_SERVERS_MAX => {
+        match check_ice_url(&link.target, near) {
+            Err(why) => left_out.push(why),
+            Ok(()) if servers.len() == ICE_SERVERS_MAX => {
                 left_out.push(format!("more than {ICE_SERVERS_MAX} ICE servers are named: the rest is left out"));
                 break;
             }
-            Ok(_) => servers.push(link.into_ice_server()),
+            Ok(()) => servers.push(link.into_ice_server()),
         }
     }
     (servers, left_out)
+}
+
+/// May this address of an ICE server, named by a server, be used? `near` as in [`ice_servers`].
+///
+/// # Errors
+/// One sentence: it is left out, and why.
+pub fn check_ice_url(url: &str, near: bool) -> Result<(), String> {
+    match ice_host(url) {
+        Err(why) => Err(format!("an ICE server that the server names is left out: {why}")),
+        Ok(host) if !near && is_near(&host) => Err(format!(
+            "the ICE server at `{host}` is left out: a public server may not name an address of our own network"
+        )),
+        Ok(_) => Ok(()),
+    }
 }
 
 /// Does this host lie on this machine or on a private network, as far as its name tells?

@@ -37,8 +37,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// An open WebSocket for text messages of at most [`BODY_BYTES_MAX`].
 pub(super) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// For the words: without secrets.
-    url: String,
     /// Something was written that may not be on the wire yet.
     unflushed: bool,
     /// A ping went out, and nothing has come since.
@@ -76,12 +74,7 @@ impl Socket {
         let opened = timeout(timeouts.request, opening).await;
         let (stream, _response) = opened.unwrap_or_else(|_| Err(failure::transport(place, &Transport::TimedOut)))?;
         let silence = Box::pin(sleep_until(Instant::now() + PING_AFTER));
-        Ok(Self { stream, url: here, unflushed: false, pinged: false, silence })
-    }
-
-    /// The address for people: no userinfo, no query values.
-    pub(super) fn url(&self) -> &str {
-        &self.url
+        Ok(Self { stream, unflushed: false, pinged: false, silence })
     }
 
     /// Sends one message. When dropped at its await, the message may or may not go out.

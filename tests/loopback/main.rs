@@ -25,6 +25,10 @@ mod on_air;
 mod on_air_browser;
 mod receivers;
 mod refusals;
+#[cfg(feature = "ingest")]
+mod roamcast_bad_words;
+#[cfg(feature = "ingest")]
+mod roamcast_session;
 mod systemd_units;
 mod whip_redirects;
 mod whip_session;

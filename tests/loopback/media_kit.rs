@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
         audio: Some(Audio { pipeline: "test".into(), device: None, bitrate: Bitrate::from_bps(64_000), channels: 2 }),
         uplink: Uplink {
             protocol: Protocol::Whip,
+            janus: None,
             url: url::Url::parse("http://127.0.0.1:9/whip").unwrap(),
             fallback_urls: Vec::new(),
             janus: None,

@@ -115,7 +115,7 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
         "uplink" => Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "media::handover"]),
         "signal" => Some(&["signal", "supervisor::event", "status", "config", "uplink::failure", "uplink::sdp"]),
         "systemd" => Some(&["systemd", "status"]),
-        "ingest" => Some(&["ingest", "signal::whip_text"]),
+        "ingest" => Some(&["ingest", "signal::whip_text", "signal::roamcast_text"]),
         "main" | "lib" | "cli" | "house" | "driver" => None,
         room => panic!("`src/{room}` is a new room: say here what it may name"),
     }

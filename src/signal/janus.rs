@@ -1,0 +1,476 @@
+//! The Janus VideoRoom client: one session with one publisher, over one WebSocket at a time. Never retries.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info};
+use url::Url;
+
+use crate::config::units::Secret;
+use crate::config::{JanusRoom, Uplink};
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
+use crate::uplink::failure::{self, Closed, JanusError, NO_SUCH_ROOM, Place, ROOM_EXISTS, Redirect, Transport};
+use crate::uplink::sdp;
+
+use super::http::Timeouts;
+use super::janus_text::{self as text, Envelope, Message, Room, Said};
+use super::whip_text::{may_carry_token, shown};
+use super::ws::Socket;
+use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word, token};
+
+/// Janus drops the handshake of a client that does not ask for it.
+const SUBPROTOCOL: &str = "janus-protocol";
+/// The session lives `reclaim_session_timeout` from our last request on, so this is what a reconnect may lose of it.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// A server that answers our pings, but none of so many keepalives, hangs.
+const INACTIVITY_MAX: Duration = Duration::from_secs(60);
+/// A server that says more kinds of nonsense than this is not worth more lines in the log.
+const ODDITIES_MAX: usize = 32;
+
+/// The client side of one room.
+pub struct Janus {
+    uplink: Uplink,
+    room: JanusRoom,
+    url: Url,
+    timeouts: Timeouts,
+    line: Option<Line>,
+    session: Option<Session>,
+    /// What the server said unasked while we waited for an answer.
+    heard: VecDeque<Word>,
+    oddities: BTreeSet<String>,
+    transactions: u64,
+}
+
+impl std::fmt::Debug for Janus {
+    /// No secrets; whoever knows the number of a session can take it over.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Janus").field("url", &shown(&self.url)).field("room", &self.room.room).finish_non_exhaustive()
+    }
+}
+
+/// An open connection.
+struct Line {
+    socket: Socket,
+    /// As it was when the connection was opened.
+    token: Option<Secret>,
+    keepalive_at: Instant,
+    /// When the server last said something.
+    heard_at: Instant,
+}
+
+struct Session {
+    id: u64,
+    /// Until it is attached, none.
+    handle: Option<u64>,
+    /// Room and publisher: for people, and no key to anything.
+    name: String,
+    /// The end was told; its echoes are not.
+    ended: bool,
+}
+
+/// Why a request has no answer.
+enum Unanswered {
+    /// There is no connection any more.
+    Lost(Failure),
+    /// The server does not answer in time.
+    Late,
+    /// The server refuses it.
+    Refused(JanusError),
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The first answer.
+    Answered,
+    /// What comes after the `ack`.
+    Done,
+}
+
+impl Janus {
+    pub(super) fn new(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
+        let room = uplink.janus.clone().ok_or_else(|| failure::internal(Phase::Dial, "Janus without a room"))?;
+        Ok(Self {
+            room,
+            url: uplink.url.clone(),
+            uplink: uplink.clone(),
+            timeouts,
+            line: None,
+            session: None,
+            heard: VecDeque::new(),
+            oddities: BTreeSet::new(),
+            transactions: 0,
+        })
+    }
+
+    pub(super) async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
+        self.session = None;
+        self.heard.clear();
+        let line = self.open().await?;
+        self.line = Some(line);
+        let id = self.made("create", Map::new()).await?;
+        let name = self.room.room.to_string();
+        self.session = Some(Session { id, handle: None, name, ended: false });
+        let handle = self.made("attach", text::attach()).await?;
+        if let Some(session) = &mut self.session {
+            session.handle = Some(handle);
+        }
+        let (publisher, answer) = self.join(offer).await?;
+        let name = format!("{}/{publisher}", self.room.room);
+        if let Some(session) = &mut self.session {
+            session.name.clone_from(&name);
+        }
+        if let Err(failure) = sdp::check_answer(offer, &answer) {
+            return Err(self.with_codecs_of_the_room(failure).await);
+        }
+        Ok(Accepted { answer, ice_servers: Vec::new(), session_id: name })
+    }
+
+    /// Joins the room, which is made first if it has to be and may be.
+    async fn join(&mut self, offer: &str) -> Result<(String, String), Failure> {
+        let token = self.line.as_ref().and_then(|line| line.token.clone());
+        let join = text::join_and_configure(&self.room, token.as_ref(), offer);
+        let joined = match self.ask("message", join.clone(), Until::Done).await {
+            Err(Unanswered::Refused(error)) if error.code == NO_SUCH_ROOM && self.room.create => {
+                self.create_room(offer).await?;
+                self.ask("message", join, Until::Done).await
+            }
+            joined => joined,
+        };
+        let said = joined.map_err(|why| self.failure(why))?;
+        let Said::Plugin(Room::Joined(publisher), Some(answer)) = said else {
+            return Err(self.unexpected("joinandconfigure"));
+        };
+        Ok((publisher, answer))
+    }
+
+    async fn create_room(&mut self, offer: &str) -> Result<(), Failure> {
+        let made = self.ask("message", text::create_room(&self.room, offer), Until::Answered).await;
+        match made {
+            Ok(Said::Plugin(Room::Created, _)) => {
+                info!("Janus: room {} was not there and has been made", self.room.room);
+                Ok(())
+            }
+            // Somebody was faster.
+            Err(Unanswered::Refused(error)) if error.code == ROOM_EXISTS => Ok(()),
+            Ok(_) => Err(self.unexpected("create")),
+            Err(why) => Err(self.failure(why)),
+        }
+    }
+
+    /// An answer that refuses our media does not say what the room would take; the list of rooms does.
+    async fn with_codecs_of_the_room(&mut self, failure: Failure) -> Failure {
+        let listed = self.ask("message", text::list_rooms(), Until::Answered).await;
+        let Ok(Said::Plugin(Room::List(rooms), _)) = listed else { return failure };
+        let number = self.room.room.to_string();
+        match rooms.into_iter().find(|room| room.room == number) {
+            Some(room) => {
+                let words =
+                    format!("{}; room {number} takes video as {}, audio as {}", failure.words, room.video, room.audio);
+                Failure { words, ..failure }
+            }
+            None => failure,
+        }
+    }
+
+    pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, Failure> {
+        let configured = self.ask("message", text::configure(offer), Until::Done).await;
+        let said = configured.map_err(|why| self.failure(why))?;
+        let Said::Plugin(Room::Configured, Some(answer)) = said else { return Err(self.unexpected("configure")) };
+        let session_id = self.session.as_ref().map(|session| session.name.clone()).unwrap_or_default();
+        Ok(Accepted { answer, ice_servers: Vec::new(), session_id })
+    }
+
+    pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {
+        if self.session.is_none() {
+            return Ok(Trickle::Unsupported);
+        }
+        let taken = self.ask("trickle", text::trickle(parts, end), Until::Answered).await;
+        taken.map(|_ack| Trickle::Taken).map_err(|why| self.failure(why))
+    }
+
+    /// Janus ends a session for whoever knows its number, so a lost connection is no obstacle. The session stays a
+    /// ghost when that fails.
+    pub(super) async fn goodbye(&mut self) -> Result<(), Failure> {
+        if self.session.is_none() {
+            return Ok(());
+        }
+        if self.line.is_none() {
+            self.line = Some(self.open().await?);
+        }
+        match self.ask("destroy", Map::new(), Until::Answered).await {
+            Ok(_) => {}
+            Err(Unanswered::Refused(error)) if error.is_session_gone() => {}
+            Err(why) => return Err(self.failure(why)),
+        }
+        self.session = None;
+        if let Some(line) = self.line.take() {
+            line.socket.close(1000).await;
+        }
+        Ok(())
+    }
+
+    pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+        let digger = Self::new(&self.uplink, self.timeouts);
+        async move {
+            let mut digger = digger?;
+            digger.remember(ghost.0)?;
+            digger.goodbye().await
+        }
+    }
+
+    /// Takes up a session that another client (perhaps in an earlier process) has left.
+    fn remember(&mut self, memory: Memory) -> Result<(), Failure> {
+        let internal = |words| Err(failure::internal(Phase::Request, words));
+        let (url, id, handle) = match memory {
+            Memory::Janus { url, session_id, handle_id } => (url, session_id, handle_id),
+            Memory::Whip { .. } | Memory::Roamcast { .. } => {
+                return internal("the session left behind is none of Janus");
+            }
+        };
+        let Ok(url) = url.parse::<Url>() else { return internal("the session left behind is nowhere") };
+        // The memory may be older than the config: secrets go to servers of the config only.
+        if may_carry_token(&self.url, &self.uplink.trusted_origins, &self.url, &url).is_err() {
+            let here = shown(&self.url);
+            let place = Place { method: "destroy", url: &here, token_sent: false };
+            return Err(failure::redirect(place, Some(&shown(&url)), &Redirect::Foreign));
+        }
+        self.url = url;
+        self.session = Some(Session { id, handle: Some(handle), name: String::new(), ended: false });
+        Ok(())
+    }
+
+    pub(super) fn memory(&self) -> Option<Memory> {
+        let session = self.session.as_ref()?;
+        Some(Memory::Janus {
+            url: self.url.to_string(),
+            session_id: session.id,
+            handle_id: session.handle.unwrap_or_default(),
+        })
+    }
+
+    pub(super) async fn resume(&mut self) -> Result<Resumed, ResumeError> {
+        self.line = None;
+        self.heard.retain(|word| !matches!(word, Word::Lost(_)));
+        let Some(session) = &self.session else {
+            let failure = failure::internal(Phase::Request, "Janus: there is no session to resume");
+            return Err(ResumeError::Refused(failure));
+        };
+        let session_id = session.name.clone();
+        let line = self.open().await.map_err(ResumeError::Failed)?;
+        self.line = Some(line);
+        match self.ask("claim", Map::new(), Until::Answered).await {
+            Ok(_) => Ok(Resumed { session_id, recovered_from: None }),
+            Err(why) => {
+                let is_gone = matches!(&why, Unanswered::Refused(error) if error.is_session_gone());
+                let failure = self.failure(why);
+                self.line = None;
+                self.heard.retain(|word| !matches!(word, Word::Lost(_)));
+                Err(if is_gone { ResumeError::Refused(failure) } else { ResumeError::Failed(failure) })
+            }
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Word {
+        loop {
+            if let Some(word) = self.heard.pop_front() {
+                return word;
+            }
+            let Some(line) = &mut self.line else { return std::future::pending().await };
+            match timeout_at(line.keepalive_at, line.socket.next()).await {
+                Ok(Ok(text)) => {
+                    if let Some(message) = self.read(&text) {
+                        self.unasked(message);
+                    }
+                }
+                Ok(Err(closed)) => {
+                    self.lost(&closed);
+                }
+                Err(_due) => self.keepalive().await,
+            }
+        }
+    }
+
+    /// Its answer is not waited for.
+    async fn keepalive(&mut self) {
+        let Some(line) = &self.line else { return };
+        let now = Instant::now();
+        // Not after the process was suspended: then it was us who said nothing.
+        let is_punctual = now < line.keepalive_at + KEEPALIVE_INTERVAL;
+        if is_punctual && now > line.heard_at + INACTIVITY_MAX {
+            self.lost(&Closed::HalfOpen(INACTIVITY_MAX));
+            return;
+        }
+        // What goes wrong is kept to be heard.
+        let _heard = self.send("keepalive", Map::new()).await;
+    }
+}
+
+/// The exchange of messages.
+impl Janus {
+    /// A new connection, with a fresh token.
+    async fn open(&self) -> Result<Line, Failure> {
+        let token = match &self.uplink.token {
+            Some(source) => Some(token::read(source).await?),
+            None => None,
+        };
+        let socket = Socket::open(&self.url, SUBPROTOCOL, token.as_ref(), &self.uplink, self.timeouts).await?;
+        let now = Instant::now();
+        Ok(Line { socket, token, keepalive_at: now + KEEPALIVE_INTERVAL, heard_at: now })
+    }
+
+    /// A request that makes something; gives its number.
+    async fn made(&mut self, verb: &str, content: Map<String, Value>) -> Result<u64, Failure> {
+        let said = self.ask(verb, content, Until::Answered).await.map_err(|why| self.failure(why))?;
+        let Said::Success(Some(id)) = said else { return Err(self.unexpected(verb)) };
+        Ok(id)
+    }
+
+    /// One request and its answer. What comes in between is kept for [`Janus::next`].
+    async fn ask(&mut self, verb: &str, content: Map<String, Value>, until: Until) -> Result<Said, Unanswered> {
+        let deadline = Instant::now() + self.timeouts.request;
+        let transaction = self.send(verb, content).await.map_err(Unanswered::Lost)?;
+        loop {
+            let Some(line) = &mut self.line else { return Err(Unanswered::Lost(self.no_line())) };
+            let text = match timeout_at(deadline, line.socket.next()).await {
+                Ok(Ok(text)) => text,
+                Ok(Err(closed)) => return Err(Unanswered::Lost(self.lost(&closed))),
+                Err(_elapsed) => return Err(Unanswered::Late),
+            };
+            let Some(message) = self.read(&text) else { continue };
+            if message.transaction.as_deref() != Some(&transaction) {
+                self.unasked(message);
+                continue;
+            }
+            if until == Until::Done && message.said == Said::Ack {
+                continue;
+            }
+            if let Said::Error(error) = message.said {
+                return Err(Unanswered::Refused(error));
+            }
+            return Ok(message.said);
+        }
+    }
+
+    /// Writes one request; gives its transaction.
+    async fn send(&mut self, verb: &str, content: Map<String, Value>) -> Result<String, Failure> {
+        self.transactions += 1;
+        let transaction = format!("{verb}-{}", self.transactions);
+        let Some(line) = &mut self.line else { return Err(self.no_line()) };
+        let session = self.session.as_ref();
+        let envelope = Envelope {
+            transaction: &transaction,
+            session: session.map(|session| session.id),
+            handle: session.and_then(|session| session.handle).filter(|_| matches!(verb, "message" | "trickle")),
+            api_secret: self.room.api_secret.as_ref(),
+            token: line.token.as_ref(),
+        };
+        // Any request keeps the session alive.
+        line.keepalive_at = Instant::now() + KEEPALIVE_INTERVAL;
+        match line.socket.send(text::request(verb, &envelope, content)).await {
+            Ok(()) => Ok(transaction),
+            Err(closed) => Err(self.lost(&closed)),
+        }
+    }
+
+    fn read(&mut self, text: &str) -> Option<Message> {
+        if let Some(line) = &mut self.line {
+            line.heard_at = Instant::now();
+        }
+        match text::read(text) {
+            Ok(message) => Some(message),
+            Err(why) => {
+                self.odd(format!("a message cannot be read: {why}"));
+                None
+            }
+        }
+    }
+
+    /// A message that answers nothing that we wait for.
+    fn unasked(&mut self, message: Message) {
+        let ours = self.session.as_ref().map(|session| session.id);
+        if message.session.is_some() && message.session != ours {
+            return self.odd("a message is about a session that is not ours".to_owned());
+        }
+        let ended = |retry, code, how: &str| failure::janus_ended(&shown(&self.url), self.room.room, retry, code, how);
+        let lost = |how: &str| ended(Retry::Backoff, ErrorCode::NetworkDisconnect, how);
+        let failure = match message.said {
+            Said::Timeout => lost("our session has expired, because the server has not heard from us"),
+            Said::Error(error) if error.is_session_gone() => lost("our session is gone"),
+            Said::Detached => lost("our handle is gone"),
+            Said::Hangup(reason) => {
+                let how = format!("the peer connection was taken down (it says: {reason})");
+                ended(Retry::Backoff, ErrorCode::IceConnectionDisconnected, &how)
+            }
+            Said::Plugin(Room::Kicked, _) => {
+                ended(Retry::Never, ErrorCode::AdminDisconnect, "an administrator has thrown us out")
+            }
+            Said::Plugin(Room::Destroyed, _) => ended(Retry::Backoff, ErrorCode::NotFound, "the room was destroyed"),
+            Said::Candidate { mline, candidate } => return self.candidate(mline, candidate),
+            Said::WebRtcUp => return debug!("Janus: ICE and DTLS are up"),
+            Said::Media { mid, receiving } => return debug!("Janus: media of `{mid}` come in: {receiving}"),
+            Said::SlowLink { lost } => return debug!("Janus: {lost} packets were lost lately"),
+            Said::Plugin(Room::Other, _) => return,
+            // Of a keepalive, or of something that we have given up waiting for.
+            Said::Ack | Said::Success(_) => return,
+            Said::Error(error) => return self.odd(format!("error {} answers nothing that we wait for", error.code)),
+            Said::Plugin(Room::Joined(_) | Room::Configured | Room::Created | Room::List(_), _) => {
+                return self.odd("an answer comes late or twice".to_owned());
+            }
+            Said::Unknown(name) => return self.odd(format!("`{name}` is not known")),
+        };
+        let Some(session) = self.session.as_mut().filter(|session| !session.ended) else { return };
+        session.ended = true;
+        self.heard.push_back(Word::Ended(failure));
+    }
+
+    fn candidate(&mut self, mline: u32, candidate: String) {
+        match sdp::check_candidate(&candidate) {
+            Ok(()) if self.heard.len() < sdp::CANDIDATES_MAX => {
+                self.heard.push_back(Word::Candidate { mline, candidate })
+            }
+            Ok(()) => self.odd("there are too many candidates".to_owned()),
+            Err(why) => self.odd(format!("a candidate is of no use: {why}")),
+        }
+    }
+
+    /// Each kind is named once.
+    fn odd(&mut self, what: String) {
+        if self.oddities.len() < ODDITIES_MAX && !self.oddities.contains(&what) {
+            info!("Janus at `{}`: {what}; it is ignored, now and from now on", shown(&self.url));
+            self.oddities.insert(what);
+        }
+    }
+
+    /// The connection is no more; whoever listens hears of it, too.
+    fn lost(&mut self, closed: &Closed) -> Failure {
+        self.line = None;
+        let failure = failure::closed(&shown(&self.url), closed);
+        self.heard.push_back(Word::Lost(failure.clone()));
+        failure
+    }
+
+    fn no_line(&self) -> Failure {
+        failure::closed(&shown(&self.url), &Closed::Broken("it was lost before".to_owned()))
+    }
+
+    fn failure(&self, why: Unanswered) -> Failure {
+        let url = shown(&self.url);
+        let token_sent = self.uplink.token.is_some();
+        match why {
+            Unanswered::Lost(failure) => failure,
+            Unanswered::Late => {
+                failure::transport(Place { method: "a request to", url: &url, token_sent }, &Transport::TimedOut)
+            }
+            Unanswered::Refused(error) => failure::janus(&url, self.room.room, token_sent, &error),
+        }
+    }
+
+    fn unexpected(&self, verb: &str) -> Failure {
+        let words = format!("the answer of Janus at `{}` to `{verb}` is not the one to that", shown(&self.url));
+        failure::garbled_answer(words)
+    }
+}

@@ -1,0 +1,508 @@
+//! The client of roamcast signalling v1 (`docs/signalling.md`): one session, over one WebSocket at a time. Never retries.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info, warn};
+use url::Url;
+
+use crate::config::Uplink;
+use crate::config::units::{IceServer, Secret};
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
+use crate::uplink::failure::{self, Closed, Place, Redirect, Transport};
+use crate::uplink::sdp;
+
+use super::http::{Timeouts, wall_clock};
+use super::roamcast_text::{
+    self as text, Candidate, Claim, ErrorName, ErrorText, Hidden, OutputState, SUBPROTOCOL, ToClient, ToServer, VERSION,
+};
+use super::whip_text::{ICE_SERVERS_MAX, check_ice_url, is_near, may_carry_token, shown};
+use super::ws::Socket;
+use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word, token};
+
+/// A fresh token is asked for this long before the one in use expires: enough for some tries.
+const REFRESH_BEFORE: Duration = Duration::from_secs(30);
+/// Not more often than this, whatever our clock and the server's say.
+const REFRESH_EVERY_MIN: Duration = Duration::from_secs(1);
+/// A server that says more kinds of nonsense than this is not worth more lines in the log.
+const ODDITIES_MAX: usize = 32;
+
+/// The client side of one broadcast.
+pub struct Roamcast {
+    uplink: Uplink,
+    url: Url,
+    timeouts: Timeouts,
+    socket: Option<Socket>,
+    /// The one of this connection or, without one, the one to go on with.
+    session: Option<Session>,
+    ice_servers: Vec<IceServer>,
+    /// In use on this connection.
+    token: Option<Secret>,
+    /// When to ask for a fresh one.
+    refresh_at: Option<Instant>,
+    /// What the server said unasked while we waited for an answer.
+    heard: VecDeque<Word>,
+    /// The error that the close that comes next is about.
+    last_error: Option<ErrorText>,
+    oddities: BTreeSet<String>,
+}
+
+struct Session {
+    claim: Claim,
+    published: bool,
+}
+
+/// What became of the claim in a `hello`.
+enum Claimed {
+    None,
+    Resumed(Resumed),
+    /// In the words of the server. The connection has a new session.
+    Refused(String),
+}
+
+impl std::fmt::Debug for Roamcast {
+    /// No secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Roamcast").field("url", &shown(&self.url)).finish_non_exhaustive()
+    }
+}
+
+impl Roamcast {
+    pub(super) fn new(uplink: &Uplink, timeouts: Timeouts) -> Self {
+        Self {
+            url: uplink.url.clone(),
+            uplink: uplink.clone(),
+            timeouts,
+            socket: None,
+            session: None,
+            ice_servers: Vec::new(),
+            token: None,
+            refresh_at: None,
+            heard: VecDeque::new(),
+            last_error: None,
+            oddities: BTreeSet::new(),
+        }
+    }
+
+    pub(super) async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
+        if self.socket.is_none() {
+            self.heard.clear();
+            let claim = self.session.as_ref().map(|session| session.claim.clone());
+            match self.open(claim).await? {
+                Claimed::None => {}
+                Claimed::Resumed(resumed) => info!("the session `{}` goes on", resumed.session_id),
+                Claimed::Refused(why) => info!("`{}` begins a new session: {why}", shown(&self.url)),
+            }
+        }
+        let accepted = self.offer(ToServer::Publish { sdp: offer.into() }).await?;
+        if let Some(session) = &mut self.session {
+            session.published = true;
+        }
+        Ok(accepted)
+    }
+
+    pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, Failure> {
+        self.offer(ToServer::IceRestart { sdp: offer.into() }).await
+    }
+
+    async fn offer(&mut self, message: ToServer) -> Result<Accepted, Failure> {
+        let answer = self.ask(message, |said| if let ToClient::Answer { sdp } = said { Ok(sdp) } else { Err(said) });
+        let answer = answer.await?.map_err(|error| self.refused(&error))?;
+        let session_id = self.session.as_ref().map(|session| session.claim.session_id.clone()).unwrap_or_default();
+        Ok(Accepted { answer: answer.0, ice_servers: self.ice_servers.clone(), session_id })
+    }
+
+    pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {
+        if !self.session.as_ref().is_some_and(|session| session.published) {
+            return Ok(Trickle::Unsupported);
+        }
+        for part in parts {
+            let (sdp_mid, sdp_mline_index) = (Some(part.mid.clone()), Some(part.mline));
+            let candidate = Candidate { candidate: part.candidate.clone(), sdp_mid, sdp_mline_index };
+            self.say(&ToServer::Candidate(candidate)).await?;
+        }
+        if end {
+            let candidate = Candidate { candidate: String::new(), sdp_mid: None, sdp_mline_index: None };
+            self.say(&ToServer::Candidate(candidate)).await?;
+        }
+        Ok(Trickle::Taken)
+    }
+
+    /// The session stays a ghost when that fails.
+    pub(super) async fn goodbye(&mut self) -> Result<(), Failure> {
+        let Some(session) = &self.session else { return Ok(()) };
+        if self.socket.is_none() {
+            let claim = session.claim.clone();
+            if let Claimed::Refused(_) = self.open(Some(claim)).await? {
+                debug!("the session has ended already");
+            }
+        }
+        self.say(&ToServer::Bye {}).await?;
+        self.session = None;
+        if let Some(socket) = self.socket.take() {
+            socket.close(1000).await;
+        }
+        Ok(())
+    }
+
+    pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+        let mut digger = Self::new(&self.uplink, self.timeouts);
+        async move {
+            let Memory::Roamcast { url, session_id, resume_token } = ghost.0 else {
+                return Err(failure::internal(
+                    Phase::Request,
+                    "the session left behind is none of roamcast signalling",
+                ));
+            };
+            digger.turn_to(&url)?;
+            let claim = Claim { session_id, resume_token: Hidden(resume_token) };
+            digger.session = Some(Session { claim, published: true });
+            digger.goodbye().await
+        }
+    }
+
+    /// The memory may be older than the config: secrets go to servers of the config only.
+    fn turn_to(&mut self, url: &str) -> Result<(), Failure> {
+        let Ok(url) = url.parse::<Url>() else {
+            return Err(failure::internal(Phase::Request, "the session left behind is nowhere"));
+        };
+        if may_carry_token(&self.url, &self.uplink.trusted_origins, &self.url, &url).is_err() {
+            let here = shown(&self.url);
+            let place = Place { method: "bye", url: &here, token_sent: false };
+            return Err(failure::redirect(place, Some(&shown(&url)), &Redirect::Foreign));
+        }
+        self.url = url;
+        Ok(())
+    }
+
+    pub(super) fn recall(&mut self, memory: Memory) -> Option<Ghost> {
+        match memory {
+            Memory::Roamcast { url, session_id, resume_token } if url == self.url.as_str() => {
+                let claim = Claim { session_id, resume_token: Hidden(resume_token) };
+                self.session = Some(Session { claim, published: false });
+                None
+            }
+            Memory::Whip { .. } | Memory::Janus { .. } | Memory::Roamcast { .. } => Some(Ghost(memory)),
+        }
+    }
+
+    pub(super) fn memory(&self) -> Option<Memory> {
+        let Claim { session_id, resume_token } = self.session.as_ref()?.claim.clone();
+        Some(Memory::Roamcast { url: self.url.to_string(), session_id, resume_token: resume_token.0 })
+    }
+
+    pub(super) async fn resume(&mut self) -> Result<Resumed, ResumeError> {
+        self.socket = None;
+        self.heard.retain(|word| !matches!(word, Word::Lost(_)));
+        let Some(session) = &self.session else {
+            return Err(ResumeError::Refused(failure::internal(Phase::Request, "there is no session to resume")));
+        };
+        let claim = session.claim.clone();
+        let outcome = self.open(Some(claim)).await;
+        self.heard.retain(|word| !matches!(word, Word::Lost(_)));
+        match outcome.map_err(ResumeError::Failed)? {
+            Claimed::Resumed(resumed) => Ok(resumed),
+            Claimed::None => Err(ResumeError::Failed(self.unexpected("hello"))),
+            Claimed::Refused(why) => {
+                // The new session waits for a signaller that recalls it; our media belongs to none.
+                self.socket = None;
+                let words = format!("`{}` does not know our session any more (it says: {why})", shown(&self.url));
+                let code = ErrorCode::NetworkDisconnect;
+                Err(ResumeError::Refused(Failure::new(Phase::Request, Retry::Backoff, code, words)))
+            }
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> Word {
+        loop {
+            if let Some(word) = self.heard.pop_front() {
+                return word;
+            }
+            let refresh_at = self.refresh_at;
+            let Some(socket) = &mut self.socket else { return std::future::pending().await };
+            let received = match refresh_at {
+                Some(at) => timeout_at(at, socket.next()).await,
+                None => Ok(socket.next().await),
+            };
+            match received {
+                Ok(Ok(text)) => {
+                    if let Some(message) = self.read(&text) {
+                        self.unasked(message).await;
+                    }
+                }
+                Ok(Err(closed)) => drop(self.lost(&closed)),
+                Err(_due) => self.refresh_token().await,
+            }
+        }
+    }
+
+    /// Its answer is not waited for.
+    async fn refresh_token(&mut self) {
+        self.refresh_at = Some(Instant::now() + REFRESH_EVERY_MIN);
+        let Some(source) = &self.uplink.token else { return self.refresh_at = None };
+        match token::read(source).await {
+            Ok(fresh) if self.token.as_ref() != Some(&fresh) => {
+                let token = Hidden(fresh.expose().to_owned());
+                self.token = Some(fresh);
+                // What goes wrong is kept to be heard.
+                let _heard = self.say(&ToServer::TokenRefresh { token }).await;
+            }
+            Ok(_) => debug!("the provider gives the same token again, and it expires soon"),
+            Err(failure) => debug!("no fresh token: {failure}"),
+        }
+    }
+}
+
+/// The exchange of messages.
+impl Roamcast {
+    /// A new connection, with a fresh token, and its session.
+    async fn open(&mut self, claim: Option<Claim>) -> Result<Claimed, Failure> {
+        self.token = match &self.uplink.token {
+            Some(source) => Some(token::read(source).await?),
+            None => None,
+        };
+        self.last_error = None;
+        let socket = Socket::open(&self.url, SUBPROTOCOL, self.token.as_ref(), &self.uplink, self.timeouts).await?;
+        self.socket = Some(socket);
+        let name = self.url.path_segments().and_then(|mut path| path.next_back()).unwrap_or_default().to_owned();
+        let token = self.token.as_ref().map(|token| Hidden(token.expose().to_owned()));
+        let was = claim.as_ref().map(|claim| claim.session_id.clone());
+        let hello = ToServer::Hello { versions: vec![VERSION], token, name, resume: claim };
+        let welcome = self.ask(hello, |said| {
+            if let ToClient::Welcome { session_id, resume_token, ice_servers, token_expires_at, .. } = said {
+                Ok((Claim { session_id, resume_token }, ice_servers, token_expires_at))
+            } else {
+                Err(said)
+            }
+        });
+        let (claim, ice_servers, expires) = welcome.await?.map_err(|error| self.refused(&error))?;
+        self.ice_servers = self.usable(ice_servers);
+        self.refresh_at = expires.map(refresh_at);
+        let Some(was) = was else {
+            self.session = Some(Session { claim, published: false });
+            return Ok(Claimed::None);
+        };
+        let resumed = self.wait_for(|said| {
+            if let ToClient::Resumed { session_id, recovered_session_id, resume_token } = said {
+                Ok((Claim { session_id, resume_token }, recovered_session_id))
+            } else {
+                Err(said)
+            }
+        });
+        match resumed.await? {
+            Ok((claim, recovered_from)) => {
+                let session_id = claim.session_id.clone();
+                let recovered_from = recovered_from.or_else(|| (was != session_id).then_some(was));
+                self.session = Some(Session { claim, published: true });
+                Ok(Claimed::Resumed(Resumed { session_id, recovered_from }))
+            }
+            Err(error) => {
+                self.session = Some(Session { claim, published: false });
+                Ok(Claimed::Refused(error.message))
+            }
+        }
+    }
+
+    async fn ask<T>(
+        &mut self,
+        message: ToServer,
+        wanted: impl Fn(ToClient) -> Result<T, ToClient>,
+    ) -> Result<Result<T, ErrorText>, Failure> {
+        self.say(&message).await?;
+        self.wait_for(wanted).await
+    }
+
+    /// The answer or the error that comes instead of it. What comes in between is kept for [`Roamcast::next`].
+    async fn wait_for<T>(
+        &mut self,
+        wanted: impl Fn(ToClient) -> Result<T, ToClient>,
+    ) -> Result<Result<T, ErrorText>, Failure> {
+        let deadline = Instant::now() + self.timeouts.request;
+        loop {
+            let Some(socket) = &mut self.socket else { return Err(self.no_line()) };
+            let text = match timeout_at(deadline, socket.next()).await {
+                Ok(Ok(text)) => text,
+                Ok(Err(closed)) => return Err(self.lost(&closed)),
+                // Its answer may come late, and would be taken for the one to another question.
+                Err(_elapsed) => {
+                    self.lost(&Closed::HalfOpen(self.timeouts.request));
+                    let url = shown(&self.url);
+                    let place = Place { method: "a request to", url: &url, token_sent: self.token.is_some() };
+                    return Err(failure::transport(place, &Transport::TimedOut));
+                }
+            };
+            let Some(message) = self.read(&text) else { continue };
+            match wanted(message) {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(ToClient::Error(error)) if !ends_connection(&error) => return Ok(Err(error)),
+                Err(other) => self.unasked(other).await,
+            }
+        }
+    }
+
+    async fn say(&mut self, message: &ToServer) -> Result<(), Failure> {
+        let Some(socket) = &mut self.socket else { return Err(self.no_line()) };
+        let sent = socket.send(text::format(message)).await;
+        sent.map_err(|closed| self.lost(&closed))
+    }
+
+    fn read(&mut self, text: &str) -> Option<ToClient> {
+        match text::parse(text) {
+            Ok(message) => Some(message),
+            Err(why) => {
+                self.odd(why.to_string());
+                None
+            }
+        }
+    }
+
+    /// A message that answers nothing that we wait for.
+    async fn unasked(&mut self, message: ToClient) {
+        let word = match message {
+            ToClient::GoingAway { retry_after_ms } => Word::GoingAway(text::retry_after(retry_after_ms)),
+            ToClient::Output { state } => Word::Output { reconnecting: state == OutputState::Reconnecting },
+            ToClient::Candidate(candidate) if candidate.candidate.is_empty() => return,
+            ToClient::Candidate(candidate) => match sdp::check_candidate(&candidate.candidate) {
+                Ok(()) => {
+                    let mline = candidate.sdp_mline_index.unwrap_or(0);
+                    Word::Candidate { mline, candidate: candidate.candidate }
+                }
+                Err(why) => return self.odd(format!("a candidate is of no use: {why}")),
+            },
+            ToClient::TokenRefreshed { token_expires_at } => {
+                self.refresh_at = token_expires_at.map(refresh_at);
+                return;
+            }
+            ToClient::Ping {} => {
+                // What goes wrong is kept to be heard.
+                let _heard = self.say(&ToServer::Pong {}).await;
+                return;
+            }
+            ToClient::Pong {} => return,
+            ToClient::Error(error) => {
+                if ends_connection(&error) {
+                    self.last_error = Some(error);
+                } else {
+                    self.odd(format!("the error `{}` answers nothing that we wait for", plain(&error.name)));
+                }
+                return;
+            }
+            ToClient::Welcome { .. } | ToClient::Answer { .. } | ToClient::Resumed { .. } => {
+                return self.odd("an answer comes late or twice".to_owned());
+            }
+        };
+        if self.heard.len() < sdp::CANDIDATES_MAX {
+            self.heard.push_back(word);
+        }
+    }
+
+    /// Each kind is named once.
+    fn odd(&mut self, what: String) {
+        if self.oddities.len() < ODDITIES_MAX && !self.oddities.contains(&what) {
+            warn!("from `{}`: {what}; it is ignored, now and from now on", shown(&self.url));
+            self.oddities.insert(what);
+        }
+    }
+
+    /// The connection is no more; whoever listens hears of it, too.
+    fn lost(&mut self, closed: &Closed) -> Failure {
+        self.socket = None;
+        let error = self.last_error.take();
+        let known = error.as_ref().and_then(ErrorText::known);
+        let failure = self.closed(closed, error);
+        match (closed, known) {
+            // Another connection of ours speaks for the session: there is nothing left to say for this one.
+            (Closed::ByServer { .. }, Some(ErrorName::TakenOver)) => self.session = None,
+            (Closed::ByServer { code, .. }, known)
+                if text::ends_session(*code) || known == Some(ErrorName::VersionUnsupported) =>
+            {
+                self.session = None;
+                self.heard.push_back(Word::Ended(failure.clone()));
+            }
+            (Closed::ByServer { .. } | Closed::HalfOpen(_) | Closed::Broken(_), _) => {
+                self.heard.push_back(Word::Lost(failure.clone()));
+            }
+        }
+        failure
+    }
+
+    /// With the words of the error that came before it.
+    fn closed(&self, closed: &Closed, error: Option<ErrorText>) -> Failure {
+        let url = shown(&self.url);
+        let (Closed::ByServer { code, reason }, Some(error)) = (closed, error) else {
+            return failure::closed(&url, closed);
+        };
+        let reason = if reason.is_empty() { plain(&error.message) } else { reason.clone() };
+        let failure = failure::closed(&url, &Closed::ByServer { code: *code, reason });
+        match error.known() {
+            Some(ErrorName::Evicted) => Failure { code: ErrorCode::NetworkDisconnect, ..failure },
+            Some(ErrorName::VersionUnsupported) => Failure { retry: Retry::Never, ..failure },
+            Some(_) | None => failure,
+        }
+    }
+
+    fn no_line(&self) -> Failure {
+        failure::closed(&shown(&self.url), &Closed::Broken("it was lost before".to_owned()))
+    }
+
+    /// Our request is answered with an error that leaves the connection as it is.
+    fn refused(&self, error: &ErrorText) -> Failure {
+        let (url, said) = (shown(&self.url), plain(&error.message));
+        match error.known() {
+            Some(ErrorName::BadOffer) => {
+                failure::unfit_answer(format!("`{url}` does not take our offer; check `video.codec` (it says: {said})"))
+            }
+            Some(_) | None => {
+                let words = format!("`{url}` answers with the error `{}` (it says: {said})", plain(&error.name));
+                Failure::new(Phase::Request, Retry::Backoff, ErrorCode::SignallingFailed, words)
+            }
+        }
+    }
+
+    fn unexpected(&self, verb: &str) -> Failure {
+        let words = format!("the answer of `{}` to `{verb}` is not the one to that", shown(&self.url));
+        failure::garbled_answer(words)
+    }
+
+    /// Under the rules of `whip_text`.
+    fn usable(&mut self, named: Vec<text::IceServer>) -> Vec<IceServer> {
+        let near = self.url.host().is_some_and(|host| is_near(&host.to_owned()));
+        let mut servers = Vec::new();
+        for mut server in named.into_iter().take(ICE_SERVERS_MAX) {
+            server.urls.retain(|url| match check_ice_url(url, near) {
+                Ok(()) => true,
+                Err(why) => {
+                    self.odd(why);
+                    false
+                }
+            });
+            if !server.urls.is_empty() {
+                let credential = server.credential.map(|credential| Secret::new(credential.0));
+                servers.push(IceServer { urls: server.urls, username: server.username, credential });
+            }
+        }
+        servers
+    }
+}
+
+/// Does a close follow?
+fn ends_connection(error: &ErrorText) -> bool {
+    error.code >= 4000
+        || matches!(error.known(), Some(ErrorName::VersionUnsupported | ErrorName::Evicted | ErrorName::TakenOver))
+}
+
+/// As it may stand in a sentence.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(160).collect()
+}
+
+/// When to ask for a fresh token, if the one in use expires then (milliseconds since 1970).
+fn refresh_at(expires_ms: u64) -> Instant {
+    let now = wall_clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let left = Duration::from_millis(expires_ms).saturating_sub(now);
+    let wait = left.saturating_sub(REFRESH_BEFORE).max(left / 2).max(REFRESH_EVERY_MIN);
+    // A year that our clock cannot count to is far enough.
+    Instant::now() + wait.min(Duration::from_secs(365 * 24 * 3600))
+}
