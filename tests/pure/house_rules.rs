@@ -114,6 +114,7 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
         "network" => Some(&["network", "supervisor::event", "config", "inbox"]),
         "uplink" => Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "media::handover"]),
         "signal" => Some(&["signal", "supervisor::event", "status", "config", "uplink::failure", "uplink::sdp"]),
+        "control" => Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox"]),
         "systemd" => Some(&["systemd", "status"]),
         "ingest" => Some(&["ingest", "signal::whip_text"]),
         "main" | "lib" | "cli" | "house" | "driver" => None,
