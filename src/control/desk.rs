@@ -83,12 +83,12 @@ impl Desk {
 
     /// Goes on air.
     pub fn start(&self) {
-        self.inbox.post(Event::Command(Command::Start));
+        self.wish("start", Command::Start);
     }
 
     /// Leaves the air; the process stays.
     pub fn stop(&self) {
-        self.inbox.post(Event::Command(Command::Stop));
+        self.wish("stop", Command::Stop);
     }
 
     /// Tries again now, or replaces a live session.
@@ -100,8 +100,13 @@ impl Desk {
             let words = "there is nothing to reconnect: the broadcast is off air; `roamcast start` goes on air";
             return Err(Refusal::new(StatusCode::CONFLICT, words));
         }
-        self.inbox.post(Event::Command(Command::Reconnect));
+        self.wish("reconnect", Command::Reconnect);
         Ok(())
+    }
+
+    fn wish(&self, name: &str, command: Command) {
+        info!("an operator wants: {name}");
+        self.inbox.post(Event::Command(command));
     }
 
     /// Gives one key another value until the next reload or restart. Names the keys that have changed.

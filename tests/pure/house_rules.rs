@@ -108,7 +108,7 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
     match source.room() {
         "supervisor" => Some(&["supervisor", "status"]),
         "status" => Some(&["status"]),
-        "config" => Some(&["config", "supervisor::Policy", "supervisor::Retries"]),
+        "config" => Some(&["config", "supervisor::Policy", "supervisor::Retries", "supervisor::SignallingPolicy"]),
         "inbox" => Some(&["inbox", "supervisor::event", "status"]),
         "media" => Some(&["media", "supervisor::event", "status", "config", "inbox"]),
         "network" => Some(&["network", "supervisor::event", "config", "inbox"]),
