@@ -10,7 +10,7 @@ use crate::supervisor::Policy;
 const LIVE: &[&str] = &["reconnect.", "signalling.", "mediaPlane.", "fallback.retryDelay", "log.level"];
 
 /// What the encoder runs with just now.
-#[derive(Debug)]
+// No `Debug`: the text may hold a token.
 pub(super) struct Settings {
     /// The text of the config, as it was last taken.
     pub(super) text: String,
