@@ -12,7 +12,7 @@
 //!  [7 brain]  <======= one bounded inbox: numbered events; `now` comes from the driver ==============+
 //!      | Vec<Action>            | Status                       ^ Command
 //!      v                        v                              |
-//!  [driver = hands]        [8 notice board] -> log, events, systemd
+//!  [driver = hands]        [8 notice board] -> log, events, systemd, [9 windows]
 //! ```
 //!
 //! # The rooms
@@ -22,8 +22,9 @@
 //! ```text
 //! main.rs            (-) args -> config -> house -> exit code
 //! cli/               (-) one file a command: args.rs (what may be said), run.rs, demo.rs, ingest.rs, check.rs, devices.rs,
-//!                        completions.rs, man.rs; shared: print.rs, lines.rs, logging.rs, world.rs (GStreamer, TLS, runtime)
-//! house/             (-) mod.rs opens the rooms and joins them; board.rs tells every window; signals.rs hears SIGTERM
+//!                        completions.rs, man.rs, status.rs, events.rs, wish.rs (start, stop, reconnect, set, reload);
+//!                        shared: client.rs (of the control socket), print.rs, lines.rs, logging.rs, world.rs (GStreamer, TLS, runtime)
+//! house/             (-) mod.rs opens the rooms and joins them; board.rs tells every window; signals.rs hears SIGTERM, SIGHUP
 //! driver.rs          (-) THE HANDS: the one loop, the one place that reads the clock
 //! inbox.rs           (-) the one bounded queue into the brain
 //! config/              1 THE FRONT DOOR - nothing unchecked gets past
@@ -74,6 +75,11 @@
 //!   mod.rs           (P) Status: one value, the only truth shown outside
 //!   notice.rs text.rs (P) events derived by comparing two Status values; the same in words
 //!   conditions.rs    (P) table of what can be wrong: code, words, help, severity
+//! control/             9 THE WINDOWS
+//!   mod.rs           (-) opens and closes them: HTTP on a unix socket, on TCP when asked; listen.rs: the sockets
+//!   api.rs guard.rs  (-) the routes of /api/v1; who may come in over TCP
+//!   feed.rs          (-) what the board lets them see: the status, and every event as it is told
+//!   desk.rs          (-) every wish of an operator -> inbox; settings.rs (P): which settings may change while media flows
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
 //! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
 //!                        loop), peer.rs (one connection), events.rs, page.rs; pure: broadcast.rs, timeline.rs, sdp.rs
@@ -88,7 +94,7 @@
 //! 4. Errors answer "may we try again?": [`supervisor::event::Failure`].
 //! 5. Connected is not healthy: `broadcasting` only when the far end acknowledges media.
 //! 6. One retry owner: the brain. Transports never loop, never sleep.
-//! 7. One fact, told once: log, events, systemd and page all derive from the one [`status::Status`].
+//! 7. One fact, told once: log, events, systemd, API and page all derive from the one [`status::Status`].
 //! 8. Callbacks from GStreamer threads only send an event; a streaming thread never blocks on the inbox.
 //! 9. Two config types, one door; all complaints at once; unknown keys are errors.
 //! 10. Small: functions <= 70 lines, files <= 400 code lines.
@@ -105,6 +111,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod driver;
 pub mod house;
 pub mod inbox;

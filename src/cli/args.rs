@@ -13,13 +13,14 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   stopped on request, or all is well
   64  the command line is wrong
-  69  reconnecting was given up
+  69  reconnecting was given up; or no encoder answers
   70  roamcast itself is broken
   77  the server refuses for good (token, channel, account)
-  78  the config is wrong
+  78  the config is wrong, or the running encoder refuses a value
 
 Environment:
   ROAMCAST_CONFIG           path of the config
+  ROAMCAST_SOCKET           control socket of the running encoder
   ROAMCAST_LOG              log filter, such as debug; wins over [log] level
   ROAMCAST__SECTION__KEY    overrides a key: ROAMCAST__RECONNECT__MAX_RETRIES=3";
 
@@ -55,6 +56,25 @@ pub enum Command {
         after_help = "Examples:\n  roamcast check -c street.toml\n  roamcast check --offline -c for-another-box.toml"
     )]
     Check(Check),
+    /// Show what the running encoder does
+    #[command(after_help = "Examples:\n  roamcast status\n  roamcast status --json | jq .broadcast.message")]
+    Status(Socket),
+    /// Show what happens to the running encoder, as it happens
+    #[command(after_help = "Example:\n  roamcast events --json | jq .event")]
+    Events(Socket),
+    /// Try again now, or replace the live session by a new one
+    Reconnect(Socket),
+    /// Go on air (again)
+    Start(Socket),
+    /// Leave the air; the encoder goes on running and waits for `roamcast start`
+    Stop(Socket),
+    /// Give a key of the running encoder another value, until the next reload or restart
+    #[command(
+        after_help = "Only [reconnect], [signalling], [mediaPlane], fallback.retryDelay and log.level can change while media flows.\n\nExamples:\n  roamcast set reconnect.maxRetries=20\n  roamcast set log.level=debug"
+    )]
+    Set(Set),
+    /// Let the running encoder read its config again; a bad one changes nothing
+    Reload(Socket),
     /// List cameras, microphones and encoders
     Devices(Devices),
     /// Print a completion script for a shell
@@ -144,6 +164,28 @@ pub struct Check {
     pub offline: bool,
 }
 
+/// Which encoder, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Socket {
+    /// The encoder's control socket; without it that of roamcast.service. roamcast@x has /run/roamcast/x/control.sock
+    #[arg(long, value_name = "PATH", env = "ROAMCAST_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `roamcast set`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Set {
+    /// Which key, and its new value
+    #[arg(value_name = "KEY=VALUE", value_parser = pair)]
+    pub pair: (String, String),
+    /// Which encoder.
+    #[command(flatten)]
+    pub socket: Socket,
+}
+
 /// `roamcast devices`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Devices {
@@ -157,6 +199,12 @@ pub struct Devices {
 pub struct Completions {
     /// Which shell
     pub shell: Shell,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.trim().is_empty());
+    pair.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+        .ok_or_else(|| "it must be KEY=VALUE, such as reconnect.maxRetries=20".to_owned())
 }
 
 fn time(text: &str) -> Result<Duration, String> {
@@ -188,6 +236,12 @@ mod tests {
             "ingest --listen [::1]:1 --token-file t --faults",
             "check --offline -c f",
             "devices --json",
+            "status --json",
+            "events --socket /run/roamcast/x/control.sock",
+            "reconnect",
+            "start",
+            "stop --json",
+            "reload",
             "completions zsh",
             "man",
         ] {
@@ -196,10 +250,26 @@ mod tests {
     }
 
     #[test]
+    fn a_key_ends_at_the_first_equals_sign() {
+        let Ok(Command::Set(set)) = command("roamcast set log.level=roamcast=debug") else { panic!() };
+        assert_eq!(set.pair, ("log.level".to_owned(), "roamcast=debug".to_owned()));
+    }
+
+    #[test]
     fn wrong_lines_are_refused() {
-        for line in
-            ["", "fly", "demo --for soon", "demo --listen here", "run --events xml", "ingest --fault x", "run a.toml"]
-        {
+        for line in [
+            "",
+            "fly",
+            "set",
+            "set a",
+            "set =3",
+            "status now",
+            "demo --for soon",
+            "demo --listen here",
+            "run --events xml",
+            "ingest --fault x",
+            "run a.toml",
+        ] {
             assert!(command(&format!("roamcast {line}")).is_err(), "{line}");
         }
     }

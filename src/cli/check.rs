@@ -11,7 +11,7 @@ use crate::media;
 #[must_use]
 pub fn run(args: &Check) -> Exit {
     let config = match load_config(args.config.config.as_deref()) {
-        Ok(config) => config,
+        Ok((config, _)) => config,
         Err(exit) => return exit,
     };
     let complaints = if args.offline { Vec::new() } else { extra_complaints(&config) };

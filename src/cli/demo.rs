@@ -15,18 +15,18 @@ use crate::ingest::{Ingest, Options};
 /// Broadcasts to itself until it is stopped.
 #[must_use]
 pub fn run(args: &Demo) -> Exit {
-    let config = match &args.config {
+    let opened = match &args.config {
         Some(path) => load_config(Some(path)),
         None => default_config(),
     };
-    let mut config = match config {
-        Ok(config) => config,
+    let (mut config, mut origin) = match opened {
+        Ok(opened) => opened,
         Err(exit) => return exit,
     };
     if let Some(media) = &args.media {
         play(&mut config, media);
     }
-    logging::start(&config.log);
+    origin.log_level = Box::new(logging::start(&config.log));
     let (page, feed) = watch::channel(String::new());
     let board = Board::new(super::run::output(&args.events), Some(Arc::new(page)));
     let options = Options { status_feed: Some(feed), token: token(&config), ..Options::new(args.listen) };
@@ -51,7 +51,7 @@ pub fn run(args: &Demo) -> Exit {
         }
         config.policy.needs_network = false;
         print::err(&format!("watch at     {page}\nstop with    Ctrl-C"));
-        let reason = house::run(config, board, stop_after).await;
+        let reason = house::run(config, origin, board, stop_after).await;
         server.stop().await;
         reason.into()
     })

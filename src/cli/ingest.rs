@@ -13,7 +13,7 @@ use crate::ingest::{Ingest, Options};
 /// Serves until SIGINT or SIGTERM.
 #[must_use]
 pub fn run(args: &Args) -> Exit {
-    logging::start(&Log { level: "info".to_owned(), format: LogFormat::Text });
+    let _the_level_stays = logging::start(&Log { level: "info".to_owned(), format: LogFormat::Text });
     let token = match args.token_file.as_deref().map(read_token).transpose() {
         Ok(token) => token,
         Err(words) => {

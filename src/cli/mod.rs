@@ -2,10 +2,12 @@
 
 pub mod args;
 pub mod check;
+mod client;
 pub mod completions;
 #[cfg(feature = "ingest")]
 pub mod demo;
 pub mod devices;
+pub mod events;
 #[cfg(feature = "ingest")]
 pub mod ingest;
 pub mod lines;
@@ -13,8 +15,11 @@ mod logging;
 pub mod man;
 pub mod print;
 pub mod run;
+pub mod status;
+pub mod wish;
 mod world;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -24,7 +29,8 @@ use clap::Parser;
 
 pub use args::{Cli, Command};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Loaded};
+use crate::control::{self, desk::Origin};
 use crate::status::StopReason;
 
 /// Where the config is when neither `-c` nor `$ROAMCAST_CONFIG` says.
@@ -41,6 +47,8 @@ impl Exit {
     pub const SUCCESS: Self = Self(0);
     /// The command line is wrong: EX_USAGE of sysexits(3).
     pub const USAGE: Self = Self(64);
+    /// No encoder answers: EX_UNAVAILABLE.
+    pub const UNAVAILABLE: Self = Self(69);
     /// roamcast itself is broken: EX_SOFTWARE.
     pub const INTERNAL: Self = Self(70);
     /// The config is wrong: EX_CONFIG.
@@ -71,40 +79,45 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     })
 }
 
-/// Finds, reads and checks the config: `given` (`-c`), else `$ROAMCAST_CONFIG`, else `/etc/roamcast/config.toml`.
+/// Finds, reads and checks the config: `given` (`-c`), else `$ROAMCAST_CONFIG`, else `/etc/roamcast/config.toml`. The log
+/// is not there yet: [`Origin::log_level`] does nothing.
 ///
 /// # Errors
 /// [`Exit::CONFIG`] after printing every complaint on stderr.
-pub fn load_config(given: Option<&Path>) -> Result<Config, Exit> {
+pub fn load_config(given: Option<&Path>) -> Result<(Config, Origin), Exit> {
     let path = config_path(given, std::env::var_os("ROAMCAST_CONFIG"));
-    let text = read_config(&path).map_err(|words| {
-        print::err(&format!("error: {words}"));
-        Exit::CONFIG
-    })?;
-    check_config(&text, &path.display().to_string())
+    open_config(path.display().to_string(), Box::new(move || read_config(&path)))
 }
 
 /// The config that an empty file would make, with the overrides of the environment: what `demo` starts from.
 ///
 /// # Errors
 /// [`Exit::CONFIG`] after printing every complaint on stderr.
-pub fn default_config() -> Result<Config, Exit> {
-    check_config("", "the defaults")
+pub fn default_config() -> Result<(Config, Origin), Exit> {
+    open_config("the defaults".to_owned(), Box::new(|| Ok(String::new())))
 }
 
-fn check_config(text: &str, name: &str) -> Result<Config, Exit> {
-    config::load(text, name, environment()).map_err(|complaints| {
+fn open_config(name: String, read: control::desk::Read) -> Result<(Config, Origin), Exit> {
+    let text = read().map_err(|words| {
+        print::err(&format!("error: {words}"));
+        Exit::CONFIG
+    })?;
+    let env: Vec<_> = environment().collect();
+    let loaded = config::load_with(&text, &name, env.iter().cloned(), &BTreeMap::new()).map_err(|complaints| {
         print::err(&complaints.render(print::is_colourful()));
         let count = complaints.iter().len();
         print::err(&format!("\nerror: {count} complaint{} about {name}", if count == 1 { "" } else { "s" }));
         Exit::CONFIG
-    })
+    })?;
+    let Loaded { config, file } = loaded;
+    Ok((config, Origin { name, text, file, env, read, log_level: Box::new(|_| {}) }))
 }
 
-/// What is not Unicode gets replacement characters, which a key then refuses.
+/// The variables of the config. What is not Unicode gets replacement characters, which a key then refuses.
 fn environment() -> impl Iterator<Item = (String, String)> {
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
-    std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
+    let all = std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)));
+    all.filter(|(name, _)| name.starts_with(config::ENV_PREFIX))
 }
 
 fn config_path(given: Option<&Path>, variable: Option<OsString>) -> PathBuf {

@@ -8,13 +8,13 @@ use crate::house::board::{Board, Output};
 /// Broadcasts until it is stopped, or has to stop.
 #[must_use]
 pub fn run(args: &Run) -> Exit {
-    let config = match load_config(args.config.config.as_deref()) {
-        Ok(config) => config,
+    let (config, mut origin) = match load_config(args.config.config.as_deref()) {
+        Ok(opened) => opened,
         Err(exit) => return exit,
     };
-    logging::start(&config.log);
+    origin.log_level = Box::new(logging::start(&config.log));
     let board = Board::new(output(&args.events), None);
-    world::enter(async move { house::run(config, board, None).await.into() })
+    world::enter(async move { house::run(config, origin, board, None).await.into() })
 }
 
 /// What stdout carries.

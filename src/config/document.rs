@@ -8,13 +8,12 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::ENV_PREFIX as PREFIX;
 use super::complaint::{self, Complaint, Place, Spot, is_secret_key, is_secret_text};
 use super::file::File;
 use super::schema;
 use super::words::{clip, list, nearest, one_of, plain, quoted, wanted};
 
-/// The prefix of variables that override keys.
-const PREFIX: &str = "ROAMCAST__";
 /// More complaints than this help nobody, and collecting them from a hostile file would take long.
 const COMPLAINTS_MAX: usize = 100;
 

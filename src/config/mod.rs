@@ -31,6 +31,10 @@ pub use changes::changed_keys;
 pub use complaint::{Complaint, Complaints, Place};
 pub use schema::schema;
 use units::{Bitrate, IceServer, Secret};
+pub use words::is_same_key;
+
+/// The prefix of variables that override keys.
+pub const ENV_PREFIX: &str = "ROAMCAST__";
 
 /// Text -> [`Config`]. `name` names the text in complaints; of `env` only `ROAMCAST__SECTION__KEY` is looked at, and wins
 /// over the text.

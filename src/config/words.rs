@@ -10,6 +10,12 @@ pub(super) fn plain(key: &str) -> String {
     key.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
 }
 
+/// Do both spell the same key?
+#[must_use]
+pub fn is_same_key(one: &str, other: &str) -> bool {
+    plain(one) == plain(other)
+}
+
 /// The known word that `word` was probably meant to be: at most one slip in three letters.
 pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     // No known word is longer; and the distance costs the product of both lengths.

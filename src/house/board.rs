@@ -1,4 +1,5 @@
-//! Where the notices go: every change of the one [`Status`] is told once to each window - standard output, log, viewer page.
+//! Where the notices go: every change of the one [`Status`] is told once to each window - standard output, log, viewer
+//! page, control API.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::cli::lines::Lines;
+use crate::control::feed::{Feed, Told};
 use crate::status::Status;
 use crate::status::notice::{Notice, notices};
 
@@ -24,6 +26,7 @@ pub struct Board {
     output: Output,
     lines: Lines,
     page: Option<Arc<watch::Sender<String>>>,
+    feed: Option<Feed>,
     sequence: u64,
 }
 
@@ -32,28 +35,40 @@ impl Board {
     /// newest BroadcastStatus.
     #[must_use]
     pub fn new(output: Output, page: Option<Arc<watch::Sender<String>>>) -> Self {
-        Self { output, lines: Lines::start(), page, sequence: 0 }
+        Self { output, lines: Lines::start(), page, feed: None, sequence: 0 }
+    }
+
+    /// The same board, which feeds the windows too.
+    #[must_use]
+    pub(super) fn with_feed(self, feed: Feed) -> Self {
+        Self { feed: Some(feed), ..self }
     }
 
     /// Tells what has changed.
     pub fn publish(&mut self, before: &Status, after: &Status) {
+        let mut told = Vec::new();
         for notice in notices(before, after) {
             self.sequence += 1;
             let time = wall_clock();
             let json = notice.to_json(&time, self.sequence);
+            let line =
+                is_for_people(&notice).then(|| format!("{}  {}", time.get(11..19).unwrap_or_default(), notice.line()));
             if let (Some(page), Notice::BroadcastStatus(status)) = (&self.page, &notice)
                 && let Ok(text) = serde_json::to_string(status)
             {
                 page.send_replace(text);
             }
             info!(target: "roamcast::events", event = %json);
-            match self.output {
-                Output::Json => self.lines.write(json),
-                Output::Text if is_for_people(&notice) => {
-                    self.lines.write(format!("{}  {}", time.get(11..19).unwrap_or_default(), notice.line()));
-                }
-                Output::Text => {}
-            }
+            let shown = match self.output {
+                Output::Json => Some(json.clone()),
+                Output::Text => line.clone(),
+            };
+            shown.into_iter().for_each(|line| self.lines.write(line));
+            let is_scene = matches!(notice, Notice::BroadcastStatus(_) | Notice::BroadcastStopped(_));
+            told.push(Told { seq: self.sequence, json: json.into(), line: line.map(Into::into), is_scene });
+        }
+        if let Some(feed) = &self.feed {
+            feed.publish(after, told);
         }
     }
 }

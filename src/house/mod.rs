@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use tracing::warn;
 
+use crate::cli::print;
 use crate::config::{Config, DtlsCertificate};
+use crate::control::desk::{Desk, Origin};
+use crate::control::{self, Windows};
 use crate::driver::Driver;
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock, TrackKind};
@@ -21,10 +24,19 @@ use crate::uplink::certificate::Certificate;
 use board::Board;
 
 /// Runs a broadcast from its first frame to its last. Needs a tokio runtime; GStreamer must be initialised.
-/// With `run_for` it stops by itself after that time.
-pub async fn run(config: Config, board: Board, run_for: Option<Duration>) -> StopReason {
+/// `origin`: what `config` was made of. With `run_for` it stops by itself after that time.
+pub async fn run(config: Config, origin: Origin, board: Board, run_for: Option<Duration>) -> StopReason {
     let inbox = Inbox::default();
-    signals::listen(&inbox);
+    let (feed, view) = control::feed::feed();
+    let desk = Arc::new(Desk::new(&config, origin, inbox.clone(), view));
+    let windows = match Windows::open(&config.control, &desk).await {
+        Ok(windows) => windows,
+        Err(words) => {
+            print::err(&format!("error: {words}"));
+            return StopReason::BadConfig;
+        }
+    };
+    signals::listen(&inbox, &desk);
     if let Some(limit) = run_for {
         signals::stop_after(limit, &inbox);
     }
@@ -34,7 +46,9 @@ pub async fn run(config: Config, board: Board, run_for: Option<Duration>) -> Sto
     let line = Arc::new(line(&config, &inbox));
     inbox.post(Event::Command(Command::Start));
     systemd::ready();
-    Driver::new(inbox, line, config, board).run().await
+    let reason = Driver::new(inbox, line, config, board.with_feed(feed)).run().await;
+    windows.close().await;
+    reason
 }
 
 fn line(config: &Config, inbox: &Inbox) -> Line {

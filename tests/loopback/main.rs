@@ -10,6 +10,9 @@
 
 mod bad_input;
 #[cfg(feature = "ingest")]
+mod control;
+mod control_api;
+#[cfg(feature = "ingest")]
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;

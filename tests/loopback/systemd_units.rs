@@ -12,7 +12,13 @@ fn systemd_has_no_complaint_about_our_units() {
     for name in ["roamcast.service", "roamcast@.service"] {
         let unit = std::fs::read_to_string(format!("{}/systemd/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert!(unit.contains("ExecStart=/usr/bin/roamcast run -c /etc/roamcast/"), "{name}");
-        for line in ["Type=notify", "DynamicUser=yes", "RestartPreventExitStatus=64 77 78", "StartLimitIntervalSec=0"] {
+        for line in [
+            "Type=notify",
+            "DynamicUser=yes",
+            "RestartPreventExitStatus=64 77 78",
+            "StartLimitIntervalSec=0",
+            "ExecReload=/bin/kill -HUP $MAINPID",
+        ] {
             assert!(unit.lines().any(|other| other == line), "{name} lacks `{line}`");
         }
         // systemd-analyze also looks whether the program exists.

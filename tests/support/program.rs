@@ -191,10 +191,12 @@ pub(crate) fn is_message(event: &Value, message: &str) -> bool {
     event["event"] == "BroadcastStatus" && event["data"]["message"] == message
 }
 
-/// The program that cargo built for the tests.
+/// The program that cargo built for the tests. Without a control socket: encoders of tests that run at once would compete
+/// for the one of this machine.
 pub(crate) fn roamcast() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roamcast"));
     command.env_remove("ROAMCAST_CONFIG").env_remove("ROAMCAST_LOG").env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
+    command.env("ROAMCAST__CONTROL__SOCKET", "").env_remove("ROAMCAST_SOCKET").env_remove("RUNTIME_DIRECTORY");
     command
 }
 
