@@ -30,7 +30,8 @@ pub fn run(args: &Check) -> Exit {
 pub fn extra_complaints(config: &Config) -> Vec<String> {
     let token_file = match &config.uplink.token {
         Some(TokenSource::File(path)) => Some(path),
-        Some(TokenSource::Value(_)) | None => None,
+        Some(TokenSource::Value(_) | TokenSource::Command(_) | TokenSource::Url(_) | TokenSource::Credential(_))
+        | None => None,
     };
     let files = [("uplink.tokenFile", token_file), ("uplink.caFile", config.uplink.ca_file.as_ref())];
     let unreadable = files.into_iter().filter_map(|(key, path)| unreadable(key, path?));

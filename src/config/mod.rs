@@ -151,6 +151,12 @@ pub enum TokenSource {
     Value(Secret),
     /// A file, read anew for each attempt.
     File(PathBuf),
+    /// A shell command that prints it.
+    Command(String),
+    /// An HTTPS address that answers a POST with it.
+    Url(Url),
+    /// The name of a systemd credential (`LoadCredential=`), read anew for each attempt.
+    Credential(String),
 }
 
 /// Key type of the DTLS certificate (webrtcbin alone makes RSA-2048; ECDSA-only peers refuse that).

@@ -48,13 +48,13 @@ pub(super) struct Reply {
     pub(super) near: bool,
 }
 
-/// The client for this uplink.
+/// The client for this endpoint, with the CA of the uplink.
 ///
 /// # Errors
 /// `uplink.caFile` cannot be used.
-pub(super) fn client(uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
+pub(super) fn client(endpoint: &Url, uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
     let trusts_https = uplink.trusted_origins.iter().any(|origin| origin.ascii_serialization().starts_with("https:"));
-    let mut tls = tls(uplink, uplink.url.scheme() == "https" || trusts_https)?;
+    let mut tls = tls(uplink, endpoint.scheme() == "https" || trusts_https)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
@@ -64,7 +64,7 @@ pub(super) fn client(uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Fail
         .referer(false)
         .connect_timeout(timeouts.connect)
         .user_agent(concat!("roamcast/", env!("CARGO_PKG_VERSION")));
-    if host(&uplink.url).is_some_and(|host| is_near(&host)) {
+    if host(endpoint).is_some_and(|host| is_near(&host)) {
         builder = builder.no_proxy();
     }
     builder.build().map_err(|err| broken(&err))

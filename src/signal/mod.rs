@@ -1,12 +1,14 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
+mod courier;
 mod http;
-mod token;
+pub mod token;
 pub mod whip;
 pub mod whip_text;
 mod ws;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,7 @@ use crate::config::{Protocol, Uplink};
 use crate::supervisor::event::Failure;
 
 pub use http::Timeouts;
+use token::Tokens;
 
 /// What the server said to our offer.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,7 +146,7 @@ impl fmt::Debug for Ghost {
 
 /// The messenger for the configured protocol; the same few verbs for all.
 ///
-/// Made new for each session or used for one after the other: every request reads the token anew.
+/// Made new for each session or used for one after the other: every `publish` asks for the token anew.
 #[derive(Debug)]
 pub enum Signaller {
     /// RFC 9725.
@@ -155,17 +158,17 @@ impl Signaller {
     ///
     /// # Errors
     /// `uplink.caFile` cannot be used.
-    pub fn new(uplink: &Uplink) -> Result<Self, Failure> {
-        Self::with_timeouts(uplink, Timeouts::default())
+    pub fn new(uplink: &Uplink, tokens: Arc<Tokens>) -> Result<Self, Failure> {
+        Self::with_timeouts(uplink, tokens, Timeouts::default())
     }
 
     /// Like [`Signaller::new`] with other limits of time.
     ///
     /// # Errors
     /// `uplink.caFile` cannot be used.
-    pub fn with_timeouts(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
+    pub fn with_timeouts(uplink: &Uplink, tokens: Arc<Tokens>, timeouts: Timeouts) -> Result<Self, Failure> {
         match uplink.protocol {
-            Protocol::Whip => whip::Whip::new(uplink, timeouts).map(Self::Whip),
+            Protocol::Whip => whip::Whip::new(uplink, tokens, timeouts).map(Self::Whip),
         }
     }
 

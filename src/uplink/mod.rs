@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{Uplink, Video};
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
+use crate::signal::token::Tokens;
 use crate::signal::{Ghost, LocalCandidate, Signaller};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, Phase, Retry, SessionEvent};
@@ -55,6 +56,8 @@ pub struct Line {
     pub certificate: Option<Certificate>,
     /// Where sessions report.
     pub inbox: Inbox,
+    /// Where bearer tokens come from.
+    pub tokens: Arc<Tokens>,
     /// A session of ours that the server may still believe in.
     pub ghost: Mutex<Option<Ghost>>,
 }
@@ -120,7 +123,7 @@ impl Life<'_> {
     /// Peer, offer, publish, answer. Gathering starts after the server has answered, with the ICE servers it named
     /// (RFC 9725 section 4.6): the first request goes out sooner, and nothing is gathered twice.
     async fn establish(&mut self, tell: &mpsc::UnboundedSender<PeerEvent>) -> Result<Vec<String>, Failure> {
-        let signaller = Signaller::new(&self.line.uplink)?;
+        let signaller = Signaller::new(&self.line.uplink, Arc::clone(&self.line.tokens))?;
         let ghost = self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
         let messenger = self.messenger.insert(Messenger::start(signaller, ghost));
         let (line, tell) = (Arc::clone(self.line), tell.clone());

@@ -26,6 +26,8 @@ mod on_air_browser;
 mod receivers;
 mod refusals;
 mod systemd_units;
+mod token_provider;
+mod token_session;
 mod whip_redirects;
 mod whip_session;
 mod whip_statuses;
