@@ -1,6 +1,7 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
 mod courier;
+mod dns;
 mod http;
 pub mod token;
 pub mod whip;
