@@ -58,8 +58,9 @@
 //!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
-//!   whip.rs whip_text.rs (-)(P) RFC 9725; http.rs: one request with limits
-//!   token.rs         (-) where credentials come from
+//!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
+//!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
+//!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
 //! network/             6 THE LOOKOUT - mod.rs (-) and netlink.rs (P): snapshot; diff.rs (P) -> PathEvent
 //! supervisor/          7 THE BRAIN - std and status types only
 //!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()

@@ -15,6 +15,7 @@ use crate::control::{self, Windows};
 use crate::driver::Driver;
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock, TrackKind};
+use crate::signal::token::Tokens;
 use crate::status::StopReason;
 use crate::supervisor::event::{Command, Event};
 use crate::systemd;
@@ -55,6 +56,8 @@ fn line(config: &Config, inbox: &Inbox) -> Line {
     let kinds: &[TrackKind] =
         if config.audio.is_some() { &[TrackKind::Video, TrackKind::Audio] } else { &[TrackKind::Video] };
     let audio = config.audio.as_ref().map_or(0, |audio| u64::from(audio.bitrate.bps()));
+    let teller = inbox.clone();
+    let tokens = Tokens::new(&config.uplink, move |event| teller.post(Event::Token(event)));
     Line {
         uplink: config.uplink.clone(),
         video: config.video.clone(),
@@ -63,6 +66,7 @@ fn line(config: &Config, inbox: &Inbox) -> Line {
         clock: SharedClock::start(),
         certificate: certificate(config.uplink.dtls_certificate),
         inbox: inbox.clone(),
+        tokens: Arc::new(tokens),
         ghost: Mutex::new(None),
     }
 }

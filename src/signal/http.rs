@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Request};
 use rustls::pki_types::CertificateDer;
@@ -18,6 +17,7 @@ use crate::config::Uplink;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Tls, Transport};
 
+use super::dns::{NoSuchName, Resolver};
 use super::whip_text::{is_near, is_near_ip};
 
 /// An SDP answer has some kilobytes; more than this is an attack or a film.
@@ -48,23 +48,23 @@ pub(super) struct Reply {
     pub(super) near: bool,
 }
 
-/// The client for this uplink.
+/// The client for this endpoint, with the CA of the uplink.
 ///
 /// # Errors
 /// `uplink.caFile` cannot be used.
-pub(super) fn client(uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
+pub(super) fn client(endpoint: &Url, uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
     let trusts_https = uplink.trusted_origins.iter().any(|origin| origin.ascii_serialization().starts_with("https:"));
-    let mut tls = tls(uplink, uplink.url.scheme() == "https" || trusts_https)?;
+    let mut tls = tls(uplink, endpoint.scheme() == "https" || trusts_https)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
-        .dns_resolver(Resolver)
+        .dns_resolver(Resolver::system())
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
         .connect_timeout(timeouts.connect)
         .user_agent(concat!("roamcast/", env!("CARGO_PKG_VERSION")));
-    if host(&uplink.url).is_some_and(|host| is_near(&host)) {
+    if host(endpoint).is_some_and(|host| is_near(&host)) {
         builder = builder.no_proxy();
     }
     builder.build().map_err(|err| broken(&err))
@@ -197,26 +197,6 @@ fn classify_tls(error: &rustls::Error) -> Tls {
             other => Tls::Other(other.to_string()),
         },
         other => Tls::Other(other.to_string()),
-    }
-}
-
-/// The resolver of this system, with an error that can be told from others.
-#[derive(Debug)]
-struct Resolver;
-
-/// The name has no address, or the resolver did not answer.
-#[derive(Debug, thiserror::Error)]
-#[error("the name does not resolve")]
-struct NoSuchName;
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            // Port 0: reqwest puts in the one of the address.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let addrs: Vec<_> = found.map_err(|_| NoSuchName)?.collect();
-            if addrs.is_empty() { Err(NoSuchName.into()) } else { Ok(Box::new(addrs.into_iter()) as Addrs) }
-        })
     }
 }
 

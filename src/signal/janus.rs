@@ -1,6 +1,7 @@
 //! The Janus VideoRoom client: one session with one publisher, over one WebSocket at a time. Never retries.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -17,9 +18,10 @@ use crate::uplink::sdp;
 
 use super::http::Timeouts;
 use super::janus_text::{self as text, Envelope, Message, Room, Said};
+use super::token::Tokens;
 use super::whip_text::{may_carry_token, shown};
 use super::ws::Socket;
-use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word, token};
+use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word};
 
 /// Janus drops the handshake of a client that does not ask for it.
 const SUBPROTOCOL: &str = "janus-protocol";
@@ -35,6 +37,7 @@ pub struct Janus {
     uplink: Uplink,
     room: JanusRoom,
     url: Url,
+    tokens: Arc<Tokens>,
     timeouts: Timeouts,
     line: Option<Line>,
     session: Option<Session>,
@@ -91,12 +94,13 @@ enum Until {
 }
 
 impl Janus {
-    pub(super) fn new(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
+    pub(super) fn new(uplink: &Uplink, tokens: Arc<Tokens>, timeouts: Timeouts) -> Result<Self, Failure> {
         let room = uplink.janus.clone().ok_or_else(|| failure::internal(Phase::Dial, "Janus without a room"))?;
         Ok(Self {
             room,
             url: uplink.url.clone(),
             uplink: uplink.clone(),
+            tokens,
             timeouts,
             line: None,
             session: None,
@@ -214,7 +218,7 @@ impl Janus {
     }
 
     pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let digger = Self::new(&self.uplink, self.timeouts);
+        let digger = Self::new(&self.uplink, Arc::clone(&self.tokens), self.timeouts);
         async move {
             let mut digger = digger?;
             digger.remember(ghost.0)?;
@@ -313,11 +317,9 @@ impl Janus {
 impl Janus {
     /// A new connection, with a fresh token.
     async fn open(&self) -> Result<Line, Failure> {
-        let token = match &self.uplink.token {
-            Some(source) => Some(token::read(source).await?),
-            None => None,
-        };
-        let socket = Socket::open(&self.url, SUBPROTOCOL, token.as_ref(), &self.uplink, self.timeouts).await?;
+        let token = self.tokens.fresh().await?;
+        let socket = Socket::open(&self.url, SUBPROTOCOL, token.as_ref(), &self.uplink, self.timeouts).await;
+        let socket = socket.map_err(|failure| self.tokens.blamed(token.as_ref(), failure))?;
         let now = Instant::now();
         Ok(Line { socket, token, keepalive_at: now + KEEPALIVE_INTERVAL, heard_at: now })
     }

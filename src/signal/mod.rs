@@ -1,17 +1,20 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
+mod courier;
+mod dns;
 mod http;
 pub mod janus;
 pub mod janus_text;
 pub mod roamcast;
 pub mod roamcast_text;
-mod token;
+pub mod token;
 pub mod whip;
 pub mod whip_text;
 mod ws;
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +25,7 @@ use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure;
 
 pub use http::Timeouts;
+use token::Tokens;
 
 /// What the server said to our offer.
 #[derive(Debug, Clone, PartialEq)]
@@ -140,7 +144,7 @@ pub struct Ghost(pub Memory);
 
 /// The messenger for the configured protocol; the same few verbs for all.
 ///
-/// Made new for each session or used for one after the other: every request reads the token anew.
+/// Made new for each session or used for one after the other: every `publish` asks for the token anew.
 #[derive(Debug)]
 pub enum Signaller {
     /// RFC 9725.
@@ -156,19 +160,19 @@ impl Signaller {
     ///
     /// # Errors
     /// `uplink.caFile` cannot be used.
-    pub fn new(uplink: &Uplink) -> Result<Self, Failure> {
-        Self::with_timeouts(uplink, Timeouts::default())
+    pub fn new(uplink: &Uplink, tokens: Arc<Tokens>) -> Result<Self, Failure> {
+        Self::with_timeouts(uplink, tokens, Timeouts::default())
     }
 
     /// Like [`Signaller::new`] with other limits of time.
     ///
     /// # Errors
     /// `uplink.caFile` cannot be used.
-    pub fn with_timeouts(uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
+    pub fn with_timeouts(uplink: &Uplink, tokens: Arc<Tokens>, timeouts: Timeouts) -> Result<Self, Failure> {
         match uplink.protocol {
-            Protocol::Whip => whip::Whip::new(uplink, timeouts).map(|whip| Self::Whip(Box::new(whip))),
-            Protocol::Janus => janus::Janus::new(uplink, timeouts).map(|janus| Self::Janus(Box::new(janus))),
-            Protocol::Roamcast => Ok(Self::Roamcast(Box::new(roamcast::Roamcast::new(uplink, timeouts)))),
+            Protocol::Whip => whip::Whip::new(uplink, tokens, timeouts).map(|whip| Self::Whip(Box::new(whip))),
+            Protocol::Janus => janus::Janus::new(uplink, tokens, timeouts).map(|janus| Self::Janus(Box::new(janus))),
+            Protocol::Roamcast => Ok(Self::Roamcast(Box::new(roamcast::Roamcast::new(uplink, tokens, timeouts)))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The client of roamcast signalling v1 (`docs/signalling.md`): one session, over one WebSocket at a time. Never retries.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
@@ -18,9 +19,10 @@ use super::http::{Timeouts, wall_clock};
 use super::roamcast_text::{
     self as text, Candidate, Claim, ErrorName, ErrorText, Hidden, OutputState, SUBPROTOCOL, ToClient, ToServer, VERSION,
 };
+use super::token::Tokens;
 use super::whip_text::{ICE_SERVERS_MAX, check_ice_url, is_near, may_carry_token, shown};
 use super::ws::Socket;
-use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word, token};
+use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word};
 
 /// A fresh token is asked for this long before the one in use expires: enough for some tries.
 const REFRESH_BEFORE: Duration = Duration::from_secs(30);
@@ -33,6 +35,7 @@ const ODDITIES_MAX: usize = 32;
 pub struct Roamcast {
     uplink: Uplink,
     url: Url,
+    tokens: Arc<Tokens>,
     timeouts: Timeouts,
     socket: Option<Socket>,
     /// The one of this connection or, without one, the one to go on with.
@@ -70,10 +73,11 @@ impl std::fmt::Debug for Roamcast {
 }
 
 impl Roamcast {
-    pub(super) fn new(uplink: &Uplink, timeouts: Timeouts) -> Self {
+    pub(super) fn new(uplink: &Uplink, tokens: Arc<Tokens>, timeouts: Timeouts) -> Self {
         Self {
             url: uplink.url.clone(),
             uplink: uplink.clone(),
+            tokens,
             timeouts,
             socket: None,
             session: None,
@@ -148,7 +152,7 @@ impl Roamcast {
     }
 
     pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let mut digger = Self::new(&self.uplink, self.timeouts);
+        let mut digger = Self::new(&self.uplink, Arc::clone(&self.tokens), self.timeouts);
         async move {
             let Memory::Roamcast { url, session_id, resume_token } = ghost.0 else {
                 return Err(failure::internal(
@@ -241,9 +245,9 @@ impl Roamcast {
     /// Its answer is not waited for.
     async fn refresh_token(&mut self) {
         self.refresh_at = Some(Instant::now() + REFRESH_EVERY_MIN);
-        let Some(source) = &self.uplink.token else { return self.refresh_at = None };
-        match token::read(source).await {
-            Ok(fresh) if self.token.as_ref() != Some(&fresh) => {
+        match self.tokens.fresh().await {
+            Ok(None) => self.refresh_at = None,
+            Ok(Some(fresh)) if self.token.as_ref() != Some(&fresh) => {
                 let token = Hidden(fresh.expose().to_owned());
                 self.token = Some(fresh);
                 // What goes wrong is kept to be heard.
@@ -259,12 +263,10 @@ impl Roamcast {
 impl Roamcast {
     /// A new connection, with a fresh token, and its session.
     async fn open(&mut self, claim: Option<Claim>) -> Result<Claimed, Failure> {
-        self.token = match &self.uplink.token {
-            Some(source) => Some(token::read(source).await?),
-            None => None,
-        };
+        self.token = self.tokens.fresh().await?;
         self.last_error = None;
-        let socket = Socket::open(&self.url, SUBPROTOCOL, self.token.as_ref(), &self.uplink, self.timeouts).await?;
+        let socket = Socket::open(&self.url, SUBPROTOCOL, self.token.as_ref(), &self.uplink, self.timeouts).await;
+        let socket = socket.map_err(|failure| self.tokens.blamed(self.token.as_ref(), failure))?;
         self.socket = Some(socket);
         let name = self.url.path_segments().and_then(|mut path| path.next_back()).unwrap_or_default().to_owned();
         let token = self.token.as_ref().map(|token| Hidden(token.expose().to_owned()));

@@ -1,6 +1,5 @@
 //! One WebSocket with limits: opening, message size, silence. Reports its end once and never reopens.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use reqwest::header::{self, HeaderValue};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -16,7 +15,7 @@ use tokio_tungstenite::tungstenite::handshake::client::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
-use url::{Host, Url};
+use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
@@ -24,6 +23,7 @@ use crate::supervisor::event::{Failure, Phase};
 pub(super) use crate::uplink::failure::Closed;
 use crate::uplink::failure::{self, Place, Refusal, Transport};
 
+use super::dns::Resolver;
 use super::http::{self, BODY_BYTES_MAX, Timeouts};
 use super::whip_text::{self as text, shown};
 
@@ -207,28 +207,12 @@ fn request(url: &Url, subprotocol: &str, token: Option<&Secret>) -> Result<Reque
     Ok(request)
 }
 
-/// One address after the other; gives the failure of the last.
 async fn dial(url: &Url, connect: Duration) -> Result<TcpStream, Transport> {
-    let port = url.port_or_known_default().unwrap_or(80);
-    let addrs: Vec<SocketAddr> = match url.host() {
-        Some(Host::Domain(name)) => lookup_host((name, port)).await.map_err(|_| Transport::Dns)?.collect(),
-        Some(Host::Ipv4(ip)) => vec![(ip, port).into()],
-        Some(Host::Ipv6(ip)) => vec![(ip, port).into()],
-        None => Vec::new(),
-    };
-    let mut last = Transport::Dns;
-    for addr in addrs {
-        match timeout(connect, TcpStream::connect(addr)).await {
-            Ok(Ok(stream)) => {
-                // Small messages that somebody waits for; where it cannot be set they are only slower.
-                let _slower = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(error)) => last = http::classify_io(error.kind()).unwrap_or(Transport::Unreachable),
-            Err(_elapsed) => last = Transport::TimedOut,
-        }
-    }
-    Err(last)
+    let dialled = Resolver::system().dial(url, connect).await;
+    let stream = dialled.map_err(|error| http::known_cause(&error).unwrap_or(Transport::Unreachable))?;
+    // Small messages that somebody waits for; where it cannot be set they are only slower.
+    let _slower = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "an open-ended enum of another crate")]

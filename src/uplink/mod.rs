@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{Uplink, Video};
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
+use crate::signal::token::Tokens;
 use crate::signal::{Ghost, LocalCandidate, ResumeError, Signaller, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, Phase, Retry, SessionEvent};
@@ -55,6 +56,8 @@ pub struct Line {
     pub certificate: Option<Certificate>,
     /// Where sessions report.
     pub inbox: Inbox,
+    /// Where bearer tokens come from.
+    pub tokens: Arc<Tokens>,
     /// A session of ours that the server may still believe in.
     pub ghost: Mutex<Option<Ghost>>,
 }
@@ -143,7 +146,7 @@ impl Life<'_> {
         tell: &mpsc::UnboundedSender<PeerEvent>,
         say: mpsc::UnboundedSender<Said>,
     ) -> Result<Vec<String>, Failure> {
-        let signaller = Signaller::new(&self.uplink)?;
+        let signaller = Signaller::new(&self.uplink, Arc::clone(&self.line.tokens))?;
         let ghost = self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
         let messenger = self.messenger.insert(Messenger::start(signaller, ghost, say));
         let (line, uplink, tell) = (Arc::clone(self.line), self.uplink.clone(), tell.clone());

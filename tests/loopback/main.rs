@@ -33,6 +33,8 @@ mod roamcast_bad_words;
 #[cfg(feature = "ingest")]
 mod roamcast_session;
 mod systemd_units;
+mod token_provider;
+mod token_session;
 mod whip_redirects;
 mod whip_session;
 mod whip_statuses;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use roamcast::config::TokenSource;
-use roamcast::signal::{LocalCandidate, Signaller, Trickle};
+use roamcast::signal::{LocalCandidate, Trickle};
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::Retry;
 use tokio::sync::Notify;
 
-use crate::http::{ANSWER, Canned, Server, TOKEN, created, reply, uplink};
+use crate::http::{ANSWER, Canned, Server, TOKEN, created, reply, signaller, uplink};
 
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE video0 audio1\r\n\
     m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:video0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n\
@@ -31,7 +31,7 @@ async fn offer_trickle_and_goodbye_reach_the_server_with_the_token() {
         _ => reply("204 No Content", &[], ""),
     })
     .await;
-    let mut signaller = Signaller::new(&uplink(server.url("/whip/stage?user=me"))).unwrap();
+    let mut signaller = signaller(&uplink(server.url("/whip/stage?user=me"))).unwrap();
     let accepted = signaller.publish(OFFER).await.unwrap();
     assert_eq!((accepted.answer.as_str(), accepted.session_id.as_str()), (ANSWER, "/whip/session/1"));
     assert_eq!(signaller.candidates(&[candidate(1)], true).await.unwrap(), Trickle::Taken);
@@ -73,7 +73,7 @@ async fn an_absolute_location_of_the_same_origin_is_followed() {
         created(&[&format!("Location: http://user:pass@{host}/elsewhere/7#fragment")])
     })
     .await;
-    let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+    let mut signaller = signaller(&uplink(server.url("/whip"))).unwrap();
     assert_eq!(signaller.publish(OFFER).await.unwrap().session_id, "/elsewhere/7");
     // Answers 201 to the DELETE, which is strange, but a success.
     signaller.goodbye().await.unwrap();
@@ -88,7 +88,7 @@ async fn a_location_on_a_foreign_origin_is_refused_unless_trusted() {
     let location = format!("Location: {}", stranger.url("/session"));
     let server = Server::start(move |_| created(&[&location])).await;
     let mut config = uplink(server.url("/whip"));
-    let mut signaller = Signaller::new(&config).unwrap();
+    let mut signaller = signaller(&config).unwrap();
     let failure = signaller.publish(OFFER).await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Never));
     assert!(failure.words.contains("uplink.trustedOrigins"), "{failure}");
@@ -96,7 +96,7 @@ async fn a_location_on_a_foreign_origin_is_refused_unless_trusted() {
     assert!(stranger.requests().is_empty());
 
     config.trusted_origins = vec![stranger.url("/").origin()];
-    let mut signaller = Signaller::new(&config).unwrap();
+    let mut signaller = crate::http::signaller(&config).unwrap();
     signaller.publish(OFFER).await.unwrap();
     signaller.goodbye().await.unwrap();
     assert_eq!(stranger.requests().len(), 1);
@@ -105,7 +105,7 @@ async fn a_location_on_a_foreign_origin_is_refused_unless_trusted() {
 #[tokio::test]
 async fn without_a_location_the_broadcast_runs_but_cannot_be_ended() {
     let server = Server::start(|_| created(&[])).await;
-    let mut signaller = Signaller::new(&uplink(server.url("/whip/stage"))).unwrap();
+    let mut signaller = signaller(&uplink(server.url("/whip/stage"))).unwrap();
     assert_eq!(signaller.publish(OFFER).await.unwrap().session_id, "/whip/stage");
     assert_eq!(signaller.candidates(&[candidate(0)], true).await.unwrap(), Trickle::Unsupported);
     assert!(signaller.ghost().is_none());
@@ -116,7 +116,7 @@ async fn without_a_location_the_broadcast_runs_but_cannot_be_ended() {
 #[tokio::test]
 async fn a_server_that_says_200_with_an_sdp_answer_is_understood() {
     let server = Server::start(|_| reply("200 OK", &["Content-Type: application/sdp"], ANSWER)).await;
-    let accepted = Signaller::new(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap();
+    let accepted = signaller(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap();
     assert_eq!(accepted.answer, ANSWER);
 }
 
@@ -128,7 +128,7 @@ async fn a_server_without_trickle_is_asked_once() {
             _ => created(&["Location: /s"]),
         })
         .await;
-        let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+        let mut signaller = signaller(&uplink(server.url("/whip"))).unwrap();
         signaller.publish(OFFER).await.unwrap();
         for _ in 0..2 {
             assert_eq!(signaller.candidates(&[candidate(0)], false).await.unwrap(), Trickle::Unsupported, "{status}");
@@ -144,7 +144,7 @@ async fn a_trickle_that_the_server_could_not_take_just_now_is_a_failure() {
         _ => created(&["Location: /s"]),
     })
     .await;
-    let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+    let mut signaller = signaller(&uplink(server.url("/whip"))).unwrap();
     signaller.publish(OFFER).await.unwrap();
     let failure = signaller.candidates(&[candidate(0)], false).await.unwrap_err();
     assert_eq!(failure.retry, Retry::After(std::time::Duration::from_secs(4)));
@@ -157,7 +157,7 @@ async fn a_session_that_is_gone_already_counts_as_ended() {
         _ => created(&["Location: /s"]),
     })
     .await;
-    let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+    let mut signaller = signaller(&uplink(server.url("/whip"))).unwrap();
     signaller.publish(OFFER).await.unwrap();
     signaller.goodbye().await.unwrap();
 }
@@ -176,7 +176,7 @@ async fn a_ghost_is_buried_beside_the_new_publish() {
         _ => Canned::After(Arc::clone(&buried), Box::new(created(&["Location: /s/2"]))),
     })
     .await;
-    let mut signaller = Signaller::new(&uplink(server.url("/whip"))).unwrap();
+    let mut signaller = signaller(&uplink(server.url("/whip"))).unwrap();
     signaller.publish(OFFER).await.unwrap();
     let burial = signaller.bury(signaller.ghost().unwrap());
     let (published, buried) = tokio::join!(signaller.publish(OFFER), burial);
@@ -198,7 +198,7 @@ async fn ice_servers_of_the_link_header_are_passed_on() {
         ])
     })
     .await;
-    let accepted = Signaller::new(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap();
+    let accepted = signaller(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap();
     let servers: Vec<_> = accepted
         .ice_servers
         .iter()
@@ -223,7 +223,7 @@ async fn a_token_file_renewed_between_two_requests_counts_at_once() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let mut config = uplink(server.url("/whip"));
     config.token = Some(TokenSource::File(file.path().to_owned()));
-    let mut signaller = Signaller::new(&config).unwrap();
+    let mut signaller = signaller(&config).unwrap();
     for token in ["one", "two"] {
         std::fs::write(file.path(), format!("{token}\n")).unwrap();
         signaller.publish(OFFER).await.unwrap();
@@ -241,7 +241,7 @@ async fn without_a_token_none_is_sent() {
     let server = Server::start(|_| created(&["Location: /s"])).await;
     let mut config = uplink(server.url("/whip"));
     config.token = None;
-    Signaller::new(&config).unwrap().publish(OFFER).await.unwrap();
+    signaller(&config).unwrap().publish(OFFER).await.unwrap();
     assert_eq!(server.requests()[0].header("authorization"), None);
 }
 
@@ -249,6 +249,6 @@ async fn without_a_token_none_is_sent() {
 async fn a_server_that_hangs_up_in_the_middle_is_a_backoff() {
     let cut = "HTTP/1.1 201 Created\r\nContent-Length: 4000\r\n\r\nv=0\r\n";
     let server = Server::start(move |_| Canned::Raw(cut.to_owned())).await;
-    let failure = Signaller::new(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap_err();
+    let failure = signaller(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::SignallingFailed, Retry::Backoff), "{failure}");
 }

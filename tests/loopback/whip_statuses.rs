@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use roamcast::signal::{Signaller, Timeouts};
+use roamcast::signal::Timeouts;
 use roamcast::status::ErrorCode as Code;
 use roamcast::supervisor::event::{Failure, Phase, Retry};
 
-use crate::http::{Canned, Server, TOKEN, reply, uplink};
+use crate::http::{Canned, Server, TOKEN, reply, signaller, signaller_with, uplink};
 
 async fn publish(canned: Canned) -> Failure {
     let server = Server::start(move |_| canned.clone()).await;
     let timeouts = Timeouts { request: Duration::from_millis(1500), ..Timeouts::default() };
     let url = server.url("/whip/stage?password=hush");
-    let failure = Signaller::with_timeouts(&uplink(url), timeouts).unwrap().publish("v=0\r\n").await.unwrap_err();
+    let failure = signaller_with(&uplink(url), timeouts).unwrap().publish("v=0\r\n").await.unwrap_err();
     assert_eq!(server.requests().len(), 1, "a messenger never retries");
     assert!(!failure.words.contains("hush") && !failure.words.contains(TOKEN), "{failure}");
     assert!(failure.words.contains("/whip/stage?..."), "{failure}");
@@ -147,7 +147,7 @@ async fn an_endpoint_that_cannot_be_reached_says_why() {
     let closed = format!("http://127.0.0.1:{port}/whip").parse().unwrap();
     let unknown = "http://no-such-host.invalid/whip".parse().unwrap();
     for (url, words) in [(closed, "nothing listens"), (unknown, "does not resolve")] {
-        let failure = Signaller::new(&uplink(url)).unwrap().publish("v=0\r\n").await.unwrap_err();
+        let failure = signaller(&uplink(url)).unwrap().publish("v=0\r\n").await.unwrap_err();
         assert_eq!((failure.phase, failure.retry, failure.code), (Phase::Dial, Retry::Backoff, Code::SignallingFailed));
         assert!(failure.words.contains(words), "{failure}");
     }

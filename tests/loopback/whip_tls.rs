@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair, date_time_ymd};
-use roamcast::signal::Signaller;
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Failure, Retry};
 use rustls::ServerConfig;
@@ -12,7 +11,7 @@ use tempfile::NamedTempFile;
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use crate::http::{Canned, Request, Server, created, reply, uplink};
+use crate::http::{Canned, Request, Server, created, reply, signaller, uplink};
 
 /// A private CA, as a broadcaster's own server has one.
 struct Authority {
@@ -58,7 +57,7 @@ impl Authority {
 async fn publish(url: Url, ca: Option<&Authority>) -> Result<(), Failure> {
     let mut config = uplink(url);
     config.ca_file = ca.map(|ca| ca.file.path().to_owned());
-    Signaller::new(&config)?.publish("v=0\r\n").await.map(drop)
+    signaller(&config)?.publish("v=0\r\n").await.map(drop)
 }
 
 #[tokio::test]
@@ -101,7 +100,7 @@ async fn https_is_never_left_for_http_not_even_to_a_trusted_origin() {
         let mut config = uplink(url);
         config.ca_file = Some(ca.file.path().to_owned());
         config.trusted_origins = vec![plain.url("/").origin()];
-        let failure = Signaller::new(&config).unwrap().publish("v=0\r\n").await.unwrap_err();
+        let failure = signaller(&config).unwrap().publish("v=0\r\n").await.unwrap_err();
         assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Never), "{code}: {failure}");
         assert!(failure.words.contains("https to http"), "{code}: {failure}");
     }
@@ -128,7 +127,7 @@ async fn a_ca_file_that_holds_no_certificate_is_told_at_once() {
     for (path, words) in cases {
         let mut config = uplink(url.clone());
         config.ca_file = Some(path);
-        let failure = Signaller::new(&config).unwrap_err();
+        let failure = signaller(&config).unwrap_err();
         assert_eq!((failure.code, failure.retry), (ErrorCode::TlsUntrusted, Retry::Never), "{failure}");
         assert!(failure.words.contains(words), "{failure}");
     }

@@ -4,6 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use roamcast::config::units::Secret;
 use roamcast::config::{DtlsCertificate, Protocol, TokenSource, Uplink};
+use roamcast::signal::token::Tokens;
+use roamcast::signal::{Signaller, Timeouts};
+use roamcast::supervisor::event::Failure;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -185,4 +188,14 @@ pub(crate) fn uplink(url: Url) -> Uplink {
         dtls_certificate: DtlsCertificate::Ecdsa,
         trusted_origins: Vec::new(),
     }
+}
+
+/// A messenger for this uplink, with a provider of tokens of its own.
+pub(crate) fn signaller(uplink: &Uplink) -> Result<Signaller, Failure> {
+    signaller_with(uplink, Timeouts::default())
+}
+
+/// Like [`signaller`], with other limits of time.
+pub(crate) fn signaller_with(uplink: &Uplink, timeouts: Timeouts) -> Result<Signaller, Failure> {
+    Signaller::with_timeouts(uplink, Arc::new(Tokens::new(uplink, |_| {})), timeouts)
 }

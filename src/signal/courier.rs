@@ -1,0 +1,170 @@
+//! Carries one HTTP request to where the token may go, and no further. Redirects are followed by hand.
+
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::{Client, Method, Request};
+use url::{Origin, Url};
+
+use crate::config::Uplink;
+use crate::config::units::Secret;
+use crate::supervisor::event::{Failure, Phase};
+use crate::uplink::failure::{self, Body, Place, Redirect, Refusal, Transport};
+
+use super::http::{self, Reply, Timeouts};
+use super::whip_text::{self as text, Distrust, shown};
+
+/// Enough for a load balancer that sends us to a region and from there to a node.
+const REDIRECTS_MAX: usize = 5;
+
+/// The way to one endpoint.
+#[derive(Clone)]
+pub(super) struct Courier {
+    client: Client,
+    endpoint: Url,
+    trusted: Vec<Origin>,
+    timeouts: Timeouts,
+}
+
+/// A reply, and what was asked.
+pub(super) struct Asked {
+    method: Method,
+    /// The address that answered, after all redirects.
+    pub(super) url: Url,
+    token: Option<Secret>,
+    pub(super) reply: Reply,
+}
+
+impl Asked {
+    pub(super) fn place<'a>(&'a self, url: &'a str) -> Place<'a> {
+        Place { method: self.method.as_str(), url, token_sent: self.token.is_some() }
+    }
+
+    pub(super) fn header(&self, name: header::HeaderName) -> Option<&str> {
+        self.reply.headers.get(name)?.to_str().ok()
+    }
+
+    pub(super) fn body(&self) -> Body {
+        text::body_kind(self.header(header::CONTENT_TYPE).unwrap_or_default(), &self.reply.body)
+    }
+
+    /// The first words of a plain text or JSON body, without secrets.
+    pub(super) fn said(&self) -> Option<String> {
+        let content_type = self.header(header::CONTENT_TYPE).unwrap_or_default();
+        // Servers like to quote the request, and some carry a stream key in the query.
+        let in_query: Vec<_> = self.url.query_pairs().map(|(_, value)| value).collect();
+        let token = self.token.as_ref().map(Secret::expose);
+        let secrets: Vec<&str> = in_query.iter().map(AsRef::as_ref).chain(token).collect();
+        text::excerpt(content_type, &self.reply.body, &secrets)
+    }
+
+    pub(super) fn refusal(&self, place: &Place<'_>) -> Failure {
+        let said = self.said();
+        let retry_after =
+            self.header(header::RETRY_AFTER).and_then(|value| text::retry_after(value, http::wall_clock()));
+        let refusal = Refusal { status: self.reply.status, retry_after, body: self.body(), said: said.as_deref() };
+        failure::status(*place, &refusal)
+    }
+}
+
+impl Courier {
+    /// To `endpoint`, with the CA and the trusted origins of `uplink`.
+    ///
+    /// # Errors
+    /// `uplink.caFile` cannot be used.
+    pub(super) fn new(endpoint: &Url, uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
+        let mut endpoint = endpoint.clone();
+        // It would go on the wire in the clear (`:authority` of HTTP/2); bearer tokens are all we know.
+        text::without_userinfo(&mut endpoint);
+        let client = http::client(&endpoint, uplink, timeouts)?;
+        Ok(Self { client, endpoint, trusted: uplink.trusted_origins.clone(), timeouts })
+    }
+
+    pub(super) fn address(&self) -> &Url {
+        &self.endpoint
+    }
+
+    /// One request, redirects included, within the time it may take. Statuses are given back as they are, except
+    /// redirects that are not followed.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: String,
+        token: Option<Secret>,
+    ) -> Result<Asked, Failure> {
+        let start = shown(&url);
+        let place = Place { method: method.as_str(), url: &start, token_sent: token.is_some() };
+        let exchange = self.follow(method.clone(), url, &headers, &body, token.clone());
+        match tokio::time::timeout(self.timeouts.request, exchange).await {
+            Ok(asked) => asked,
+            Err(_elapsed) => Err(failure::transport(place, &Transport::TimedOut)),
+        }
+    }
+
+    async fn follow(
+        &self,
+        method: Method,
+        mut url: Url,
+        headers: &HeaderMap,
+        body: &str,
+        token: Option<Secret>,
+    ) -> Result<Asked, Failure> {
+        for _hop in 0..=REDIRECTS_MAX {
+            let here = shown(&url);
+            let place = Place { method: method.as_str(), url: &here, token_sent: token.is_some() };
+            let request = request(&method, &url, headers, body, token.as_ref())?;
+            let reply = http::send(&self.client, request).await.map_err(|why| failure::transport(place, &why))?;
+            if !(300..400).contains(&reply.status) {
+                return Ok(Asked { method, url, token, reply });
+            }
+            url = self.next_hop(place, &url, &reply)?;
+        }
+        let here = shown(&url);
+        let place = Place { method: method.as_str(), url: &here, token_sent: token.is_some() };
+        Err(failure::redirect(place, None, &Redirect::TooMany(REDIRECTS_MAX)))
+    }
+
+    fn next_hop(&self, place: Place<'_>, from: &Url, reply: &Reply) -> Result<Url, Failure> {
+        let target = reply.headers.get(header::LOCATION).and_then(|value| text::location(from, value.to_str().ok()?));
+        let to = target.as_ref().map(shown);
+        let refuse = |why: &Redirect| failure::redirect(place, to.as_deref(), why);
+        if !matches!(reply.status, 307 | 308) {
+            return Err(refuse(&Redirect::ChangesMethod(reply.status)));
+        }
+        let Some(target) = target else { return Err(refuse(&Redirect::Nowhere(reply.status))) };
+        self.trust(place, from, &target)?;
+        Ok(target)
+    }
+
+    /// May the token, sent to `from` so far, go to `target`?
+    pub(super) fn trust(&self, place: Place<'_>, from: &Url, target: &Url) -> Result<(), Failure> {
+        let why = match text::may_carry_token(&self.endpoint, &self.trusted, from, target) {
+            Ok(()) => return Ok(()),
+            Err(Distrust::Foreign) => Redirect::Foreign,
+            Err(Distrust::Downgrade) => Redirect::Downgrade,
+        };
+        Err(failure::redirect(place, Some(&shown(target)), &why))
+    }
+}
+
+fn request(
+    method: &Method,
+    url: &Url,
+    headers: &HeaderMap,
+    body: &str,
+    token: Option<&Secret>,
+) -> Result<Request, Failure> {
+    let mut request = Request::new(method.clone(), url.clone());
+    *request.headers_mut() = headers.clone();
+    if let Some(token) = token {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| {
+            failure::internal(Phase::Request, "the token passed its check but fits into no HTTP header")
+        })?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+    }
+    if !body.is_empty() {
+        *request.body_mut() = Some(body.to_owned().into());
+    }
+    Ok(request)
+}
