@@ -352,7 +352,6 @@ impl Conversation {
         match order {
             Order::Say(message) => self.say(message).await,
             Order::Close(code) => {
-                self.session = None;
                 if let Some(name) = ErrorName::of_close(code) {
                     self.error(name, "the server closes this connection").await?;
                 }

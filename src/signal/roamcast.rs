@@ -57,12 +57,11 @@ struct Session {
     published: bool,
 }
 
-/// What became of the claim in a `hello`.
-enum Claimed {
-    None,
+/// What a `hello` has led to.
+enum Opened {
     Resumed(Resumed),
-    /// In the words of the server. The connection has a new session.
-    Refused(String),
+    /// A new session; says why, if there was a claim.
+    New(Option<String>),
 }
 
 impl std::fmt::Debug for Roamcast {
@@ -95,9 +94,9 @@ impl Roamcast {
             self.heard.clear();
             let claim = self.session.as_ref().map(|session| session.claim.clone());
             match self.open(claim).await? {
-                Claimed::None => {}
-                Claimed::Resumed(resumed) => info!("the session `{}` goes on", resumed.session_id),
-                Claimed::Refused(why) => info!("`{}` begins a new session: {why}", shown(&self.url)),
+                Opened::New(None) => {}
+                Opened::Resumed(resumed) => info!("the session `{}` goes on", resumed.session_id),
+                Opened::New(Some(why)) => info!("`{}` begins a new session: {why}", shown(&self.url)),
             }
         }
         let accepted = self.offer(ToServer::Publish { sdp: offer.into() }).await?;
@@ -122,13 +121,11 @@ impl Roamcast {
         if !self.session.as_ref().is_some_and(|session| session.published) {
             return Ok(Trickle::Unsupported);
         }
-        for part in parts {
+        let part = |part: &LocalCandidate| {
             let (sdp_mid, sdp_mline_index) = (Some(part.mid.clone()), Some(part.mline));
-            let candidate = Candidate { candidate: part.candidate.clone(), sdp_mid, sdp_mline_index };
-            self.say(&ToServer::Candidate(candidate)).await?;
-        }
-        if end {
-            let candidate = Candidate { candidate: String::new(), sdp_mid: None, sdp_mline_index: None };
+            Candidate { candidate: part.candidate.clone(), sdp_mid, sdp_mline_index }
+        };
+        for candidate in parts.iter().map(part).chain(end.then(Candidate::end)) {
             self.say(&ToServer::Candidate(candidate)).await?;
         }
         Ok(Trickle::Taken)
@@ -139,9 +136,8 @@ impl Roamcast {
         let Some(session) = &self.session else { return Ok(()) };
         if self.socket.is_none() {
             let claim = session.claim.clone();
-            if let Claimed::Refused(_) = self.open(Some(claim)).await? {
-                debug!("the session has ended already");
-            }
+            // Where it is gone already, a new one is ended.
+            self.open(Some(claim)).await?;
         }
         self.say(&ToServer::Bye {}).await?;
         self.session = None;
@@ -207,12 +203,15 @@ impl Roamcast {
         let outcome = self.open(Some(claim)).await;
         self.heard.retain(|word| !matches!(word, Word::Lost(_)));
         match outcome.map_err(ResumeError::Failed)? {
-            Claimed::Resumed(resumed) => Ok(resumed),
-            Claimed::None => Err(ResumeError::Failed(self.unexpected("hello"))),
-            Claimed::Refused(why) => {
+            Opened::Resumed(resumed) => Ok(resumed),
+            Opened::New(why) => {
                 // The new session waits for a signaller that recalls it; our media belongs to none.
                 self.socket = None;
-                let words = format!("`{}` does not know our session any more (it says: {why})", shown(&self.url));
+                let words = format!(
+                    "`{}` does not know our session any more (it says: {})",
+                    shown(&self.url),
+                    why.unwrap_or_default()
+                );
                 let code = ErrorCode::NetworkDisconnect;
                 Err(ResumeError::Refused(Failure::new(Phase::Request, Retry::Backoff, code, words)))
             }
@@ -262,7 +261,7 @@ impl Roamcast {
 /// The exchange of messages.
 impl Roamcast {
     /// A new connection, with a fresh token, and its session.
-    async fn open(&mut self, claim: Option<Claim>) -> Result<Claimed, Failure> {
+    async fn open(&mut self, claim: Option<Claim>) -> Result<Opened, Failure> {
         self.token = self.tokens.fresh().await?;
         self.last_error = None;
         let socket = Socket::open(&self.url, SUBPROTOCOL, self.token.as_ref(), &self.uplink, self.timeouts).await;
@@ -284,7 +283,7 @@ impl Roamcast {
         self.refresh_at = expires.map(refresh_at);
         let Some(was) = was else {
             self.session = Some(Session { claim, published: false });
-            return Ok(Claimed::None);
+            return Ok(Opened::New(None));
         };
         let resumed = self.wait_for(|said| {
             if let ToClient::Resumed { session_id, recovered_session_id, resume_token } = said {
@@ -298,11 +297,11 @@ impl Roamcast {
                 let session_id = claim.session_id.clone();
                 let recovered_from = recovered_from.or_else(|| (was != session_id).then_some(was));
                 self.session = Some(Session { claim, published: true });
-                Ok(Claimed::Resumed(Resumed { session_id, recovered_from }))
+                Ok(Opened::Resumed(Resumed { session_id, recovered_from }))
             }
             Err(error) => {
                 self.session = Some(Session { claim, published: false });
-                Ok(Claimed::Refused(error.message))
+                Ok(Opened::New(Some(error.message)))
             }
         }
     }
@@ -338,7 +337,7 @@ impl Roamcast {
             let Some(message) = self.read(&text) else { continue };
             match wanted(message) {
                 Ok(answer) => return Ok(Ok(answer)),
-                Err(ToClient::Error(error)) if !ends_connection(&error) => return Ok(Err(error)),
+                Err(ToClient::Error(error)) if !error.ends_connection() => return Ok(Err(error)),
                 Err(other) => self.unasked(other).await,
             }
         }
@@ -384,10 +383,10 @@ impl Roamcast {
             }
             ToClient::Pong {} => return,
             ToClient::Error(error) => {
-                if ends_connection(&error) {
+                if error.ends_connection() {
                     self.last_error = Some(error);
                 } else {
-                    self.odd(format!("the error `{}` answers nothing that we wait for", plain(&error.name)));
+                    self.odd(format!("the error `{}` answers nothing that we wait for", error.name));
                 }
                 return;
             }
@@ -413,7 +412,7 @@ impl Roamcast {
         self.socket = None;
         let error = self.last_error.take();
         let known = error.as_ref().and_then(ErrorText::known);
-        let failure = self.closed(closed, error);
+        let failure = failure::roamcast_closed(&shown(&self.url), closed, error.as_ref());
         match (closed, known) {
             // Another connection of ours speaks for the session: there is nothing left to say for this one.
             (Closed::ByServer { .. }, Some(ErrorName::TakenOver)) => self.session = None,
@@ -430,42 +429,12 @@ impl Roamcast {
         failure
     }
 
-    /// With the words of the error that came before it.
-    fn closed(&self, closed: &Closed, error: Option<ErrorText>) -> Failure {
-        let url = shown(&self.url);
-        let (Closed::ByServer { code, reason }, Some(error)) = (closed, error) else {
-            return failure::closed(&url, closed);
-        };
-        let reason = if reason.is_empty() { plain(&error.message) } else { reason.clone() };
-        let failure = failure::closed(&url, &Closed::ByServer { code: *code, reason });
-        match error.known() {
-            Some(ErrorName::Evicted) => Failure { code: ErrorCode::NetworkDisconnect, ..failure },
-            Some(ErrorName::VersionUnsupported) => Failure { retry: Retry::Never, ..failure },
-            Some(_) | None => failure,
-        }
-    }
-
     fn no_line(&self) -> Failure {
         failure::closed(&shown(&self.url), &Closed::Broken("it was lost before".to_owned()))
     }
 
-    /// Our request is answered with an error that leaves the connection as it is.
     fn refused(&self, error: &ErrorText) -> Failure {
-        let (url, said) = (shown(&self.url), plain(&error.message));
-        match error.known() {
-            Some(ErrorName::BadOffer) => {
-                failure::unfit_answer(format!("`{url}` does not take our offer; check `video.codec` (it says: {said})"))
-            }
-            Some(_) | None => {
-                let words = format!("`{url}` answers with the error `{}` (it says: {said})", plain(&error.name));
-                Failure::new(Phase::Request, Retry::Backoff, ErrorCode::SignallingFailed, words)
-            }
-        }
-    }
-
-    fn unexpected(&self, verb: &str) -> Failure {
-        let words = format!("the answer of `{}` to `{verb}` is not the one to that", shown(&self.url));
-        failure::garbled_answer(words)
+        failure::roamcast(&shown(&self.url), error)
     }
 
     /// Under the rules of `whip_text`.
@@ -487,17 +456,6 @@ impl Roamcast {
         }
         servers
     }
-}
-
-/// Does a close follow?
-fn ends_connection(error: &ErrorText) -> bool {
-    error.code >= 4000
-        || matches!(error.known(), Some(ErrorName::VersionUnsupported | ErrorName::Evicted | ErrorName::TakenOver))
-}
-
-/// As it may stand in a sentence.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(160).collect()
 }
 
 /// When to ask for a fresh token, if the one in use expires then (milliseconds since 1970).

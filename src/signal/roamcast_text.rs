@@ -27,6 +27,8 @@ const NAME_BYTES_MAX: usize = 256;
 const CANDIDATE_BYTES_MAX: usize = 1024;
 /// Sentences and addresses.
 const TEXT_BYTES_MAX: usize = 2048;
+/// What a server says in an error: this much fits into one sentence.
+const MESSAGE_CHARS_MAX: usize = 160;
 /// Versions, ICE servers, addresses of one ICE server.
 const LIST_LEN_MAX: usize = 32;
 
@@ -239,6 +241,13 @@ impl ErrorText {
     pub fn known(&self) -> Option<ErrorName> {
         ErrorName::ALL.into_iter().find(|name| name.text() == self.name)
     }
+
+    /// Does a close follow?
+    #[must_use]
+    pub fn ends_connection(&self) -> bool {
+        let closes = [ErrorName::VersionUnsupported, ErrorName::Evicted, ErrorName::TakenOver];
+        self.code >= 4000 || self.known().is_some_and(|name| closes.contains(&name))
+    }
 }
 
 /// The errors of version 1. Those from 4000 on end the connection with their code.
@@ -383,7 +392,7 @@ pub fn parse<M: Message>(text: &str) -> Result<M, ParseError> {
     if !M::TYPES.contains(&head.kind.as_ref()) {
         return Err(ParseError::UnknownType(printable(&head.kind)));
     }
-    let message: M = serde_json::from_str(text).map_err(|error| {
+    let mut message: M = serde_json::from_str(text).map_err(|error| {
         // Other messages of serde quote values.
         let words = error.to_string();
         let safe = ["missing field", "duplicate field"].iter().any(|start| words.starts_with(start));
@@ -395,6 +404,7 @@ pub fn parse<M: Message>(text: &str) -> Result<M, ParseError> {
             return Err(ParseError::TooLong(name, limit));
         }
     }
+    message.clean();
     Ok(message)
 }
 
@@ -429,6 +439,9 @@ pub trait Message: Serialize + DeserializeOwned {
 
     /// Field, length, greatest length.
     fn lengths(&self) -> Vec<(&'static str, usize, usize)>;
+
+    /// Makes fit for log lines what goes there.
+    fn clean(&mut self) {}
 }
 
 impl Message for ToServer {
@@ -499,6 +512,13 @@ impl Message for ToClient {
             | Self::Pong {} => vec![],
         }
     }
+
+    fn clean(&mut self) {
+        if let Self::Error(error) = self {
+            error.name = printable(&error.name);
+            error.message = error.message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect();
+        }
+    }
 }
 
 fn session_lengths(id: &str, token: &Hidden) -> Vec<(&'static str, usize, usize)> {
@@ -512,6 +532,12 @@ impl Claim {
 }
 
 impl Candidate {
+    /// There will be no more.
+    #[must_use]
+    pub fn end() -> Self {
+        Self { candidate: String::new(), sdp_mid: None, sdp_mline_index: None }
+    }
+
     fn lengths(&self) -> Vec<(&'static str, usize, usize)> {
         let mid = self.sdp_mid.as_ref().map_or(0, String::len);
         vec![("candidate", self.candidate.len(), CANDIDATE_BYTES_MAX), ("sdpMid", mid, NAME_BYTES_MAX)]

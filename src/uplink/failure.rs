@@ -2,6 +2,7 @@
 
 mod closes;
 mod janus;
+mod roamcast;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::supervisor::event::{Failure, Phase, Retry};
 
 pub use closes::{Closed, closed, upgrade, wrong_subprotocol};
 pub use janus::{JanusError, NO_SUCH_ROOM, ROOM_EXISTS, janus, janus_ended};
+pub use roamcast::{roamcast, roamcast_closed};
 
 /// The least wait when the slot is taken (product.md: ">= 30 s between tries").
 pub const SLOT_BUSY_WAIT_MIN: Duration = Duration::from_secs(30);

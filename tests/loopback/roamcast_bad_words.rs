@@ -221,7 +221,8 @@ async fn nonsense_from_a_server_is_ignored_until_the_answer_comes() {
     let mut signaller = publish(&uplink).await.unwrap();
     assert_eq!(signaller.next().await, Word::Output { reconnecting: true });
     let word = tokio::time::timeout(WITHIN, signaller.next()).await.expect("the end");
-    assert!(matches!(word, Word::Lost(_)), "{word:?}");
+    let Word::Lost(failure) = word else { panic!("{word:?}") };
+    assert!(failure.words.contains("1005"), "closed by the server, which has seen the pong: {failure}");
 }
 
 #[tokio::test]

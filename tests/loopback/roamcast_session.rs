@@ -333,3 +333,61 @@ async fn tokens_are_wrong_expired_or_for_somebody_else() {
     let accepted = fresh.publish(offer().await).await.unwrap();
     assert_eq!(accepted.session_id, session_id(&signaller.memory()));
 }
+
+/// What viewers are told, from the first word on.
+struct Viewer(reqwest::Response, String);
+
+impl Viewer {
+    async fn open(server: &Server) -> Self {
+        let url = format!("http://{}/api/live/events", server.0.address());
+        Self(publisher::http_client().get(url).send().await.unwrap(), String::new())
+    }
+
+    async fn told(&mut self, state: &str) {
+        let word = format!(r#""state":"{state}"#);
+        let told = async {
+            while !self.1.contains(&word) {
+                self.1 += &String::from_utf8_lossy(&self.0.chunk().await.unwrap().expect("the stream goes on"));
+            }
+        };
+        tokio::time::timeout(WITHIN, told).await.unwrap_or_else(|_| panic!("never {state}"));
+    }
+}
+
+#[tokio::test]
+async fn viewers_notice_neither_a_cut_websocket_nor_a_new_media_connection() {
+    let server = Server::start(None).await;
+    let mut viewer = Viewer::open(&server).await;
+    let mut old = server.signaller();
+    let old_media = publisher::Publisher::over(&mut old).await;
+    viewer.told("live").await;
+    server.fault(r#"{"dropWebSocket":true}"#).await;
+    lost(&mut old).await;
+    old.resume().await.unwrap();
+
+    // Make before break: the old one feeds until the new one has sent a picture.
+    let mut new = server.signaller();
+    assert!(new.recall(old.memory().unwrap()).is_none());
+    let new_media = publisher::Publisher::over(&mut new).await;
+    new_media.connected().await;
+    drop(old_media);
+    let dropped = live_for(&server).await;
+    while live_for(&server).await < dropped + 2.0 {}
+
+    server.fault(r#"{"blackHoleMedia":100}"#).await;
+    viewer.told("interrupted").await;
+    new.goodbye().await.unwrap();
+    viewer.told("offline").await;
+    assert_eq!(viewer.1.matches("interrupted").count(), 1, "{}", viewer.1);
+    drop(new_media);
+}
+
+/// Seconds; the broadcast is live just now.
+async fn live_for(server: &Server) -> f64 {
+    let mut viewer = Viewer::open(server).await;
+    viewer.told("").await;
+    let (_, text) = viewer.1.split_once("data: ").unwrap();
+    let event: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(event["data"]["state"], "live", "{event}");
+    event["data"]["liveFor"].as_f64().unwrap()
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gst::prelude::*;
+use roamcast::signal::Signaller;
 use tokio::sync::oneshot;
 
 /// What it sends. A keyframe every 4 s only, so that a late joiner proves that it is asked for.
@@ -20,8 +21,8 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// Publishes until it is dropped, which looks like a crash to the server: no DELETE.
 pub(crate) struct Publisher {
     pipeline: gst::Pipeline,
-    /// The WHIP resource.
-    resource: String,
+    /// The WHIP resource, if it has one.
+    resource: Option<String>,
 }
 
 impl Publisher {
@@ -38,15 +39,43 @@ impl Publisher {
         let location = response.headers()["location"].to_str().unwrap().to_owned();
         let resource = response.url().join(&location).unwrap().to_string();
         let answer = response.text().await.unwrap();
-        let sdp = gst_sdp::SDPMessage::parse_buffer(answer.as_bytes()).unwrap();
-        let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, sdp);
-        webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &None::<gst::Promise>]);
-        Self { pipeline, resource }
+        set_answer(&webrtc, &answer);
+        Self { pipeline, resource: Some(resource) }
+    }
+
+    /// Publishes by a messenger of roamcast.
+    pub(crate) async fn over(signaller: &mut Signaller) -> Self {
+        gst::init().unwrap();
+        let pipeline = gst::parse::launch(PIPELINE).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let webrtc = pipeline.by_name("webrtc").unwrap();
+        let offer = gathered_offer(&pipeline, &webrtc).await;
+        set_answer(&webrtc, &signaller.publish(&offer).await.unwrap().answer);
+        Self { pipeline, resource: None }
+    }
+
+    /// Waits until ICE and DTLS are up.
+    pub(crate) async fn connected(&self) {
+        let webrtc = self.pipeline.by_name("webrtc").unwrap();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        webrtc.connect_notify(Some("connection-state"), move |_, _| {
+            let _ = tell.send(());
+        });
+        let up = async {
+            let state = || webrtc.property::<gst_webrtc::WebRTCPeerConnectionState>("connection-state");
+            while state() != gst_webrtc::WebRTCPeerConnectionState::Connected {
+                told.recv().await;
+            }
+        };
+        tokio::time::timeout(WITHIN, up).await.expect("the connection comes up");
     }
 
     /// Ends the broadcast with a goodbye.
     pub(crate) async fn stop(self) {
-        let response = http_client().delete(&self.resource).send().await.expect("the server answers");
+        let response = http_client()
+            .delete(self.resource.as_ref().expect("published by WHIP"))
+            .send()
+            .await
+            .expect("the server answers");
         assert_eq!(response.status(), 200);
     }
 }
@@ -55,6 +84,12 @@ impl Drop for Publisher {
     fn drop(&mut self) {
         self.pipeline.set_state(gst::State::Null).expect("the pipeline stops");
     }
+}
+
+fn set_answer(webrtc: &gst::Element, answer: &str) {
+    let sdp = gst_sdp::SDPMessage::parse_buffer(answer.as_bytes()).unwrap();
+    let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, sdp);
+    webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &None::<gst::Promise>]);
 }
 
 /// An HTTP client; the first one in a process picks the TLS provider.
