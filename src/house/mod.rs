@@ -12,6 +12,8 @@ use crate::config::{Config, DtlsCertificate};
 use crate::driver::Driver;
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock, TrackKind};
+use crate::signal::Memory;
+use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
 use crate::status::StopReason;
 use crate::supervisor::event::{Command, Event};
@@ -35,13 +37,25 @@ pub async fn run(config: Config, board: Board, run_for: Option<Duration>) -> Sto
     let line = Arc::new(line(&config, &inbox));
     inbox.post(Event::Command(Command::Start));
     systemd::ready();
-    Driver::new(inbox, line, config, board).run().await
+    let state = line.state.clone();
+    let reason = Driver::new(inbox, line, config, board).run().await;
+    if let (Some(state), StopReason::Requested) = (state, reason) {
+        // Also what was never taken up again: a person has ended this broadcast.
+        state.erase();
+    }
+    reason
 }
 
 fn line(config: &Config, inbox: &Inbox) -> Line {
     let kinds: &[TrackKind] =
         if config.audio.is_some() { &[TrackKind::Video, TrackKind::Audio] } else { &[TrackKind::Video] };
     let audio = config.audio.as_ref().map_or(0, |audio| u64::from(audio.bitrate.bps()));
+    let state = StateFile::from_environment().map(Arc::new);
+    let ghost = match state.as_ref().and_then(|state| state.load(&config.uplink)) {
+        Some(memory @ (Memory::Whip { .. } | Memory::Janus { .. })) => memory.ghost(),
+        // To be taken up again (`Signaller::recall`), not buried.
+        Some(Memory::Roamcast { .. }) | None => None,
+    };
     let teller = inbox.clone();
     let tokens = Tokens::new(&config.uplink, move |event| teller.post(Event::Token(event)));
     Line {
@@ -53,7 +67,8 @@ fn line(config: &Config, inbox: &Inbox) -> Line {
         certificate: certificate(config.uplink.dtls_certificate),
         inbox: inbox.clone(),
         tokens: Arc::new(tokens),
-        ghost: Mutex::new(None),
+        ghost: Mutex::new(ghost),
+        state,
     }
 }
 

@@ -3,6 +3,7 @@
 mod courier;
 mod dns;
 mod http;
+pub mod state;
 pub mod token;
 pub mod whip;
 pub mod whip_text;
@@ -105,6 +106,17 @@ pub enum Memory {
         /// Lets its holder take the session over.
         resume_token: String,
     },
+}
+
+impl Memory {
+    /// The session as something to bury, for protocols that cannot find it again.
+    #[must_use]
+    pub fn ghost(&self) -> Option<Ghost> {
+        match self {
+            Self::Whip { resource } => Some(Ghost { resource: resource.parse().ok()? }),
+            Self::Janus { .. } | Self::Roamcast { .. } => None,
+        }
+    }
 }
 
 impl fmt::Debug for Memory {

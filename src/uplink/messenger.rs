@@ -2,11 +2,23 @@
 //! ended at any moment without cutting a request in two: a goodbye queues up behind the publish it belongs to, and no
 //! resource is left on the server that nobody knows of.
 
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::signal::{Accepted, Ghost, LocalCandidate, Signaller};
-use crate::supervisor::event::Failure;
+use crate::signal::state::StateFile;
+use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, Signaller};
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
+
+use super::Line;
+
+/// Removing a file takes a millisecond; a disk that hangs must not keep us from the goodbye.
+const FORGET_DEADLINE: Duration = Duration::from_millis(300);
 
 /// Newest candidates wait here while a PATCH is under way; there are never more than a few dozen.
 const ORDERS_WAITING_MAX: usize = 64;
@@ -23,11 +35,11 @@ pub(crate) struct Messenger {
 }
 
 impl Messenger {
-    /// Starts the task. A `ghost` (resource of an earlier session that could not be told goodbye) is buried beside the
+    /// Starts the task. The ghost of the line (an earlier session that could not be told goodbye) is buried beside the
     /// publish.
-    pub(crate) fn start(signaller: Signaller, ghost: Option<Ghost>) -> Self {
+    pub(crate) fn start(signaller: Signaller, line: Arc<Line>) -> Self {
         let (orders, heard) = mpsc::channel(ORDERS_WAITING_MAX);
-        tokio::spawn(serve(signaller, ghost, heard));
+        tokio::spawn(serve(signaller, line, heard));
         Self { orders }
     }
 
@@ -53,22 +65,28 @@ impl Messenger {
     }
 }
 
-async fn serve(mut signaller: Signaller, mut ghost: Option<Ghost>, mut orders: mpsc::Receiver<Order>) {
+async fn serve(mut signaller: Signaller, line: Arc<Line>, mut orders: mpsc::Receiver<Order>) {
+    let mut keepsake = None;
     while let Some(order) = orders.recv().await {
         match order {
             Order::Publish { offer, reply } => {
-                let burial = ghost.take().map(|ghost| signaller.bury(ghost));
+                let ghost = line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let burial = ghost.clone().map(|ghost| signaller.bury(ghost));
                 let publishing = signaller.publish(&offer);
                 let result = match burial {
                     None => publishing.await,
                     Some(burial) => {
                         let (result, buried) = tokio::join!(publishing, burial);
-                        if let Err(failure) = buried {
+                        if buried.as_ref().is_err_and(|failure| failure.phase == Phase::Dial) {
+                            // Not reached, as at boot before the network is up: the next session tries again.
+                            *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
+                        } else if let Err(failure) = buried {
                             debug!("the session before is left to the server's own timeout: {failure}");
                         }
                         result
                     }
                 };
+                keepsake = result.is_ok().then(|| Keepsake::new(&signaller, &line)).flatten();
                 let _asker_gone = reply.send(result);
             }
             Order::Candidates { mut batch, mut end } => {
@@ -78,7 +96,7 @@ async fn serve(mut signaller: Signaller, mut ghost: Option<Ghost>, mut orders: m
                             batch.extend(newer);
                             end |= ends;
                         }
-                        Order::Goodbye { reply } => return part(&mut signaller, reply).await,
+                        Order::Goodbye { reply } => return part(&mut signaller, keepsake, reply).await,
                         Order::Publish { .. } => {}
                     }
                 }
@@ -86,12 +104,15 @@ async fn serve(mut signaller: Signaller, mut ghost: Option<Ghost>, mut orders: m
                     debug!("trickle: {failure}");
                 }
             }
-            Order::Goodbye { reply } => return part(&mut signaller, reply).await,
+            Order::Goodbye { reply } => return part(&mut signaller, keepsake, reply).await,
         }
     }
 }
 
-async fn part(signaller: &mut Signaller, reply: oneshot::Sender<Option<Ghost>>) {
+async fn part(signaller: &mut Signaller, keepsake: Option<Keepsake>, reply: oneshot::Sender<Option<Ghost>>) {
+    if let Some(keepsake) = keepsake {
+        let _disk_hangs = timeout(FORGET_DEADLINE, keepsake.forget()).await;
+    }
     let ghost = match signaller.goodbye().await {
         Ok(()) => None,
         Err(failure) => {
@@ -102,8 +123,29 @@ async fn part(signaller: &mut Signaller, reply: oneshot::Sender<Option<Ghost>>) 
     let _asker_gone = reply.send(ghost);
 }
 
+/// What the state file knows of a session, from its publish to its goodbye.
+struct Keepsake {
+    state: Arc<StateFile>,
+    memory: Memory,
+    saving: JoinHandle<()>,
+}
+
+impl Keepsake {
+    /// Begins to write; media does not wait for the disk.
+    fn new(signaller: &Signaller, line: &Arc<Line>) -> Option<Self> {
+        let (state, memory) = (Arc::clone(line.state.as_ref()?), signaller.memory()?);
+        let (saver, saved, line) = (Arc::clone(&state), memory.clone(), Arc::clone(line));
+        let saving = spawn_blocking(move || saver.save(&saved, &line.uplink));
+        Some(Self { state, memory, saving })
+    }
+
+    /// Before the goodbye: what is stopped must not be taken up again by the next process.
+    async fn forget(self) {
+        let _panicked = self.saving.await;
+        let _panicked = spawn_blocking(move || self.state.forget(&self.memory)).await;
+    }
+}
+
 fn gone() -> Failure {
-    use crate::status::ErrorCode;
-    use crate::supervisor::event::{Phase, Retry};
     Failure::new(Phase::Request, Retry::Backoff, ErrorCode::Internal, "the messenger of this session has ended")
 }

@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{Uplink, Video};
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
+use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
 use crate::signal::{Ghost, LocalCandidate, Signaller};
 use crate::status::ErrorCode;
@@ -58,6 +59,8 @@ pub struct Line {
     pub inbox: Inbox,
     /// Where bearer tokens come from.
     pub tokens: Arc<Tokens>,
+    /// What has to outlive this process; `None`: nothing does.
+    pub state: Option<Arc<StateFile>>,
     /// A session of ours that the server may still believe in.
     pub ghost: Mutex<Option<Ghost>>,
 }
@@ -124,8 +127,7 @@ impl Life<'_> {
     /// (RFC 9725 section 4.6): the first request goes out sooner, and nothing is gathered twice.
     async fn establish(&mut self, tell: &mpsc::UnboundedSender<PeerEvent>) -> Result<Vec<String>, Failure> {
         let signaller = Signaller::new(&self.line.uplink, Arc::clone(&self.line.tokens))?;
-        let ghost = self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let messenger = self.messenger.insert(Messenger::start(signaller, ghost));
+        let messenger = self.messenger.insert(Messenger::start(signaller, Arc::clone(self.line)));
         let (line, tell) = (Arc::clone(self.line), tell.clone());
         let building = tokio::task::spawn_blocking(move || {
             Peer::new(&line.hatch, &line.uplink, &line.video, &line.clock, line.certificate.as_ref(), &tell)
