@@ -15,6 +15,7 @@ use crate::control::{self, Windows};
 use crate::driver::Driver;
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock, TrackKind};
+use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
 use crate::status::StopReason;
 use crate::supervisor::event::{Command, Event};
@@ -47,7 +48,12 @@ pub async fn run(config: Config, origin: Origin, board: Board, run_for: Option<D
     let line = Arc::new(line(&config, &inbox));
     inbox.post(Event::Command(Command::Start));
     systemd::ready();
+    let state = line.state.clone();
     let reason = Driver::new(inbox, line, config, board.with_feed(feed)).run().await;
+    if let (Some(state), StopReason::Requested) = (state, reason) {
+        // Also what was never taken up again: a person has ended this broadcast.
+        state.erase();
+    }
     windows.close().await;
     reason
 }
@@ -56,6 +62,8 @@ fn line(config: &Config, inbox: &Inbox) -> Line {
     let kinds: &[TrackKind] =
         if config.audio.is_some() { &[TrackKind::Video, TrackKind::Audio] } else { &[TrackKind::Video] };
     let audio = config.audio.as_ref().map_or(0, |audio| u64::from(audio.bitrate.bps()));
+    let state = StateFile::from_environment().map(Arc::new);
+    let remembered = state.as_ref().and_then(|state| state.load(&config.uplink));
     let teller = inbox.clone();
     let tokens = Tokens::new(&config.uplink, move |event| teller.post(Event::Token(event)));
     Line {
@@ -68,6 +76,8 @@ fn line(config: &Config, inbox: &Inbox) -> Line {
         inbox: inbox.clone(),
         tokens: Arc::new(tokens),
         ghost: Mutex::new(None),
+        remembered: Mutex::new(remembered),
+        state,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod janus;
 pub mod janus_text;
 pub mod roamcast;
 pub mod roamcast_text;
+pub mod state;
 pub mod token;
 pub mod whip;
 pub mod whip_text;

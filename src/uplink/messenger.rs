@@ -2,11 +2,23 @@
 //! ended at any moment without cutting a request in two: a goodbye queues up behind the publish it belongs to, and no
 //! resource is left on the server that nobody knows of.
 
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::signal::{Accepted, Ghost, LocalCandidate, ResumeError, Resumed, Signaller, Word};
-use crate::supervisor::event::Failure;
+use crate::signal::state::StateFile;
+use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Signaller, Word};
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
+
+use super::Line;
+
+/// Removing a file takes a millisecond; a disk that hangs must not keep us from the goodbye.
+const FORGET_DEADLINE: Duration = Duration::from_millis(300);
 
 /// Newest candidates wait here while a PATCH is under way; there are never more than a few dozen.
 const ORDERS_WAITING_MAX: usize = 64;
@@ -33,11 +45,11 @@ pub(crate) struct Messenger {
 }
 
 impl Messenger {
-    /// Starts the task. A `ghost` (resource of an earlier session that could not be told goodbye) is buried beside the
+    /// Starts the task. The ghost of the line (an earlier session that could not be told goodbye) is buried beside the
     /// publish.
-    pub(crate) fn start(signaller: Signaller, ghost: Option<Ghost>, tell: mpsc::UnboundedSender<Said>) -> Self {
+    pub(crate) fn start(signaller: Signaller, line: Arc<Line>, tell: mpsc::UnboundedSender<Said>) -> Self {
         let (orders, heard) = mpsc::channel(ORDERS_WAITING_MAX);
-        tokio::spawn(serve(signaller, ghost, heard, tell));
+        tokio::spawn(serve(signaller, line, heard, tell));
         Self { orders }
     }
 
@@ -72,10 +84,11 @@ impl Messenger {
 
 async fn serve(
     mut signaller: Signaller,
-    mut ghost: Option<Ghost>,
+    line: Arc<Line>,
     mut orders: mpsc::Receiver<Order>,
     tell: mpsc::UnboundedSender<Said>,
 ) {
+    let mut keepsake = None;
     // Is there a connection that may speak?
     let mut attached = false;
     loop {
@@ -90,8 +103,9 @@ async fn serve(
         match order {
             None => return,
             Some(Order::Publish { offer, reply }) => {
-                let result = publish(&mut signaller, ghost.take(), &offer).await;
+                let result = publish(&mut signaller, &line, &offer).await;
                 attached = result.is_ok();
+                keepsake = attached.then(|| Keepsake::new(&signaller, &line)).flatten();
                 let _asker_gone = reply.send(result);
             }
             Some(Order::Candidates { batch, end }) => {
@@ -102,26 +116,36 @@ async fn serve(
             Some(Order::Resume) => {
                 let resumed = signaller.resume().await;
                 attached = resumed.is_ok();
+                if attached {
+                    keepsake = Keepsake::new(&signaller, &line);
+                }
                 let _session_over = tell.send(Said::Resumed(resumed));
             }
-            Some(Order::Goodbye { reply }) => return part(&mut signaller, reply).await,
+            Some(Order::Goodbye { reply }) => return part(&mut signaller, keepsake, reply).await,
         }
     }
 }
 
-/// The offer goes out; the ghost of an earlier session is buried meanwhile.
-async fn publish(signaller: &mut Signaller, ghost: Option<Ghost>, offer: &str) -> Result<Accepted, Failure> {
-    let burial = ghost.map(|ghost| signaller.bury(ghost));
+/// The offer goes out; the ghost of the line is buried meanwhile.
+async fn publish(signaller: &mut Signaller, line: &Line, offer: &str) -> Result<Accepted, Failure> {
+    let ghost = line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let burial = ghost.clone().map(|ghost| signaller.bury(ghost));
     let publishing = signaller.publish(offer);
     let Some(burial) = burial else { return publishing.await };
     let (result, buried) = tokio::join!(publishing, burial);
-    if let Err(failure) = buried {
+    if buried.as_ref().is_err_and(|failure| failure.phase == Phase::Dial) {
+        // Not reached, as at boot before the network is up: the next session tries again.
+        *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
+    } else if let Err(failure) = buried {
         debug!("the session before is left to the server's own timeout: {failure}");
     }
     result
 }
 
-async fn part(signaller: &mut Signaller, reply: oneshot::Sender<Option<Ghost>>) {
+async fn part(signaller: &mut Signaller, keepsake: Option<Keepsake>, reply: oneshot::Sender<Option<Ghost>>) {
+    if let Some(keepsake) = keepsake {
+        let _disk_hangs = timeout(FORGET_DEADLINE, keepsake.forget()).await;
+    }
     let ghost = match signaller.goodbye().await {
         Ok(()) => None,
         Err(failure) => {
@@ -132,8 +156,29 @@ async fn part(signaller: &mut Signaller, reply: oneshot::Sender<Option<Ghost>>) 
     let _asker_gone = reply.send(ghost);
 }
 
+/// What the state file knows of a session, from its publish to its goodbye.
+struct Keepsake {
+    state: Arc<StateFile>,
+    memory: Memory,
+    saving: JoinHandle<()>,
+}
+
+impl Keepsake {
+    /// Begins to write; media does not wait for the disk.
+    fn new(signaller: &Signaller, line: &Arc<Line>) -> Option<Self> {
+        let (state, memory) = (Arc::clone(line.state.as_ref()?), signaller.memory()?);
+        let (saver, saved, line) = (Arc::clone(&state), memory.clone(), Arc::clone(line));
+        let saving = spawn_blocking(move || saver.save(&saved, &line.uplink));
+        Some(Self { state, memory, saving })
+    }
+
+    /// Before the goodbye: what is stopped must not be taken up again by the next process.
+    async fn forget(self) {
+        let _panicked = self.saving.await;
+        let _panicked = spawn_blocking(move || self.state.forget(&self.memory)).await;
+    }
+}
+
 fn gone() -> Failure {
-    use crate::status::ErrorCode;
-    use crate::supervisor::event::{Phase, Retry};
     Failure::new(Phase::Request, Retry::Backoff, ErrorCode::Internal, "the messenger of this session has ended")
 }

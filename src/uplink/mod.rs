@@ -23,8 +23,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{Uplink, Video};
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
+use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
-use crate::signal::{Ghost, LocalCandidate, ResumeError, Signaller, Word};
+use crate::signal::{Ghost, LocalCandidate, Memory, ResumeError, Signaller, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, Phase, Retry, SessionEvent};
 
@@ -58,8 +59,12 @@ pub struct Line {
     pub inbox: Inbox,
     /// Where bearer tokens come from.
     pub tokens: Arc<Tokens>,
+    /// What has to outlive this process; `None`: nothing does.
+    pub state: Option<Arc<StateFile>>,
     /// A session of ours that the server may still believe in.
     pub ghost: Mutex<Option<Ghost>>,
+    /// A session of an earlier process that the first one may take up again.
+    pub remembered: Mutex<Option<Memory>>,
 }
 
 /// One session. Ends with [`Session::close`], by value; a dropped one closes without a goodbye.
@@ -146,9 +151,12 @@ impl Life<'_> {
         tell: &mpsc::UnboundedSender<PeerEvent>,
         say: mpsc::UnboundedSender<Said>,
     ) -> Result<Vec<String>, Failure> {
-        let signaller = Signaller::new(&self.uplink, Arc::clone(&self.line.tokens))?;
-        let ghost = self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let messenger = self.messenger.insert(Messenger::start(signaller, ghost, say));
+        let mut signaller = Signaller::new(&self.uplink, Arc::clone(&self.line.tokens))?;
+        let remembered = self.line.remembered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ghost) = remembered.and_then(|memory| signaller.recall(memory)) {
+            *self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some(ghost);
+        }
+        let messenger = self.messenger.insert(Messenger::start(signaller, Arc::clone(self.line), say));
         let (line, uplink, tell) = (Arc::clone(self.line), self.uplink.clone(), tell.clone());
         let building = tokio::task::spawn_blocking(move || {
             Peer::new(&line.hatch, &uplink, &line.video, &line.clock, line.certificate.as_ref(), &tell)

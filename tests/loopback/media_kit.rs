@@ -39,7 +39,6 @@ pub(crate) fn config() -> Config {
             janus: None,
             url: url::Url::parse("http://127.0.0.1:9/whip").unwrap(),
             fallback_urls: Vec::new(),
-            janus: None,
             token: None,
             ca_file: None,
             ice_servers: Vec::new(),
