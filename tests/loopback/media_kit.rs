@@ -37,6 +37,7 @@ pub(crate) fn config() -> Config {
         uplink: Uplink {
             protocol: Protocol::Whip,
             url: url::Url::parse("http://127.0.0.1:9/whip").unwrap(),
+            janus: None,
             token: None,
             ca_file: None,
             ice_servers: Vec::new(),
