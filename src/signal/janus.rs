@@ -13,7 +13,7 @@ use crate::config::units::Secret;
 use crate::config::{JanusRoom, Uplink};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
-use crate::uplink::failure::{self, Closed, JanusError, NO_SUCH_ROOM, Place, ROOM_EXISTS, Redirect, Transport};
+use crate::uplink::failure::{self, Closed, JanusError, Place, ROOM_EXISTS, Redirect, Transport};
 use crate::uplink::sdp;
 
 use super::http::Timeouts;
@@ -122,6 +122,9 @@ impl Janus {
         if let Some(session) = &mut self.session {
             session.handle = Some(handle);
         }
+        if self.room.create {
+            self.provide_room(offer).await?;
+        }
         let (publisher, answer) = self.join(offer).await?;
         let name = format!("{}/{publisher}", self.room.room);
         if let Some(session) = &mut self.session {
@@ -133,27 +136,25 @@ impl Janus {
         Ok(Accepted { answer, ice_servers: Vec::new(), session_id: name })
     }
 
-    /// Joins the room, which is made first if it has to be and may be.
+    /// Gives our number in the room, and the SDP answer.
     async fn join(&mut self, offer: &str) -> Result<(String, String), Failure> {
         let token = self.line.as_ref().and_then(|line| line.token.clone());
         let join = text::join_and_configure(&self.room, token.as_ref(), offer);
-        let joined = match self.ask("message", join.clone(), Until::Done).await {
-            Err(Unanswered::Refused(error)) if error.code == NO_SUCH_ROOM && self.room.create => {
-                self.create_room(offer).await?;
-                self.ask("message", join, Until::Done).await
-            }
-            joined => joined,
-        };
-        let said = joined.map_err(|why| self.failure(why))?;
-        let Said::Plugin(Room::Joined(publisher), Some(answer)) = said else {
+        let joined = self.ask("message", join, Until::Done).await.map_err(|why| self.failure(why))?;
+        let Said::Plugin(Room::Joined(publisher), Some(answer)) = joined else {
             return Err(self.unexpected("joinandconfigure"));
         };
         Ok((publisher, answer))
     }
 
-    async fn create_room(&mut self, offer: &str) -> Result<(), Failure> {
-        let made = self.ask("message", text::create_room(&self.room, offer), Until::Answered).await;
-        match made {
+    /// Makes the room if it is not there. Has to be known before the offer goes out: a handle whose first offer was
+    /// refused takes no second one.
+    async fn provide_room(&mut self, offer: &str) -> Result<(), Failure> {
+        let asked = self.ask("message", text::room_exists(&self.room), Until::Answered).await;
+        if asked.map_err(|why| self.failure(why))? != Said::Plugin(Room::Exists(false), None) {
+            return Ok(());
+        }
+        match self.ask("message", text::create_room(&self.room, offer), Until::Answered).await {
             Ok(Said::Plugin(Room::Created, _)) => {
                 info!("Janus: room {} was not there and has been made", self.room.room);
                 Ok(())
@@ -257,15 +258,15 @@ impl Janus {
     }
 
     pub(super) async fn resume(&mut self) -> Result<Resumed, ResumeError> {
-        self.line = None;
-        self.heard.retain(|word| !matches!(word, Word::Lost(_)));
         let Some(session) = &self.session else {
             let failure = failure::internal(Phase::Request, "Janus: there is no session to resume");
             return Err(ResumeError::Refused(failure));
         };
         let session_id = session.name.clone();
         let line = self.open().await.map_err(ResumeError::Failed)?;
-        self.line = Some(line);
+        // Closed after the claim only: a server that keeps no sessions without a connection loses none this way.
+        let _before = self.line.replace(line);
+        self.heard.retain(|word| !matches!(word, Word::Lost(_)));
         match self.ask("claim", Map::new(), Until::Answered).await {
             Ok(_) => Ok(Resumed { session_id, recovered_from: None }),
             Err(why) => {
@@ -419,7 +420,7 @@ impl Janus {
             // Of a keepalive, or of something that we have given up waiting for.
             Said::Ack | Said::Success(_) => return,
             Said::Error(error) => return self.odd(format!("error {} answers nothing that we wait for", error.code)),
-            Said::Plugin(Room::Joined(_) | Room::Configured | Room::Created | Room::List(_), _) => {
+            Said::Plugin(Room::Joined(_) | Room::Configured | Room::Exists(_) | Room::Created | Room::List(_), _) => {
                 return self.odd("an answer comes late or twice".to_owned());
             }
             Said::Unknown(name) => return self.odd(format!("`{name}` is not known")),

@@ -78,6 +78,12 @@ fn with_offer(body: Map<String, Value>, offer: &str) -> Map<String, Value> {
     fields([("body", body.into()), ("jsep", jsep)])
 }
 
+/// Content of a `message`: asks whether the room is there.
+#[must_use]
+pub fn room_exists(room: &JanusRoom) -> Map<String, Value> {
+    fields([("body", json!({ "request": "exists", "room": room.room }))])
+}
+
 /// Content of a `message`: makes the room, for the codecs of this offer, until Janus ends. Nothing is said about the
 /// number of publishers: the default of 3 leaves room for the old and the new session of a reconnect.
 #[must_use]
@@ -189,6 +195,8 @@ pub enum Room {
     Joined(String),
     /// A `configure` is done.
     Configured,
+    /// Whether the room is there.
+    Exists(bool),
     /// The room is made.
     Created,
     /// The public rooms.
@@ -320,9 +328,10 @@ fn plugin(data: &Map<String, Value>, answer: Option<String>) -> Said {
         "destroyed" => Room::Destroyed,
         "event" if text("leaving") == "ok" && text("reason") == "kicked" => Room::Kicked,
         "event" if text("configured") == "ok" => Room::Configured,
-        "success" => match data.get("list").and_then(Value::as_array) {
-            Some(list) => Room::List(list.iter().map(room_codecs).collect()),
-            None => Room::Other,
+        "success" => match (data.get("list"), data.get("exists")) {
+            (Some(Value::Array(list)), _) => Room::List(list.iter().map(room_codecs).collect()),
+            (_, Some(Value::Bool(exists))) => Room::Exists(*exists),
+            _ => Room::Other,
         },
         _ => Room::Other,
     };
@@ -444,6 +453,10 @@ mod tests {
             (
                 r#"{"janus":"success","plugindata":{"data":{"videoroom":"created","room":7,"permanent":false}}}"#,
                 Said::Plugin(Room::Created, None),
+            ),
+            (
+                r#"{"janus":"success","plugindata":{"data":{"videoroom":"success","room":7,"exists":true}}}"#,
+                Said::Plugin(Room::Exists(true), None),
             ),
             (
                 r#"{"janus":"event","plugindata":{"data":{"videoroom":"event","room":7,"configured":"ok"}}}"#,

@@ -10,7 +10,7 @@ use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 pub use closes::{Closed, closed, upgrade, wrong_subprotocol};
-pub use janus::{JanusError, NO_SUCH_ROOM, ROOM_EXISTS, janus, janus_ended};
+pub use janus::{JanusError, ROOM_EXISTS, janus, janus_ended};
 pub use roamcast::{roamcast, roamcast_closed};
 
 /// The least wait when the slot is taken (product.md: ">= 30 s between tries").

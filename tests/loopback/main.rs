@@ -16,6 +16,7 @@ mod control_api;
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;
+mod janus_session;
 mod media_devices;
 mod media_faults;
 mod media_file;
@@ -44,6 +45,8 @@ mod whip_tls;
 mod browser;
 #[path = "../support/http.rs"]
 mod http;
+#[path = "../support/janus.rs"]
+mod janus;
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/publisher.rs"]

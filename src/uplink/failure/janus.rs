@@ -10,7 +10,7 @@ const SESSION_NOT_FOUND: u32 = 458;
 /// No such handle.
 const HANDLE_NOT_FOUND: u32 = 459;
 /// VideoRoom: there is no such room.
-pub const NO_SUCH_ROOM: u32 = 426;
+const NO_SUCH_ROOM: u32 = 426;
 /// VideoRoom: there is such a room already.
 pub const ROOM_EXISTS: u32 = 427;
 

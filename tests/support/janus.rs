@@ -1,0 +1,190 @@
+//! A real Janus of our own on this machine, with its admin API.
+
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use url::Url;
+
+use crate::program::{PATIENCE, Program, free_port};
+
+/// Takes H.264 and Opus.
+pub(crate) const ROOM: u64 = 1234;
+/// Takes VP8 and Opus.
+pub(crate) const VP8_ROOM: u64 = 4321;
+/// Takes H.264 and Opus from those who know [`PIN`].
+pub(crate) const LOCKED_ROOM: u64 = 5678;
+pub(crate) const PIN: &str = "p1n-of-the-room";
+
+const ADMIN_SECRET: &str = "overlord";
+
+/// A running Janus; ends when dropped.
+pub(crate) struct Janus {
+    program: Program,
+    files: TempDir,
+    pub(crate) address: SocketAddr,
+    admin_port: u16,
+}
+
+impl Janus {
+    /// Sessions live 60 s without a word from us, connected or not.
+    pub(crate) fn start() -> Self {
+        Self::start_with("session_timeout = 60\nreclaim_session_timeout = 60")
+    }
+
+    /// With these lines in the section `general` of `janus.jcfg`.
+    pub(crate) fn start_with(general: &str) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let folder = files.path();
+        let address = SocketAddr::new(own_address(), free_port());
+        let admin_port = free_port();
+        let library = installed();
+        for (kind, modules) in [("plugins", &["videoroom"][..]), ("transports", &["websockets", "http"])] {
+            std::fs::create_dir(folder.join(kind)).unwrap();
+            for module in modules {
+                let name = format!("libjanus_{module}.so");
+                symlink(library.join(kind).join(&name), folder.join(kind).join(&name)).unwrap();
+            }
+        }
+        write_config(folder, general, address, admin_port);
+        let mut janus = Self { program: launch(folder), files, address, admin_port };
+        janus.wait_until_ready();
+        janus
+    }
+
+    /// Ends it the hard way, and starts it again at the same ports; it has forgotten everything.
+    pub(crate) fn restart(&mut self) {
+        self.program.kill();
+        self.program = launch(self.files.path());
+        self.wait_until_ready();
+    }
+
+    /// Ends it the hard way.
+    pub(crate) fn kill(&mut self) {
+        self.program.kill();
+    }
+
+    /// Sends it a signal by name (`STOP`, `CONT`).
+    pub(crate) fn signal(&self, name: &str) {
+        self.program.signal(name);
+    }
+
+    pub(crate) fn url(&self) -> Url {
+        format!("ws://{}/", self.address).parse().unwrap()
+    }
+
+    fn wait_until_ready(&mut self) {
+        // The transports come in no order, and each says that it is there before Janus listens to it.
+        let started = Cell::new(0);
+        self.program.wait_until("two servers started", |line| {
+            let starts = ["Websockets server started", "Admin/monitor HTTP webserver started"];
+            started.set(started.get() + usize::from(starts.iter().any(|start| line.starts_with(start))));
+            started.get() == starts.len()
+        });
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while self.try_admin(&json!({ "janus": "ping" })).is_none() {
+            assert!(std::time::Instant::now() < deadline, "Janus does not answer: {:#?}", self.program.text);
+        }
+    }
+
+    /// One request to the admin API.
+    pub(crate) fn admin(&self, request: Value) -> Value {
+        self.try_admin(&request).unwrap_or_else(|| panic!("the admin API does not answer {request}"))
+    }
+
+    fn try_admin(&self, request: &Value) -> Option<Value> {
+        let mut request = request.clone();
+        request["transaction"] = "admin".into();
+        request["admin_secret"] = ADMIN_SECRET.into();
+        let body = request.to_string();
+        let mut socket = TcpStream::connect(("127.0.0.1", self.admin_port)).ok()?;
+        let length = body.len();
+        // Errors: it is just going down or coming up.
+        write!(socket, "POST /admin HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).ok()?;
+        serde_json::from_str(reply.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    /// One request to the VideoRoom plugin, as its administrator.
+    pub(crate) fn room(&self, request: Value) -> Value {
+        let plugin = "janus.plugin.videoroom";
+        let reply = self.admin(json!({ "janus": "message_plugin", "plugin": plugin, "request": request }));
+        reply["response"].clone()
+    }
+
+    /// The numbers of all sessions.
+    pub(crate) fn sessions(&self) -> Vec<u64> {
+        let list = self.admin(json!({ "janus": "list_sessions" }));
+        list["sessions"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
+    }
+
+    /// What Janus knows of every handle of every session.
+    pub(crate) fn handles(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        for session in self.sessions() {
+            let list = self.admin(json!({ "janus": "list_handles", "session_id": session }));
+            for handle in list["handles"].as_array().into_iter().flatten() {
+                let info = self.admin(json!({ "janus": "handle_info", "session_id": session, "handle_id": handle }));
+                all.push(info["info"].clone());
+            }
+        }
+        all
+    }
+}
+
+/// Where Debian keeps the modules, whatever the architecture.
+fn installed() -> PathBuf {
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path().join("janus"));
+    libraries.into_iter().find(|path| path.join("plugins").is_dir()).expect("the package `janus` is installed")
+}
+
+/// Where this machine reaches others from: Janus takes no media over the loopback interface. Sends nothing.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("198.51.100.1:9").expect("this machine has an address besides 127.0.0.1, for Janus");
+    socket.local_addr().unwrap().ip()
+}
+
+fn launch(folder: &Path) -> Program {
+    let mut command = Command::new("janus");
+    command.arg("-F").arg(folder).arg("--disable-colors");
+    Program::start(command, tempfile::tempdir().unwrap())
+}
+
+fn write_config(folder: &Path, general: &str, address: SocketAddr, admin_port: u16) {
+    let at = folder.display();
+    let (ip, port) = (address.ip(), address.port());
+    let core = format!(
+        "general: {{\nconfigs_folder = \"{at}\"\nplugins_folder = \"{at}/plugins\"\n\
+         transports_folder = \"{at}/transports\"\nevents_folder = \"{at}/none\"\nloggers_folder = \"{at}/none\"\n\
+         admin_secret = \"{ADMIN_SECRET}\"\n{general}\n}}\n\
+         nat: {{\nice_enforce_list = \"{ip}\"\n}}\n"
+    );
+    let websockets = format!(
+        "general: {{\njson = \"compact\"\nws = true\nws_port = {port}\nws_ip = \"{ip}\"\nwss = false\n}}\n\
+         admin: {{\nadmin_ws = false\n}}\n"
+    );
+    let http = format!(
+        "general: {{\njson = \"compact\"\nhttp = false\nhttps = false\n}}\n\
+         admin: {{\nadmin_http = true\nadmin_port = {admin_port}\nadmin_ip = \"127.0.0.1\"\nadmin_https = false\n}}\n"
+    );
+    let room = |number: u64, codec: &str, more: &str| {
+        format!("room-{number}: {{\npublishers = 3\nvideocodec = \"{codec}\"\naudiocodec = \"opus\"\n{more}}}\n")
+    };
+    let rooms =
+        [room(ROOM, "h264", ""), room(VP8_ROOM, "vp8", ""), room(LOCKED_ROOM, "h264", &format!("pin = \"{PIN}\"\n"))];
+    for (name, text) in [
+        ("janus.jcfg", core),
+        ("janus.transport.websockets.jcfg", websockets),
+        ("janus.transport.http.jcfg", http),
+        ("janus.plugin.videoroom.jcfg", format!("general: {{\n}}\n{}", rooms.concat())),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+}
