@@ -223,9 +223,8 @@ impl Roamcast {
             if let Some(word) = self.heard.pop_front() {
                 return word;
             }
-            let refresh_at = self.refresh_at;
             let Some(socket) = &mut self.socket else { return std::future::pending().await };
-            let received = match refresh_at {
+            let received = match self.refresh_at {
                 Some(at) => timeout_at(at, socket.next()).await,
                 None => Ok(socket.next().await),
             };
