@@ -46,8 +46,8 @@ use roamcast::supervisor::event::{
 };
 use roamcast::supervisor::{Policy, Retries, SignallingPolicy, Supervisor};
 
-use judge::Judge;
 pub(crate) use judge::base;
+use judge::{Judge, Seen};
 
 /// What happens in the world, besides what the brain is told at once.
 #[derive(Debug, Clone)]
@@ -147,6 +147,12 @@ struct Totals {
     virtual_time: Duration,
     healed: u64,
     exits: BTreeMap<String, u64>,
+    resumed: u64,
+    renamed: u64,
+    replaced: u64,
+    moved_back: u64,
+    promoted: u64,
+    heirs_lost: u64,
 }
 
 /// Longest time from "everything works again" to `broadcasting`: the rest of a hang in opening (30 s), a stalled camera
@@ -180,7 +186,7 @@ impl World {
             happenings: BTreeMap::new(),
             planned: 0,
             moods: [Mood::Kind; ENDPOINTS_MAX],
-            goes_home: policy_endpoints > 1 && dice.u8(..16) == 0,
+            goes_home: policy_endpoints > 1 && dice.u8(..12) == 0,
             network_up: true,
             healed: None,
             sessions: BTreeMap::new(),
@@ -195,10 +201,14 @@ impl World {
 
     fn plan_chaos(&mut self) {
         let chaos_ms = self.dice.u64(5_000..150_000);
-        for _ in 0..self.dice.u64(..20) {
+        for _ in 0..self.dice.u64(..18) {
             let at_ms = self.dice.u64(..chaos_ms);
             let fault = self.some_fault();
             self.plan(at_ms, Happening::Fault(fault));
+        }
+        if self.goes_home {
+            let mood = if self.dice.u8(..4) == 0 { Mood::Final } else { Mood::Unreachable };
+            self.plan(0, Happening::Fault(Fault::Server(0, mood)));
         }
         self.plan(chaos_ms, Happening::Heal);
     }
@@ -286,6 +296,13 @@ impl World {
         totals.openings += self.judge.openings;
         totals.steps += self.judge.steps;
         totals.virtual_time += self.now - self.start;
+        let Seen { resumed, renamed, replaced, moved_back, promoted, heirs_lost } = self.judge.seen;
+        totals.resumed += resumed;
+        totals.renamed += renamed;
+        totals.replaced += replaced;
+        totals.moved_back += moved_back;
+        totals.promoted += promoted;
+        totals.heirs_lost += heirs_lost;
         if let Some(reason) = self.judge.exit {
             *totals.exits.entry(format!("{reason:?}")).or_default() += 1;
             for event in [Event::Deadline, Event::Command(Command::Start), Event::Network(PathEvent::RouteAppeared)] {
@@ -316,6 +333,7 @@ impl World {
         self.moods = [Mood::Kind; ENDPOINTS_MAX];
         self.hung_teardowns = u64::MAX;
         self.healed = Some(self.now);
+        self.goes_home &= !self.judge.never_reconnects();
         self.network(PathEvent::RouteAppeared);
         self.tell(Event::Token(TokenEvent::Recovered));
         if let Some(number) = self.judge.live_session() {
@@ -723,7 +741,10 @@ fn whatever_happens_it_keeps_the_laws_and_comes_back_on_air() {
         "{} worlds, {} openings, {} steps, {hours} virtual hours; {} came back on air; ended: {:?}",
         totals.worlds, totals.openings, totals.steps, totals.healed, totals.exits
     );
+    let ways = [totals.resumed, totals.renamed, totals.replaced, totals.moved_back, totals.promoted, totals.heirs_lost];
+    println!("resumed, renamed, replaced, moved back, promoted before proven, lost beside the old session: {ways:?}");
     if totals.worlds > 1 {
+        assert!(ways.iter().all(|seen| *seen > 100), "every way to stay on air must be seen: {ways:?}");
         assert!(totals.healed > totals.worlds / 2, "most worlds must live to the healing: {}", totals.healed);
         assert_eq!(totals.exits.len(), 6, "every way to end must be seen: {:?}", totals.exits);
     }
