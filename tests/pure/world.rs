@@ -348,29 +348,8 @@ impl World {
         match fault {
             Fault::Server(server, mood) => self.moods[server] = mood,
             Fault::SignallingLost => self.drop_signalling(),
-            Fault::Forgotten => {
-                if let Some(number) = self.judge.signalling_session() {
-                    self.sessions.entry(number).and_modify(|session| session.known = false);
-                    self.drop_signalling();
-                    if self.dice.u8(..3) == 0 {
-                        let in_ms = self.dice.u64(..5_000);
-                        let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect);
-                        self.plan(in_ms, Happening::Session(number, SessionEvent::Failed(lost)));
-                    }
-                }
-            }
-            Fault::GoingAway(hint_ms) => {
-                if let Some(number) = self.judge.signalling_session() {
-                    self.session_speaks(number, SessionEvent::GoingAway { retry_after: ms(hint_ms) });
-                    let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::SignallingFailed);
-                    let event = match self.dice.u8(..3) {
-                        0 => SessionEvent::Failed(lost),
-                        _ => SessionEvent::SignallingLost(lost),
-                    };
-                    let in_ms = self.dice.u64(..4_000);
-                    self.plan(in_ms, Happening::Session(number, event));
-                }
-            }
+            Fault::Forgotten => self.forget(),
+            Fault::GoingAway(hint_ms) => self.go_away(hint_ms),
             Fault::Output(reconnecting) => {
                 if let Some(number) = self.judge.live_session() {
                     self.session_speaks(number, SessionEvent::Output { reconnecting });
@@ -422,6 +401,29 @@ impl World {
             Fault::StaleVoice => self.stale_voice(),
             Fault::DuplicateVoice => self.duplicate_voice(),
         }
+    }
+
+    fn forget(&mut self) {
+        let Some(number) = self.judge.signalling_session() else { return };
+        self.sessions.entry(number).and_modify(|session| session.known = false);
+        self.drop_signalling();
+        if self.dice.u8(..3) == 0 {
+            let in_ms = self.dice.u64(..5_000);
+            let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect);
+            self.plan(in_ms, Happening::Session(number, SessionEvent::Failed(lost)));
+        }
+    }
+
+    fn go_away(&mut self, hint_ms: u64) {
+        let Some(number) = self.judge.signalling_session() else { return };
+        self.session_speaks(number, SessionEvent::GoingAway { retry_after: ms(hint_ms) });
+        let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::SignallingFailed);
+        let event = match self.dice.u8(..3) {
+            0 => SessionEvent::Failed(lost),
+            _ => SessionEvent::SignallingLost(lost),
+        };
+        let in_ms = self.dice.u64(..4_000);
+        self.plan(in_ms, Happening::Session(number, event));
     }
 
     fn drop_signalling(&mut self) {
@@ -532,7 +534,8 @@ impl World {
             let voice = voices[self.dice.usize(..voices.len())].clone();
             let is_end = matches!(voice, SessionEvent::Closed | SessionEvent::TeardownStuck);
             let is_heard = [self.judge.live_session(), self.judge.heir_session()].contains(&Some(number));
-            if !is_heard && !(is_end && self.judge.is_ordered(number)) {
+            let is_teardown = is_end && self.judge.is_ordered(number);
+            if !(is_heard || is_teardown) {
                 self.tell(Event::Session(Attempt(number), voice));
             }
         } else {

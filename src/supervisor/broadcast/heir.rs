@@ -88,6 +88,7 @@ impl Broadcast {
         self.restore_budget(around.now);
         match self.after_failure(around, endpoint, true, failure) {
             Next::Final(verdict) => return Some(verdict),
+            Next::Exhausted(_) if self.heir.is_some() => {} // A move to a better server may save it.
             Next::Exhausted(_) => self.heir_waits_for_budget(around),
             Next::Wait { until, what } => {
                 if let Some(heir) = &mut self.heir {
@@ -203,6 +204,9 @@ impl Broadcast {
         if cause == Cause::Failback {
             self.heed(around, session.endpoint, failure);
             self.endpoints.dismiss(session.endpoint, around.now, false);
+            if matches!(&self.state, State::Live(live) if live.signalling.is_orphaned()) {
+                self.heir_waits_for_budget(around);
+            }
             return trouble::passing(failure);
         }
         match self.after_failure(around, session.endpoint, false, failure) {
