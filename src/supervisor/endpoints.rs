@@ -31,7 +31,7 @@ struct Health {
     /// How long it was avoided the last time; zero: never, or forgiven.
     cool_down: Duration,
     avoided_until: Option<Instant>,
-    /// It refused in a way that no retry mends; the last resort, until the next start.
+    /// It refused in a way that no retry mends; the last resort while there is no session, until it proves better.
     hopeless: bool,
     /// It forbade tries before this time. Holds whatever happens, even a stop and a start.
     not_before: Option<Instant>,
@@ -136,7 +136,8 @@ impl Endpoints {
     pub(super) fn failback(&self, endpoint: usize) -> Option<(usize, Instant)> {
         let (home, since) = self.home.filter(|(home, _)| *home == endpoint)?;
         let earliest = since + FAILBACK_AFTER;
-        let better = self.health.iter().enumerate().take(home).filter(|(_, health)| !health.hopeless);
+        // Even one that refused for good: somebody may have mended it, and nothing is lost by asking now and then.
+        let better = self.health.iter().enumerate().take(home);
         let when = |health: &Health| {
             let cooled_down = health.avoided_until.map_or(earliest, |until| (until + FAILBACK_PATIENCE).max(earliest));
             cooled_down.max(health.not_before.unwrap_or(earliest))

@@ -99,7 +99,7 @@ impl Signalling {
         is_away
     }
 
-    /// The server knows the session no more.
+    /// From now on the server knows the session no more.
     pub(super) fn orphaned(&mut self) {
         *self = Self::Orphaned;
     }
@@ -107,6 +107,11 @@ impl Signalling {
     /// The server has accepted the session at some time.
     pub(super) const fn was_open(&self) -> bool {
         !matches!(self, Self::Opening { .. })
+    }
+
+    /// The server knows the session no more.
+    pub(super) const fn is_orphaned(&self) -> bool {
+        matches!(self, Self::Orphaned)
     }
 
     /// Nothing is wrong with it.

@@ -3,7 +3,9 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use super::event::{Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent};
+use super::event::{
+    Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent, TokenEvent,
+};
 use super::{Policy, Retries, Supervisor};
 use crate::status::notice::{Notice, notices};
 use crate::status::{ErrorCode, Message, PlaneState, Reason, RetryAdvice, StopReason, WaitingFor};
@@ -420,4 +422,232 @@ fn a_clock_that_steps_back_does_no_harm() {
     run.stays_on_air(5);
     run.brain.step(base(), Event::Session(Attempt(1), SessionEvent::Disconnected));
     assert_eq!(run.brain.deadline(), Some(at(run.now + 1.0)));
+}
+
+fn signalling_lost(retry: Retry) -> SessionEvent {
+    SessionEvent::SignallingLost(Failure::new(Phase::Established, retry, ErrorCode::SignallingFailed, "1006"))
+}
+
+fn resume_failed(retry: Retry) -> SessionEvent {
+    SessionEvent::ResumeFailed(Failure::new(Phase::Dial, retry, ErrorCode::SignallingFailed, "no"))
+}
+
+fn resume_refused() -> SessionEvent {
+    SessionEvent::ResumeRefused(Failure::new(Phase::Request, Retry::Backoff, ErrorCode::NotFound, "no such session"))
+}
+
+/// On air, and the connection broke; the Resume is on its way.
+fn resuming(policy: Policy) -> Run {
+    let mut run = Run::on_air(policy);
+    run.story();
+    run.session(1.0, signalling_lost(Retry::Backoff));
+    assert_eq!(run.due().1, [Action::Resume(Attempt(1))]);
+    run
+}
+
+#[test]
+fn a_lost_websocket_is_reopened_and_nobody_sees_a_flicker() {
+    let mut run = Run::on_air(policy());
+    run.story();
+    assert_eq!(run.session(1.0, signalling_lost(Retry::Backoff)), []);
+    assert_eq!(run.brain.status().signalling.state, PlaneState::Disconnected);
+    for wait in [0.5, 1.0, 2.0] {
+        let (waited, orders) = run.due();
+        assert!((wait * 0.8..=wait * 1.2 + 0.001).contains(&waited), "{wait}: {waited}");
+        assert_eq!(orders, [Action::Resume(Attempt(1))]);
+        run.session(0.0, SessionEvent::Acknowledged);
+        run.session(0.0, resume_failed(Retry::Backoff));
+    }
+    let shown = run.brain.status().broadcast.clone().expect("on air");
+    assert_eq!((shown.message, shown.reason, shown.waiting_for), (Message::Broadcasting, None, None));
+    run.due();
+    let recovered_from = Some("/whip/1".to_owned());
+    run.session(0.1, SessionEvent::SignallingResumed { session_id: "/whip/9".into(), recovered_from });
+    assert_eq!(run.brain.status().signalling.state, PlaneState::Connected);
+    let shown = run.brain.status().broadcast.clone().expect("on air");
+    assert_eq!(shown.session_id.as_deref(), Some("/whip/9"));
+    assert_eq!(shown.recovered_session_id.as_deref(), Some("/whip/1"));
+    let mut story = run.story();
+    story.retain(|line| line != "SignallingFailed");
+    assert_eq!(story, ["broadcasting"], "told once, for the new name of the session");
+}
+
+#[test]
+fn both_lost_is_a_full_reconnect() {
+    let mut run = resuming(policy());
+    let orders = run.hangs(Retry::Backoff);
+    assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
+    assert!(run.opens() >= 2.0);
+}
+
+#[test]
+fn a_kick_on_the_signalling_plane_is_final() {
+    let mut run = Run::on_air(policy());
+    run.session(1.0, signalling_lost(Retry::Never));
+    assert_eq!(run.brain.status().stopped, Some(StopReason::Refused));
+    let mut run = resuming(policy());
+    run.session(0.1, resume_failed(Retry::Once));
+    assert_eq!(run.brain.status().stopped, None);
+    run.due();
+    run.session(0.1, resume_failed(Retry::Once));
+    assert_eq!(run.brain.status().stopped, Some(StopReason::Refused), "a fresh token was refused too");
+}
+
+#[test]
+fn a_forgotten_session_feeds_until_the_new_one_is_proven() {
+    let mut run = resuming(policy());
+    run.story();
+    let orders = run.session(0.1, resume_refused());
+    assert_eq!(orders, [Action::Open { attempt: Attempt(2), endpoint: 0 }], "at once, and nothing is closed");
+    assert_eq!(run.session(0.1, SessionEvent::Accepted { session_id: "/whip/2".into() }), []);
+    assert_eq!(run.session(0.1, SessionEvent::Connected), []);
+    let shown = run.brain.status().broadcast.clone().expect("on air");
+    assert_eq!((shown.message, shown.session_id.as_deref()), (Message::Broadcasting, Some("/whip/1")));
+    let orders = run.session(0.1, SessionEvent::Acknowledged);
+    assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
+    let shown = run.brain.status().broadcast.clone().expect("on air");
+    assert_eq!((shown.message, shown.session_id.as_deref()), (Message::Broadcasting, Some("/whip/2")));
+    assert_eq!(run.brain.status().signalling.state, PlaneState::Connected);
+    assert_eq!(run.story(), ["NotFound", "broadcasting"]);
+}
+
+#[test]
+fn a_heir_that_fails_is_tried_again_and_takes_over_when_the_old_session_dies() {
+    let mut run = resuming(policy());
+    run.session(0.1, resume_refused());
+    assert_eq!(run.fails(Retry::Backoff), [Action::Close { attempt: Attempt(2), goodbye: true }]);
+    run.hear(0.1, Event::Session(Attempt(1), SessionEvent::Acknowledged));
+    let (waited, orders) = run.due();
+    assert!((2.0..=4.9).contains(&waited), "{waited}");
+    assert_eq!(orders, [Action::Open { attempt: Attempt(3), endpoint: 0 }]);
+    run.story();
+    let died = Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionFailed, "ICE");
+    let orders = run.hear(0.1, Event::Session(Attempt(1), SessionEvent::Failed(died)));
+    assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
+    run.goes_on_air(0.1);
+    assert_eq!(run.story(), ["IceConnectionFailed", "reconnecting_broadcast", "connected", "broadcasting"]);
+}
+
+#[test]
+fn going_away_is_told_and_its_hint_kept_by_resume_and_open_alike() {
+    for full in [false, true] {
+        let mut run = Run::on_air(policy());
+        run.story();
+        run.session(1.0, SessionEvent::GoingAway { retry_after: Duration::from_secs(10) });
+        let told_at = run.now;
+        run.session(0.5, if full { SessionEvent::Closed } else { signalling_lost(Retry::Backoff) });
+        if full {
+            let shown = run.brain.status().broadcast.clone().expect("on air");
+            assert_eq!(shown.waiting_for, Some(WaitingFor::ServerRetryAfter));
+        }
+        run.hear(0.1, Event::Network(PathEvent::RouteAppeared));
+        let orders = loop {
+            run.session(0.0, SessionEvent::Acknowledged);
+            let left = (run.brain.deadline().expect("waits") - at(run.now)).as_secs_f64();
+            if left <= 1.0 {
+                break run.due().1;
+            }
+            run.now += 1.0;
+        };
+        assert_eq!(orders.len(), 1, "{orders:?}");
+        let waited = run.now - told_at;
+        assert!((10.0..=11.001).contains(&waited), "{waited}");
+        assert_eq!(run.story()[0], "going away 10000");
+    }
+}
+
+#[test]
+fn the_onward_leg_of_the_server_is_shown() {
+    let mut run = Run::on_air(policy());
+    run.story();
+    run.session(1.0, SessionEvent::Output { reconnecting: true });
+    run.session(1.0, SessionEvent::Output { reconnecting: false });
+    assert_eq!(run.story(), ["reconnecting", "broadcasting"]);
+}
+
+#[test]
+fn a_provider_without_tokens_is_told_and_ends_nothing() {
+    let no_token = || Failure::new(Phase::Request, Retry::Backoff, ErrorCode::TokenProviderFailed, "no such file");
+    let mut run = Run::on_air(Policy { max_retries: Retries::AtMost(1), ..policy() });
+    run.story();
+    for _ in 0..4 {
+        assert_eq!(run.hear(0.5, Event::Token(TokenEvent::Failed(no_token()))), []);
+    }
+    assert_eq!(run.story(), ["TokenProviderFailed", "no token 3", "no token 4"]);
+    run.fails(Retry::Backoff);
+    for _ in 0..5 {
+        run.opens();
+        run.session(0.1, SessionEvent::Failed(no_token()));
+        run.session(0.0, SessionEvent::Closed);
+        let shown = run.brain.status().broadcast.clone().expect("on air");
+        assert_eq!(shown.waiting_for, Some(WaitingFor::Token));
+    }
+    run.hear(0.1, Event::Token(TokenEvent::Recovered));
+    assert_eq!(run.brain.status().token_failures, 0);
+}
+
+#[test]
+fn a_taken_slot_is_left_alone_for_thirty_seconds_whoever_is_impatient() {
+    let mut run = Run::started(policy());
+    let taken = Failure::new(Phase::Request, Retry::Backoff, ErrorCode::ConcurrentLimit, "4010");
+    run.session(0.1, SessionEvent::Failed(taken));
+    run.session(0.0, SessionEvent::Closed);
+    let failed_at = run.now;
+    assert_eq!(run.hear(1.0, Event::Network(PathEvent::RouteAppeared)), []);
+    assert_eq!(run.hear(1.0, Event::Command(Command::Reconnect)), []);
+    run.opens();
+    assert!((30.0..=33.001).contains(&(run.now - failed_at)), "{}", run.now - failed_at);
+}
+
+#[test]
+fn who_is_evicted_rejoins_at_min_delay() {
+    let mut run = Run::on_air(unlimited());
+    for _ in 0..5 {
+        let evicted = Failure::new(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect, "evicted");
+        run.session(1.0, SessionEvent::Failed(evicted));
+        run.session(0.0, SessionEvent::Closed);
+        let waited = run.opens();
+        assert!((2.0..=2.401).contains(&waited), "{waited}");
+        run.goes_on_air(0.1);
+    }
+}
+
+#[test]
+fn the_second_server_serves_while_the_first_is_down_and_the_way_back_has_no_gap() {
+    let mut run = Run::started(Policy { endpoints: 2, ..unlimited() });
+    for endpoint in [0, 1] {
+        let orders = run.fails(Retry::Backoff);
+        assert_eq!(orders.len(), 1);
+        run.opens();
+        assert_eq!(run.newest, Attempt(2 + endpoint));
+    }
+    run.goes_on_air(0.1);
+    run.story();
+    let since = run.now;
+    let open = loop {
+        let orders = run.session(1.0, SessionEvent::Acknowledged);
+        assert_eq!(orders, []);
+        if run.brain.deadline().is_some_and(|deadline| deadline <= at(run.now + 1.0)) && run.now - since > 290.0 {
+            break run.due().1;
+        }
+    };
+    assert_eq!(open, [Action::Open { attempt: Attempt(4), endpoint: 0 }]);
+    assert!((299.0..=301.0).contains(&(run.now - since)), "{}", run.now - since);
+    run.session(0.1, SessionEvent::Accepted { session_id: "/first/1".into() });
+    run.session(0.1, SessionEvent::Connected);
+    let orders = run.session(0.1, SessionEvent::Acknowledged);
+    assert_eq!(orders, [Action::Close { attempt: Attempt(3), goodbye: true }]);
+    assert_eq!(run.story(), ["broadcasting"], "told once, for the other session");
+}
+
+#[test]
+fn a_server_that_knows_us_not_is_no_end_while_there_is_another() {
+    let mut run = Run::started(Policy { endpoints: 2, ..unlimited() });
+    let unknown = || Failure::new(Phase::Request, Retry::Never, ErrorCode::NotFound, "404");
+    run.session(0.1, SessionEvent::Failed(unknown()));
+    run.session(0.0, SessionEvent::Closed);
+    run.opens();
+    run.session(0.1, SessionEvent::Failed(unknown()));
+    assert_eq!(run.brain.status().stopped, Some(StopReason::Refused));
+    assert_eq!(run.newest, Attempt(2));
 }

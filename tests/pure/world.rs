@@ -46,8 +46,8 @@ use roamcast::supervisor::event::{
 };
 use roamcast::supervisor::{Policy, Retries, SignallingPolicy, Supervisor};
 
-use judge::Judge;
 pub(crate) use judge::base;
+use judge::{Judge, Seen};
 
 /// What happens in the world, besides what the brain is told at once.
 #[derive(Debug, Clone)]
@@ -147,6 +147,12 @@ struct Totals {
     virtual_time: Duration,
     healed: u64,
     exits: BTreeMap<String, u64>,
+    resumed: u64,
+    renamed: u64,
+    replaced: u64,
+    moved_back: u64,
+    promoted: u64,
+    heirs_lost: u64,
 }
 
 /// Longest time from "everything works again" to `broadcasting`: the rest of a hang in opening (30 s), a stalled camera
@@ -180,7 +186,7 @@ impl World {
             happenings: BTreeMap::new(),
             planned: 0,
             moods: [Mood::Kind; ENDPOINTS_MAX],
-            goes_home: policy_endpoints > 1 && dice.u8(..16) == 0,
+            goes_home: policy_endpoints > 1 && dice.u8(..12) == 0,
             network_up: true,
             healed: None,
             sessions: BTreeMap::new(),
@@ -195,10 +201,14 @@ impl World {
 
     fn plan_chaos(&mut self) {
         let chaos_ms = self.dice.u64(5_000..150_000);
-        for _ in 0..self.dice.u64(..20) {
+        for _ in 0..self.dice.u64(..18) {
             let at_ms = self.dice.u64(..chaos_ms);
             let fault = self.some_fault();
             self.plan(at_ms, Happening::Fault(fault));
+        }
+        if self.goes_home {
+            let mood = if self.dice.u8(..4) == 0 { Mood::Final } else { Mood::Unreachable };
+            self.plan(0, Happening::Fault(Fault::Server(0, mood)));
         }
         self.plan(chaos_ms, Happening::Heal);
     }
@@ -286,6 +296,13 @@ impl World {
         totals.openings += self.judge.openings;
         totals.steps += self.judge.steps;
         totals.virtual_time += self.now - self.start;
+        let Seen { resumed, renamed, replaced, moved_back, promoted, heirs_lost } = self.judge.seen;
+        totals.resumed += resumed;
+        totals.renamed += renamed;
+        totals.replaced += replaced;
+        totals.moved_back += moved_back;
+        totals.promoted += promoted;
+        totals.heirs_lost += heirs_lost;
         if let Some(reason) = self.judge.exit {
             *totals.exits.entry(format!("{reason:?}")).or_default() += 1;
             for event in [Event::Deadline, Event::Command(Command::Start), Event::Network(PathEvent::RouteAppeared)] {
@@ -316,6 +333,7 @@ impl World {
         self.moods = [Mood::Kind; ENDPOINTS_MAX];
         self.hung_teardowns = u64::MAX;
         self.healed = Some(self.now);
+        self.goes_home &= !self.judge.never_reconnects();
         self.network(PathEvent::RouteAppeared);
         self.tell(Event::Token(TokenEvent::Recovered));
         if let Some(number) = self.judge.live_session() {
@@ -330,29 +348,8 @@ impl World {
         match fault {
             Fault::Server(server, mood) => self.moods[server] = mood,
             Fault::SignallingLost => self.drop_signalling(),
-            Fault::Forgotten => {
-                if let Some(number) = self.judge.signalling_session() {
-                    self.sessions.entry(number).and_modify(|session| session.known = false);
-                    self.drop_signalling();
-                    if self.dice.u8(..3) == 0 {
-                        let in_ms = self.dice.u64(..5_000);
-                        let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect);
-                        self.plan(in_ms, Happening::Session(number, SessionEvent::Failed(lost)));
-                    }
-                }
-            }
-            Fault::GoingAway(hint_ms) => {
-                if let Some(number) = self.judge.signalling_session() {
-                    self.session_speaks(number, SessionEvent::GoingAway { retry_after: ms(hint_ms) });
-                    let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::SignallingFailed);
-                    let event = match self.dice.u8(..3) {
-                        0 => SessionEvent::Failed(lost),
-                        _ => SessionEvent::SignallingLost(lost),
-                    };
-                    let in_ms = self.dice.u64(..4_000);
-                    self.plan(in_ms, Happening::Session(number, event));
-                }
-            }
+            Fault::Forgotten => self.forget(),
+            Fault::GoingAway(hint_ms) => self.go_away(hint_ms),
             Fault::Output(reconnecting) => {
                 if let Some(number) = self.judge.live_session() {
                     self.session_speaks(number, SessionEvent::Output { reconnecting });
@@ -404,6 +401,29 @@ impl World {
             Fault::StaleVoice => self.stale_voice(),
             Fault::DuplicateVoice => self.duplicate_voice(),
         }
+    }
+
+    fn forget(&mut self) {
+        let Some(number) = self.judge.signalling_session() else { return };
+        self.sessions.entry(number).and_modify(|session| session.known = false);
+        self.drop_signalling();
+        if self.dice.u8(..3) == 0 {
+            let in_ms = self.dice.u64(..5_000);
+            let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect);
+            self.plan(in_ms, Happening::Session(number, SessionEvent::Failed(lost)));
+        }
+    }
+
+    fn go_away(&mut self, hint_ms: u64) {
+        let Some(number) = self.judge.signalling_session() else { return };
+        self.session_speaks(number, SessionEvent::GoingAway { retry_after: ms(hint_ms) });
+        let lost = failure(Phase::Established, Retry::Backoff, ErrorCode::SignallingFailed);
+        let event = match self.dice.u8(..3) {
+            0 => SessionEvent::Failed(lost),
+            _ => SessionEvent::SignallingLost(lost),
+        };
+        let in_ms = self.dice.u64(..4_000);
+        self.plan(in_ms, Happening::Session(number, event));
     }
 
     fn drop_signalling(&mut self) {
@@ -514,7 +534,8 @@ impl World {
             let voice = voices[self.dice.usize(..voices.len())].clone();
             let is_end = matches!(voice, SessionEvent::Closed | SessionEvent::TeardownStuck);
             let is_heard = [self.judge.live_session(), self.judge.heir_session()].contains(&Some(number));
-            if !is_heard && !(is_end && self.judge.is_ordered(number)) {
+            let is_teardown = is_end && self.judge.is_ordered(number);
+            if !(is_heard || is_teardown) {
                 self.tell(Event::Session(Attempt(number), voice));
             }
         } else {
@@ -723,7 +744,10 @@ fn whatever_happens_it_keeps_the_laws_and_comes_back_on_air() {
         "{} worlds, {} openings, {} steps, {hours} virtual hours; {} came back on air; ended: {:?}",
         totals.worlds, totals.openings, totals.steps, totals.healed, totals.exits
     );
+    let ways = [totals.resumed, totals.renamed, totals.replaced, totals.moved_back, totals.promoted, totals.heirs_lost];
+    println!("resumed, renamed, replaced, moved back, promoted before proven, lost beside the old session: {ways:?}");
     if totals.worlds > 1 {
+        assert!(ways.iter().all(|seen| *seen > 100), "every way to stay on air must be seen: {ways:?}");
         assert!(totals.healed > totals.worlds / 2, "most worlds must live to the healing: {}", totals.healed);
         assert_eq!(totals.exits.len(), 6, "every way to end must be seen: {:?}", totals.exits);
     }

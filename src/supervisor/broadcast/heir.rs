@@ -4,11 +4,12 @@
 
 use std::time::Instant;
 
+use super::super::Retries;
 use super::super::event::{Action, Failure, SessionEvent};
 use super::super::session::Session;
 use super::super::signalling::Due;
-use super::loss::Next;
-use super::{Around, Broadcast, Policy, State, Verdict, Wait, WaitingFor, trouble};
+use super::loss::{self, Next};
+use super::{Around, Broadcast, Policy, STABLE_SPELL, State, Verdict, Wait, WaitingFor, after, trouble};
 
 /// The session that is to take the place of the live one.
 #[derive(Debug)]
@@ -87,8 +88,8 @@ impl Broadcast {
         self.restore_budget(around.now);
         match self.after_failure(around, endpoint, true, failure) {
             Next::Final(verdict) => return Some(verdict),
-            // It feeds on for as long as it can; what comes then is decided then.
-            Next::Exhausted(_) => {}
+            Next::Exhausted(_) if self.heir.is_some() => {} // A move to a better server may save it.
+            Next::Exhausted(_) => self.heir_waits_for_budget(around),
             Next::Wait { until, what } => {
                 if let Some(heir) = &mut self.heir {
                     heir.cause = Cause::Orphaned; // A move to a better server that is under way.
@@ -106,8 +107,21 @@ impl Broadcast {
         Some(trouble::passing(failure))
     }
 
+    /// No retry is left, but the live session feeds on: if it does so for a stable spell, the budget is whole again.
+    fn heir_waits_for_budget(&mut self, around: Around<'_>) {
+        let may_retry = around.policy.max_retries != Retries::AtMost(0);
+        self.heir = may_retry.then(|| Heir {
+            cause: Cause::Orphaned,
+            state: HeirState::Waiting(Wait::new(around, after(around.now, STABLE_SPELL), WaitingFor::Backoff)),
+        });
+    }
+
     /// Opens the heir that waits, or waits for what forbids it.
     pub(super) fn try_heir(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        self.restore_budget(around.now);
+        if loss::used_up(around.policy, self.tries).is_some() {
+            return self.heir_waits_for_budget(around);
+        }
         let endpoint = self.endpoints.choose(around.now);
         let state = match self.endpoints.not_before(endpoint, around.now) {
             Some(until) => HeirState::Waiting(Wait::new(around, until, WaitingFor::ServerRetryAfter)),
@@ -190,11 +204,14 @@ impl Broadcast {
         if cause == Cause::Failback {
             self.heed(around, session.endpoint, failure);
             self.endpoints.dismiss(session.endpoint, around.now, false);
+            if matches!(&self.state, State::Live(live) if live.signalling.is_orphaned()) {
+                self.heir_waits_for_budget(around);
+            }
             return trouble::passing(failure);
         }
         match self.after_failure(around, session.endpoint, false, failure) {
             Next::Final(verdict) => return verdict,
-            Next::Exhausted(_) => {}
+            Next::Exhausted(_) => self.heir_waits_for_budget(around),
             Next::Wait { until, what } => {
                 let state = HeirState::Waiting(Wait::new(around, until, what));
                 self.heir = Some(Heir { cause, state });

@@ -31,7 +31,20 @@ const SLOT_BUSY: Duration = Duration::from_secs(30);
 const FAILBACK: Duration = Duration::from_secs(300);
 const COOL_DOWN: Duration = Duration::from_secs(60);
 
+/// How often each way to stay on air was seen.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) resumed: u64,
+    pub(super) renamed: u64,
+    /// An heir took over: proven, after the server had forgotten the old session; as a move back; before it was proven.
+    pub(super) replaced: u64,
+    pub(super) moved_back: u64,
+    pub(super) promoted: u64,
+    pub(super) heirs_lost: u64,
+}
+
 pub(super) struct Judge {
+    pub(super) seen: Seen,
     seed: u64,
     policy: Policy,
     late: Duration,
@@ -153,6 +166,7 @@ struct Lost {
 impl Judge {
     pub(super) fn new(seed: u64, policy: Policy, late: Duration, start: Instant) -> Self {
         Self {
+            seen: Seen::default(),
             seed,
             late,
             now: start,
@@ -235,6 +249,11 @@ impl Judge {
     /// A Resume of this session waits for its answer.
     pub(super) fn is_asked(&self, number: u64) -> bool {
         self.live.as_ref().is_some_and(|live| live.number == number && live.asked().is_some())
+    }
+
+    /// `reconnect.maxRetries` is 0.
+    pub(super) fn never_reconnects(&self) -> bool {
+        self.policy.max_retries == Retries::AtMost(0)
     }
 
     /// Where the live session is.
@@ -450,9 +469,11 @@ impl Judge {
             SessionEvent::GoingAway { retry_after } => {
                 self.forbid(endpoint, (*retry_after).min(Duration::from_secs(3600)));
             }
-            SessionEvent::SignallingResumed { .. } => {
+            SessionEvent::SignallingResumed { recovered_from, .. } => {
                 session.signalling = Signalling::Up;
                 self.refused_once = false;
+                self.seen.resumed += 1;
+                self.seen.renamed += u64::from(recovered_from.is_some());
             }
             SessionEvent::SignallingLost(failure) | SessionEvent::ResumeFailed(failure) => {
                 self.hear_hint(endpoint, failure);
@@ -623,12 +644,14 @@ impl Judge {
             Event::Deadline if self.live.is_some() => self.check_cause_of(&heir),
             _ => {}
         }
+        self.seen.heirs_lost += u64::from(self.live.is_some());
         self.dismissed.insert(heir.endpoint, self.now);
         if heir.is_failback {
             return;
         }
-        let no_token = is_token_failure(event);
-        if (self.is_cut_off() || no_token) && self.policy.max_retries != Retries::AtMost(0) {
+        let is_free = self.is_cut_off() || is_token_failure(event);
+        let by_operator = matches!(event, Event::Command(_));
+        if is_free && !by_operator && self.live.is_some() && self.policy.max_retries != Retries::AtMost(0) {
             self.opened -= 1;
         }
         self.note_loss(event);
@@ -637,6 +660,9 @@ impl Judge {
     fn check_close_live(&mut self, event: &Event) {
         if self.heir.as_ref().is_some_and(Live::is_proven) {
             self.live = self.heir.take();
+            let moved_back = self.live.as_ref().is_some_and(|live| live.is_failback);
+            self.seen.moved_back += u64::from(moved_back);
+            self.seen.replaced += u64::from(!moved_back);
             self.lost = None;
             self.broadcasting_since = Some(self.now);
             return;
@@ -657,6 +683,7 @@ impl Judge {
             self.opened += u32::from(heir.is_failback);
             heir.is_failback = false;
             heir.takes_over = true;
+            self.seen.promoted += 1;
             self.lost = None;
             self.live = Some(heir);
         }
@@ -722,7 +749,14 @@ impl Judge {
         {
             let waited = self.now - lost.at;
             self.hold(waited >= lost.min, "a try before minDelay");
-            self.hold(!lost.plain || waited <= lost.max + self.late, "a try later than maxDelay");
+            // While the old session feeds, a used up budget is waited for.
+            let plain = lost.plain && !(self.live.is_some() && waited >= STABLE);
+            self.hold(!plain || waited <= lost.max + self.late, "a try later than maxDelay");
+        }
+        if self.live.is_some() && !is_failback && self.was_stable() {
+            self.opened = 1;
+            self.allowed = self.policy.max_retries;
+            self.broadcasting_since = Some(self.now);
         }
         self.openings += 1;
         self.opened += u32::from(!is_failback);
