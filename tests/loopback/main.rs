@@ -25,6 +25,10 @@ mod on_air;
 mod on_air_browser;
 mod receivers;
 mod refusals;
+#[cfg(feature = "ingest")]
+mod secrets;
+#[cfg(feature = "ingest")]
+mod state_file;
 mod systemd_units;
 mod token_provider;
 mod token_session;
@@ -41,3 +45,6 @@ mod http;
 mod program;
 #[path = "../support/publisher.rs"]
 mod publisher;
+#[cfg(feature = "ingest")]
+#[path = "../support/relay.rs"]
+mod relay;
