@@ -77,8 +77,8 @@ async fn serve(mut signaller: Signaller, line: Arc<Line>, mut orders: mpsc::Rece
                     None => publishing.await,
                     Some(burial) => {
                         let (result, buried) = tokio::join!(publishing, burial);
-                        if buried.as_ref().is_err_and(|failure| failure.phase == Phase::Dial) {
-                            // Not reached, as at boot before the network is up: the next session tries again.
+                        if buried.as_ref().is_err_and(|failure| failure.retry != Retry::Never) {
+                            // Not reached, as at boot before the network is up, or busy: the next session tries again.
                             *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
                         } else if let Err(failure) = buried {
                             debug!("the session before is left to the server's own timeout: {failure}");

@@ -32,6 +32,7 @@ mod state_file;
 mod systemd_units;
 mod token_provider;
 mod token_session;
+mod whip_dns;
 mod whip_redirects;
 mod whip_session;
 mod whip_statuses;

@@ -93,3 +93,27 @@ async fn without_a_place_to_write_the_broadcast_goes_on_with_one_warning() {
     let log = encoder.log();
     assert_eq!(log.matches("cannot be written").count(), 1, "{log}");
 }
+
+/// The box boots after a power loss, and the server is not reached at once: the ghost is not forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ghost_waits_until_the_server_is_reached() {
+    let port = crate::program::free_port();
+    let relay = Relay::to(port).await;
+    let state = tempfile::tempdir().unwrap();
+    let file = format!(
+        "{{\"version\":1,\"memory\":{{\"protocol\":\"whip\",\"resource\":\"http://127.0.0.1:{0}/ghost\"}},\
+         \"server\":\"http://127.0.0.1:{0}\",\"since\":\"2999-01-01T00:00:00Z\"}}",
+        relay.port
+    );
+    std::fs::write(state.path().join("session.json"), file).unwrap();
+    let mut encoder = encoder(&relay, state.path());
+    encoder.wait_for("third try", |event| {
+        crate::program::is_message(event, "signalling") && event["data"]["attempt"] == 3
+    });
+    assert_eq!(relay.requests(), [""; 0]);
+    let mut ingest = Program::with(&["ingest", "--listen", &format!("127.0.0.1:{port}")]);
+    ingest.wait_for_line("watch at");
+    encoder.wait_for_message("broadcasting");
+    let buried = relay.requests().iter().filter(|request| *request == "DELETE /ghost").count();
+    assert_eq!(buried, 1, "{:?}", relay.requests());
+}
