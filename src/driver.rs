@@ -19,7 +19,7 @@ use crate::status::{CaptureState, ErrorCode, StopReason};
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Action, Attempt, Event, Failure, MediaEvent, Phase, Retry};
 use crate::systemd;
-use crate::uplink::{Line, Session};
+use crate::uplink::{Line, Parting, Session};
 
 use crate::house::board::Board;
 
@@ -113,7 +113,7 @@ impl Driver {
             }
             Action::Close { attempt, goodbye } => {
                 if let Some(session) = self.sessions.remove(&attempt) {
-                    session.close(goodbye);
+                    session.close(self.parting(goodbye));
                 }
             }
             Action::Resume(attempt) => {
@@ -124,6 +124,15 @@ impl Driver {
             Action::Exit(reason) => return Some(reason),
         }
         None
+    }
+
+    /// Off air, nothing follows.
+    fn parting(&self, goodbye: bool) -> Parting {
+        match (goodbye, &self.brain.status().broadcast) {
+            (false, _) => Parting::Silent,
+            (true, None) => Parting::Goodbye,
+            (true, Some(_)) => Parting::Replaced,
+        }
     }
 
     fn start_capture(&mut self, attempt: Attempt) {

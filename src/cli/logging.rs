@@ -1,13 +1,25 @@
 //! Where the log goes, and how much of it.
 
 use tracing::warn;
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use super::print;
 use crate::config::{Log, LogFormat};
+
+/// Whatever the filter says: some crates of others show secrets when they are loud.
+///
+/// `is` (ICE of `str0m`) prints the ICE passwords at `debug`; `tungstenite` prints whole requests with their bearer token, and
+/// messages with resume tokens, at `trace`.
+fn without_secrets() -> Targets {
+    Targets::new().with_default(LevelFilter::TRACE).with_targets([
+        ("is::", LevelFilter::INFO),
+        ("str0m", LevelFilter::INFO),
+        ("tungstenite", LevelFilter::DEBUG),
+    ])
+}
 
 /// Starts to log to stderr or journald. `$ROAMCAST_LOG` wins over `$RUST_LOG`, and that over `log.level`.
 ///
@@ -17,8 +29,12 @@ pub(super) fn start(log: &Log) -> impl Fn(&str) + Send + Sync + use<> {
         let level = std::env::var(variable).ok().filter(|level| !level.is_empty())?;
         Some((variable, level))
     });
-    let format = log.format;
-    let (filter, handle) = reload::Layer::new(parse(overruled.as_ref().map_or(&log.level, |(_, level)| level), format));
+    let quiet = match log.format {
+        LogFormat::Text => without_secrets().with_target("roamcast::events", LevelFilter::OFF),
+        LogFormat::Json | LogFormat::Journald => without_secrets(),
+    };
+    let (filter, handle) = reload::Layer::new(parse(overruled.as_ref().map_or(&log.level, |(_, level)| level)));
+    let filter = filter.and(quiet);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
         LogFormat::Text => fmt::layer()
             .with_writer(std::io::stderr)
@@ -40,18 +56,37 @@ pub(super) fn start(log: &Log) -> impl Fn(&str) + Send + Sync + use<> {
     move |level| match &overruled {
         Some((variable, _)) => warn!("`log.level` is overruled by ${variable}"),
         None => {
-            let _log_gone = handle.reload(parse(level, format));
+            let _log_gone = handle.reload(parse(level));
         }
     }
 }
 
-fn parse(level: &str, format: LogFormat) -> EnvFilter {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|error| {
+fn parse(level: &str) -> EnvFilter {
+    EnvFilter::try_new(level).unwrap_or_else(|error| {
         print::err(&format!("warning: the log filter `{level}` is not understood ({error}): `info` is used"));
         EnvFilter::new("info")
-    });
-    match (format, "roamcast::events=off".parse()) {
-        (LogFormat::Text, Ok(events_off)) => filter.add_directive(events_off),
-        (LogFormat::Text | LogFormat::Json | LogFormat::Journald, _) => filter,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn crates_that_print_secrets_are_kept_quiet_and_no_others() {
+        let quiet = without_secrets();
+        for (target, level, is_shown) in [
+            ("is::agent", Level::DEBUG, false),
+            ("is::agent", Level::INFO, true),
+            ("str0m::rtc", Level::TRACE, false),
+            ("tungstenite::handshake::client", Level::TRACE, false),
+            ("tungstenite::protocol", Level::DEBUG, true),
+            ("roamcast::uplink", Level::TRACE, true),
+            ("hyper::proto", Level::TRACE, true),
+        ] {
+            assert_eq!(quiet.would_enable(target, &level), is_shown, "{target} {level}");
+        }
     }
 }

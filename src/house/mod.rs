@@ -50,8 +50,8 @@ pub async fn run(config: Config, origin: Origin, board: Board, run_for: Option<D
     systemd::ready();
     let state = line.state.clone();
     let reason = Driver::new(inbox, line, config, board.with_feed(feed)).run().await;
-    if let (Some(state), StopReason::Requested) = (state, reason) {
-        // Also what was never taken up again: a person has ended this broadcast.
+    if let Some(state) = state.filter(|_| reason.exit_code() == 0) {
+        // Also what was never taken up again: this broadcast is over.
         state.erase();
     }
     windows.close().await;

@@ -15,7 +15,7 @@ use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resume
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
-use super::Line;
+use super::{Line, Parting};
 
 /// Removing a file takes a millisecond; a disk that hangs must not keep us from the goodbye.
 const FORGET_DEADLINE: Duration = Duration::from_millis(300);
@@ -36,7 +36,7 @@ enum Order {
     Resume,
     Publish { offer: String, reply: oneshot::Sender<Result<Accepted, Failure>> },
     Candidates { batch: Vec<LocalCandidate>, end: bool },
-    Goodbye { reply: oneshot::Sender<Option<Ghost>> },
+    Part { how: Parting, reply: oneshot::Sender<Option<Ghost>> },
 }
 
 /// Handle of the task; dropping it ends the task without a goodbye.
@@ -75,9 +75,9 @@ impl Messenger {
     }
 
     /// Ends the session at the server. What comes back is a ghost: a session that the server may still believe in.
-    pub(crate) async fn goodbye(self) -> Option<Ghost> {
+    pub(crate) async fn part(self, how: Parting) -> Option<Ghost> {
         let (reply, answer) = oneshot::channel();
-        let _task_gone = self.orders.send(Order::Goodbye { reply }).await;
+        let _task_gone = self.orders.send(Order::Part { how, reply }).await;
         answer.await.ok().flatten()
     }
 }
@@ -116,14 +116,31 @@ async fn serve(
             Some(Order::Resume) => {
                 let resumed = signaller.resume().await;
                 attached = resumed.is_ok();
-                if attached {
-                    keepsake = Keepsake::new(&signaller, &line);
+                match &resumed {
+                    Ok(_) => keepsake = Keepsake::new(&signaller, &line),
+                    Err(ResumeError::Refused(_)) => leave_behind(&signaller, &line),
+                    Err(ResumeError::Failed(_)) => {}
                 }
                 let _session_over = tell.send(Said::Resumed(resumed));
             }
-            Some(Order::Goodbye { reply }) => return part(&mut signaller, keepsake, reply).await,
+            Some(Order::Part { how: Parting::Replaced, reply }) if leave_behind(&signaller, &line) => {
+                let _asker_gone = reply.send(None);
+                return;
+            }
+            Some(Order::Part { how: _, reply }) => return part(&mut signaller, keepsake, reply).await,
         }
     }
+}
+
+/// Lets the next session take up what the server can carry over; true when there is such a thing. (A WHIP resource or a
+/// Janus handle belongs to its media connection and goes with it.)
+fn leave_behind(signaller: &Signaller, line: &Line) -> bool {
+    let carried = signaller.memory().filter(|memory| matches!(memory, Memory::Roamcast { .. }));
+    let any = carried.is_some();
+    if any {
+        *line.remembered.lock().unwrap_or_else(PoisonError::into_inner) = carried;
+    }
+    any
 }
 
 /// The offer goes out; the ghost of the line is buried meanwhile.
@@ -133,8 +150,8 @@ async fn publish(signaller: &mut Signaller, line: &Line, offer: &str) -> Result<
     let publishing = signaller.publish(offer);
     let Some(burial) = burial else { return publishing.await };
     let (result, buried) = tokio::join!(publishing, burial);
-    if buried.as_ref().is_err_and(|failure| failure.phase == Phase::Dial) {
-        // Not reached, as at boot before the network is up: the next session tries again.
+    if buried.as_ref().is_err_and(|failure| failure.retry != Retry::Never) {
+        // Not reached, as at boot before the network is up, or busy: the next session tries again.
         *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
     } else if let Err(failure) = buried {
         debug!("the session before is left to the server's own timeout: {failure}");

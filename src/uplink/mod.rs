@@ -67,9 +67,20 @@ pub struct Line {
     pub remembered: Mutex<Option<Memory>>,
 }
 
+/// How a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// The broadcast ends: the server is told, and nothing is remembered.
+    Goodbye,
+    /// Another session follows: what the server can carry over into it is remembered, anything else is ended.
+    Replaced,
+    /// The server is not told.
+    Silent,
+}
+
 /// One session. Ends with [`Session::close`], by value; a dropped one closes without a goodbye.
 pub struct Session {
-    order: oneshot::Sender<bool>,
+    order: oneshot::Sender<Parting>,
     resume: mpsc::UnboundedSender<()>,
 }
 
@@ -90,8 +101,8 @@ impl Session {
     }
 
     /// Orders the end, with or without telling the server. Returns at once; `Closed` or `TeardownStuck` follows.
-    pub fn close(self, goodbye: bool) {
-        let _already_gone = self.order.send(goodbye);
+    pub fn close(self, parting: Parting) {
+        let _already_gone = self.order.send(parting);
     }
 }
 
@@ -99,21 +110,21 @@ async fn live(
     line: Arc<Line>,
     attempt: Attempt,
     endpoint: usize,
-    mut ordered: oneshot::Receiver<bool>,
+    mut ordered: oneshot::Receiver<Parting>,
     mut resumes: mpsc::UnboundedReceiver<()>,
 ) {
     let voice = |event| line.inbox.post(Event::Session(attempt, event));
     let uplink = line.uplink.at(endpoint);
     let mut life =
         Life { line: &line, attempt, uplink, messenger: None, peer: None, acknowledged: None, keyframe_requests: 0 };
-    let goodbye = tokio::select! {
+    let parting = tokio::select! {
         failure = life.run(&mut resumes) => {
             voice(SessionEvent::Failed(failure));
             ordered.await
         }
         order = &mut ordered => order,
     };
-    let closed = life.end(goodbye.unwrap_or(false)).await;
+    let closed = life.end(parting.unwrap_or(Parting::Silent)).await;
     voice(if closed { SessionEvent::Closed } else { SessionEvent::TeardownStuck });
 }
 
@@ -348,14 +359,14 @@ impl Life<'_> {
     }
 
     /// Goodbye and teardown side by side. False when the teardown hangs: its thread is left behind.
-    async fn end(self, goodbye: bool) -> bool {
+    async fn end(self, how: Parting) -> bool {
         let (messenger, line) = (self.messenger, self.line);
         let parting = async {
-            let Some(messenger) = messenger.filter(|_| goodbye) else { return };
+            let Some(messenger) = messenger.filter(|_| how != Parting::Silent) else { return };
             // A goodbye that is late goes on in the background and leaves its ghost behind if it fails.
             let line = Arc::clone(line);
             let saying = tokio::spawn(async move {
-                let ghost = messenger.goodbye().await;
+                let ghost = messenger.part(how).await;
                 if ghost.is_some() {
                     *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
                 }

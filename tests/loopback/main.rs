@@ -33,9 +33,13 @@ mod refusals;
 mod roamcast_bad_words;
 #[cfg(feature = "ingest")]
 mod roamcast_session;
+mod secrets;
+#[cfg(feature = "ingest")]
+mod state_file;
 mod systemd_units;
 mod token_provider;
 mod token_session;
+mod whip_dns;
 mod whip_redirects;
 mod whip_session;
 mod whip_statuses;
@@ -51,3 +55,6 @@ mod janus;
 mod program;
 #[path = "../support/publisher.rs"]
 mod publisher;
+#[cfg(feature = "ingest")]
+#[path = "../support/relay.rs"]
+mod relay;

@@ -33,7 +33,8 @@ async fn one_token_serves_a_session_and_its_ghost_and_the_next_try_gets_a_new_on
     let mut second = Signaller::new(&config, tokens).unwrap();
     let burial = second.bury(ghost);
     let (published, buried) = tokio::join!(second.publish("v=0\r\n"), burial);
-    (published.unwrap(), buried.unwrap());
+    published.unwrap();
+    buried.unwrap();
     second.goodbye().await.unwrap();
     assert_eq!(bearers(&server)[0], "Bearer token-1");
     assert_eq!(bearers(&server)[1..], ["Bearer token-2"; 3]);

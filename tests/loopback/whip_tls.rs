@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair, date_time_ymd};
+use roamcast::config::TokenSource;
+use roamcast::signal::token::Tokens;
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Failure, Retry};
 use rustls::ServerConfig;
@@ -131,4 +133,17 @@ async fn a_ca_file_that_holds_no_certificate_is_told_at_once() {
         assert_eq!((failure.code, failure.retry), (ErrorCode::TlsUntrusted, Retry::Never), "{failure}");
         assert!(failure.words.contains(words), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn a_server_of_tokens_with_a_private_ca_is_trusted_only_when_it_is_named() {
+    let ca = Authority::new();
+    let (_server, url) = ca.server("localhost", 2020..2090, |_| reply("200 OK", &[], "given")).await;
+    let mut config = uplink("http://127.0.0.1:9/whip".parse().unwrap());
+    config.token = Some(TokenSource::Url(url));
+    let failure = Tokens::new(&config, |_| {}).fresh().await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::TokenProviderFailed);
+    assert!(failure.words.contains("signed by nobody we trust"), "{failure}");
+    config.ca_file = Some(ca.file.path().to_owned());
+    assert_eq!(Tokens::new(&config, |_| {}).fresh().await.unwrap().unwrap().expose(), "given");
 }

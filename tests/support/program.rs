@@ -28,11 +28,17 @@ pub(crate) struct Program {
 impl Program {
     /// `roamcast run --events json` with this config.
     pub(crate) fn encoder(config: &str) -> Self {
+        Self::encoder_with(config, |_| {})
+    }
+
+    /// The same, with what `prepare` does to the command.
+    pub(crate) fn encoder_with(config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("config.toml");
         std::fs::File::create(&path).unwrap().write_all(config.as_bytes()).unwrap();
         let mut command = roamcast();
         command.args(["run", "--events", "json", "-c"]).arg(&path);
+        prepare(&mut command);
         Self::start(command, files)
     }
 
@@ -197,6 +203,7 @@ pub(crate) fn roamcast() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roamcast"));
     command.env_remove("ROAMCAST_CONFIG").env_remove("ROAMCAST_LOG").env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
     command.env("ROAMCAST__CONTROL__SOCKET", "").env_remove("ROAMCAST_SOCKET").env_remove("RUNTIME_DIRECTORY");
+    command.env_remove("STATE_DIRECTORY");
     command
 }
 
