@@ -21,6 +21,7 @@ pub(super) fn start(log: &Log) {
         print::err(&format!("warning: the log filter `{filter}` is not understood ({error}): `info` is used"));
         EnvFilter::new("info")
     });
+    let filter = without_the_wire(filter);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
         LogFormat::Text => {
             let filter = match "roamcast::events=off".parse() {
@@ -45,4 +46,10 @@ pub(super) fn start(log: &Log) {
     };
     // A second call (tests) keeps the first.
     let _ = tracing_subscriber::registry().with(layer).try_init();
+}
+
+/// The WebSocket library logs requests and frames word for word: tokens, secrets, ICE passwords.
+fn without_the_wire(filter: EnvFilter) -> EnvFilter {
+    let off = ["tungstenite=info", "tokio_tungstenite=info"].into_iter().filter_map(|directive| directive.parse().ok());
+    off.fold(filter, EnvFilter::add_directive)
 }

@@ -13,7 +13,9 @@ mod bad_input;
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;
+mod janus_media;
 mod janus_session;
+mod janus_words;
 mod media_devices;
 mod media_faults;
 mod media_file;
