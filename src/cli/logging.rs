@@ -17,7 +17,8 @@ fn without_secrets() -> Targets {
     Targets::new().with_default(LevelFilter::TRACE).with_targets([
         ("is::", LevelFilter::INFO),
         ("str0m", LevelFilter::INFO),
-        ("tungstenite", LevelFilter::DEBUG),
+        ("tungstenite", LevelFilter::INFO),
+        ("tokio_tungstenite", LevelFilter::INFO),
     ])
 }
 
@@ -82,7 +83,7 @@ mod tests {
             ("is::agent", Level::INFO, true),
             ("str0m::rtc", Level::TRACE, false),
             ("tungstenite::handshake::client", Level::TRACE, false),
-            ("tungstenite::protocol", Level::DEBUG, true),
+            ("tungstenite::protocol", Level::DEBUG, false),
             ("roamcast::uplink", Level::TRACE, true),
             ("hyper::proto", Level::TRACE, true),
         ] {

@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_janus_says_is_understood() {
+    fn what_janus_answers_is_understood() {
         let error = |code, reason: &str| Said::Error(JanusError { code, reason: reason.into() });
         let joined = Room::Joined("3484".into());
         for (text, expected) in [
@@ -485,6 +485,14 @@ mod tests {
                     None,
                 ),
             ),
+        ] {
+            assert_eq!(read(text).map(|message| message.said), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_janus_says_unasked_is_understood() {
+        for (text, expected) in [
             (r#"{"janus":"webrtcup","sender":2}"#, Said::WebRtcUp),
             (
                 r#"{"janus":"media","mid":"video0","type":"video","receiving":false,"seconds":1}"#,

@@ -118,7 +118,9 @@ async fn serve(
                 attached = resumed.is_ok();
                 match &resumed {
                     Ok(_) => keepsake = Keepsake::new(&signaller, &line),
-                    Err(ResumeError::Refused(_)) => leave_behind(&signaller, &line),
+                    Err(ResumeError::Refused(_)) => {
+                        let _nothing_to_carry = leave_behind(&signaller, &line);
+                    }
                     Err(ResumeError::Failed(_)) => {}
                 }
                 let _session_over = tell.send(Said::Resumed(resumed));

@@ -22,17 +22,7 @@ use crate::janus::{Janus, LOCKED_ROOM, PIN, ROOM, VP8_ROOM};
 use crate::program::PATIENCE;
 
 /// As webrtcbin writes it.
-const OFFER: &str = "v=0\r\no=- 8125361289 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-options:trickle\r\n\
-    a=group:BUNDLE video0 audio1\r\n\
-    m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=setup:actpass\r\n\
-    a=ice-ufrag:zzhL7HqYYjWeDkvQHEHMdj5QRzQEGjfM\r\na=ice-pwd:sQ6H1yK3pcCOK1yU5AlTIzYZpYqE7wYk\r\n\
-    a=rtcp-mux\r\na=rtcp-rsize\r\na=sendonly\r\na=rtpmap:96 H264/90000\r\na=rtcp-fb:96 nack pli\r\n\
-    a=fmtp:96 packetization-mode=1;profile-level-id=42c01f\r\na=ssrc:1001 cname:roamcast\r\na=mid:video0\r\n\
-    a=fingerprint:sha-256 75:74:5A:A6:A4:E5:52:F4:A7:67:4C:01:C7:EE:91:3F:21:3D:A2:E3:53:7B:6F:30:86:F2:30:AA:65:FB:04:24\r\n\
-    m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=setup:actpass\r\n\
-    a=ice-ufrag:zzhL7HqYYjWeDkvQHEHMdj5QRzQEGjfM\r\na=ice-pwd:sQ6H1yK3pcCOK1yU5AlTIzYZpYqE7wYk\r\n\
-    a=rtcp-mux\r\na=sendonly\r\na=rtpmap:111 OPUS/48000/2\r\na=ssrc:1002 cname:roamcast\r\na=mid:audio1\r\n\
-    a=fingerprint:sha-256 75:74:5A:A6:A4:E5:52:F4:A7:67:4C:01:C7:EE:91:3F:21:3D:A2:E3:53:7B:6F:30:86:F2:30:AA:65:FB:04:24\r\n";
+const OFFER: &str = include_str!("../support/offer.sdp");
 
 fn room(number: u64) -> JanusRoom {
     JanusRoom { room: number, create: false, pin: None, api_secret: None, display: "van 7".to_owned() }
@@ -43,7 +33,7 @@ fn uplink(url: Url, room: JanusRoom) -> Uplink {
 }
 
 fn signaller(url: Url, room: JanusRoom) -> Signaller {
-    Signaller::new(&uplink(url, room)).unwrap()
+    crate::http::signaller(&uplink(url, room)).unwrap()
 }
 
 /// The next word, within a generous time.
@@ -151,7 +141,7 @@ async fn a_token_that_is_not_known_is_asked_for_anew_once() {
     let janus = Janus::start_with("token_auth = true");
     let file = tempfile::NamedTempFile::new().unwrap();
     let token = Some(TokenSource::File(file.path().to_owned()));
-    let mut signaller = Signaller::new(&Uplink { token, ..uplink(janus.url(), room(ROOM)) }).unwrap();
+    let mut signaller = crate::http::signaller(&Uplink { token, ..uplink(janus.url(), room(ROOM)) }).unwrap();
     std::fs::write(file.path(), "stale").unwrap();
     let failure = signaller.publish(OFFER).await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::InvalidToken, Retry::Once), "{failure}");

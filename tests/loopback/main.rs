@@ -16,7 +16,9 @@ mod control_api;
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;
+mod janus_media;
 mod janus_session;
+mod janus_words;
 mod media_devices;
 mod media_faults;
 mod media_file;

@@ -193,7 +193,7 @@ fn welcome() -> Value {
 
 async fn publish(uplink: &Uplink) -> Result<Signaller, Failure> {
     let timeouts = Timeouts { connect: WITHIN, request: Duration::from_secs(2) };
-    let mut signaller = Signaller::with_timeouts(uplink, timeouts).unwrap();
+    let mut signaller = crate::http::signaller_with(uplink, timeouts).unwrap();
     tokio::time::timeout(WITHIN, signaller.publish("v=0\r\n")).await.expect("an end").map(|_| signaller)
 }
 

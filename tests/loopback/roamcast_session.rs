@@ -49,7 +49,7 @@ impl Server {
     }
 
     fn signaller(&self) -> Signaller {
-        Signaller::new(&self.uplink(None)).unwrap()
+        crate::http::signaller(&self.uplink(None)).unwrap()
     }
 
     /// Has published.
@@ -306,7 +306,7 @@ async fn a_busy_server_is_given_the_time_it_asks_for() {
 async fn tokens_are_wrong_expired_or_for_somebody_else() {
     let server = Server::start(Some("t0ken")).await;
     let publish = async |token: Option<&str>| {
-        let mut signaller = Signaller::new(&server.uplink(token)).unwrap();
+        let mut signaller = crate::http::signaller(&server.uplink(token)).unwrap();
         signaller.publish(offer().await).await.map(|_| signaller)
     };
     for token in [None, Some("wr0ng")] {
@@ -319,7 +319,7 @@ async fn tokens_are_wrong_expired_or_for_somebody_else() {
         ..server.uplink(Some("t1ken"))
     };
     server.fault(r#"{"addToken":"t1ken"}"#).await;
-    let failure = Signaller::new(&other).unwrap().publish(offer().await).await.unwrap_err();
+    let failure = crate::http::signaller(&other).unwrap().publish(offer().await).await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::ChannelNotAuthorized, Retry::Never));
 
     let mut signaller = publish(Some("t1ken")).await.unwrap();
@@ -328,7 +328,7 @@ async fn tokens_are_wrong_expired_or_for_somebody_else() {
     assert_eq!((failure.code, failure.retry), (ErrorCode::TokenExpired, Retry::Once), "{failure}");
     let Err(ResumeError::Failed(failure)) = signaller.resume().await else { panic!() };
     assert_eq!((failure.code, failure.retry), (ErrorCode::TokenExpired, Retry::Once), "{failure}");
-    let mut fresh = Signaller::new(&server.uplink(Some("t0ken"))).unwrap();
+    let mut fresh = crate::http::signaller(&server.uplink(Some("t0ken"))).unwrap();
     assert!(fresh.recall(signaller.memory().unwrap()).is_none(), "the session is still there");
     let accepted = fresh.publish(offer().await).await.unwrap();
     assert_eq!(accepted.session_id, session_id(&signaller.memory()));

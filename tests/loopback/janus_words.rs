@@ -1,0 +1,227 @@
+//! The Janus messenger against a server that says what it should not, or not when it should.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use futures_util::{SinkExt, StreamExt};
+use roamcast::config::units::Secret;
+use roamcast::config::{JanusRoom, Protocol, TokenSource, Uplink};
+use roamcast::signal::{Signaller, Word};
+use roamcast::status::ErrorCode;
+use roamcast::supervisor::event::{Failure, Retry};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::accept_hdr_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use url::Url;
+
+use crate::http::{self, Server, TOKEN, reply};
+use crate::program::PATIENCE;
+
+const SECRET: &str = "s3cret-of-the-api";
+const OFFER: &str = include_str!("../support/offer.sdp");
+const ANSWER: &str = include_str!("../support/answer.sdp");
+
+fn uplink(url: Url) -> Uplink {
+    let api_secret = Some(Secret::new(SECRET.to_owned()));
+    let room = JanusRoom { room: 7, create: false, pin: None, api_secret, display: "van".to_owned() };
+    Uplink { protocol: Protocol::Janus, janus: Some(room), ..http::uplink(url) }
+}
+
+/// Says `noise` around each answer of a healthy Janus, and at the end whatever `last` is.
+struct Canned {
+    url: Url,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Canned {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn canned(noise: Vec<String>, last: Option<Message>) -> Canned {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let task = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        #[allow(clippy::result_large_err, reason = "the callback's type is not ours")]
+        let agree = |request: &Request, mut response: Response| {
+            assert_eq!(request.headers()["sec-websocket-protocol"], "janus-protocol");
+            assert_eq!(request.headers()["authorization"], format!("Bearer {TOKEN}"));
+            response.headers_mut().insert("sec-websocket-protocol", "janus-protocol".parse().unwrap());
+            Ok(response)
+        };
+        let mut socket = accept_hdr_async(tcp, agree).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            let Message::Text(text) = message else { continue };
+            let request: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&request["apisecret"], &request["token"]), (&json!(SECRET), &json!(TOKEN)));
+            let answer = answer(&request);
+            for text in noise.iter().chain([&answer]).chain(&noise).chain([&answer]) {
+                socket.send(Message::text(text.clone())).await.unwrap();
+            }
+            if request["janus"] == "message"
+                && let Some(last) = &last
+            {
+                socket.send(last.clone()).await.unwrap();
+            }
+        }
+    });
+    Canned { url, task }
+}
+
+fn answer(request: &Value) -> String {
+    let transaction = &request["transaction"];
+    match request["janus"].as_str().unwrap() {
+        "create" => json!({ "janus": "success", "transaction": transaction, "data": { "id": 11 } }),
+        "attach" => json!({ "janus": "success", "transaction": transaction, "session_id": 11, "data": { "id": 12 } }),
+        "message" => json!({ "janus": "event", "transaction": transaction, "session_id": 11, "sender": 12,
+            "plugindata": { "plugin": "janus.plugin.videoroom", "data": { "videoroom": "joined", "id": 13 } },
+            "jsep": { "type": "answer", "sdp": ANSWER } }),
+        _ => json!({ "janus": "success", "transaction": transaction, "session_id": 11 }),
+    }
+    .to_string()
+}
+
+/// Everything that is logged, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_nothing() {
+    let log = Log::default();
+    let kept = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || kept.clone());
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let noise = [
+        "no json at all",
+        "",
+        "[]",
+        r#"{"janus":"event"#,
+        r#"{"janus":"tomorrow","session_id":11}"#,
+        r#"{"janus":"error","transaction":"attach-999","error":{"code":490,"reason":"late"}}"#,
+        r#"{"janus":"timeout","session_id":99}"#,
+        r#"{"janus":"ack"}"#,
+        r#"{"janus":"media","session_id":11,"mid":"video0","receiving":false}"#,
+        r#"{"janus":"event","session_id":11,"plugindata":{"data":{"videoroom":"event","publishers":[]}}}"#,
+    ];
+    let server = canned(noise.map(str::to_owned).to_vec(), None).await;
+    let mut signaller = crate::http::signaller(&uplink(server.url.clone())).unwrap();
+    assert_eq!(signaller.publish(OFFER).await.unwrap().session_id, "7/13");
+    signaller.candidates(&[], true).await.unwrap();
+    signaller.goodbye().await.unwrap();
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for what in [
+        "it is no JSON",
+        "it is cut off",
+        "it is no message of Janus",
+        "`tomorrow` is not known",
+        "error 490 answers nothing",
+        "a session that is not ours",
+        "late or twice",
+    ] {
+        assert_eq!(log.matches(what).count(), 1, "{what}: {log}");
+    }
+    for secret in [SECRET, TOKEN, "a=ice-pwd"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+async fn published(last: Message) -> (Canned, Signaller) {
+    let server = canned(Vec::new(), Some(last)).await;
+    let mut signaller = crate::http::signaller(&uplink(server.url.clone())).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    (server, signaller)
+}
+
+#[tokio::test]
+async fn a_close_code_and_a_huge_message_end_the_connection_each_in_its_own_words() {
+    let close = |code: u16| Message::Close(Some(CloseFrame { code: code.into(), reason: "so there".into() }));
+    for (last, code, words) in [
+        (close(4020), ErrorCode::AdminDisconnect, "with 4020"),
+        (close(1001), ErrorCode::SignallingFailed, "so there"),
+        (Message::text("x".repeat(256 * 1024 + 1)), ErrorCode::SignallingFailed, "a message longer than 262144 bytes"),
+    ] {
+        let (_server, mut signaller) = published(last).await;
+        let word = timeout(PATIENCE, signaller.next()).await.unwrap();
+        let Word::Lost(failure) = word else { panic!("{word:?}") };
+        assert_eq!(failure.code, code, "{failure}");
+        assert!(failure.words.contains(words), "{failure}");
+    }
+}
+
+async fn handshake(status: &'static str, headers: &'static [&'static str]) -> Failure {
+    let server = Server::start(move |_| reply(status, headers, "")).await;
+    let mut url = server.url("/janus?key=hidden");
+    url.set_scheme("ws").unwrap();
+    let failure = crate::http::signaller(&uplink(url)).unwrap().publish(OFFER).await.unwrap_err();
+    assert_eq!(server.requests().len(), 1, "{failure}");
+    assert!(!failure.words.contains("hidden") && !failure.words.contains(TOKEN), "{failure}");
+    failure
+}
+
+#[tokio::test]
+async fn a_refused_handshake_is_a_failure_of_the_table() {
+    use std::time::Duration;
+    for (status, headers, retry, code) in [
+        ("401 Unauthorized", &[][..], Retry::Once, ErrorCode::InvalidToken),
+        ("403 Forbidden", &[], Retry::Never, ErrorCode::AuthFailed),
+        ("404 Not Found", &[], Retry::Never, ErrorCode::NotFound),
+        ("302 Found", &["Location: http://127.0.0.1:9/"], Retry::Backoff, ErrorCode::SignallingFailed),
+        (
+            "503 Service Unavailable",
+            &["Retry-After: 7"],
+            Retry::After(Duration::from_secs(7)),
+            ErrorCode::SignallingFailed,
+        ),
+        ("200 OK", &[], Retry::Backoff, ErrorCode::SignallingFailed),
+    ] {
+        let failure = handshake(status, headers).await;
+        assert_eq!((failure.retry, failure.code), (retry, code), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_another_protocol_is_told_from_a_dead_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: Url = format!("ws://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let serving = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let _hung_up = tokio_tungstenite::accept_async(tcp).await;
+    });
+    let failure = crate::http::signaller(&uplink(url.clone())).unwrap().publish(OFFER).await.unwrap_err();
+    assert!(failure.retry == Retry::Never && failure.words.contains("`janus-protocol`"), "{failure}");
+    serving.await.unwrap();
+    let failure = crate::http::signaller(&uplink(url)).unwrap().publish(OFFER).await.unwrap_err();
+    assert!(failure.retry == Retry::Backoff && failure.words.contains("nothing listens"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_ghost_elsewhere_never_sees_our_secrets() {
+    let stranger = Server::start(|_| reply("200 OK", &[], "")).await;
+    let memory = json!({ "protocol": "janus", "url": stranger.url("/").as_str().replace("http", "ws"),
+        "sessionId": 1, "handleId": 2 });
+    let ghost = roamcast::signal::Ghost(serde_json::from_value(memory).unwrap());
+    let mut config = uplink("ws://127.0.0.1:9/".parse().unwrap());
+    config.token = Some(TokenSource::Value(Secret::new(TOKEN.to_owned())));
+    let failure = crate::http::signaller(&config).unwrap().bury(ghost).await.unwrap_err();
+    assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Never), "{failure}");
+    assert!(stranger.requests().is_empty());
+}
