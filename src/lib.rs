@@ -56,8 +56,11 @@
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) webrtcbin's statistics -> LinkStats
 //!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
+//!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
+//!   janus.rs janus_text.rs (-)(P) Janus VideoRoom; roamcast.rs roamcast_text.rs (-)(P) docs/signalling.md
+//!   ws.rs            (-) one WebSocket with limits
 //!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
 //!   state.rs         (-) what outlives a kill -9
 //!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
@@ -84,7 +87,7 @@
 //!   desk.rs          (-) every wish of an operator -> inbox; settings.rs (P): which settings may change while media flows
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
 //! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs; pure: broadcast.rs, timeline.rs, sdp.rs
+//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs and sessions.rs (WebSocket), faults.rs; pure: broadcast.rs, timeline.rs, sdp.rs
 //! ```
 //!
 //! # The laws

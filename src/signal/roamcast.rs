@@ -20,7 +20,7 @@ use super::roamcast_text::{
     self as text, Candidate, Claim, ErrorName, ErrorText, Hidden, OutputState, SUBPROTOCOL, ToClient, ToServer, VERSION,
 };
 use super::token::Tokens;
-use super::whip_text::{ICE_SERVERS_MAX, check_ice_url, is_near, may_carry_token, shown};
+use super::whip_text::{is_near, may_carry_token, shown};
 use super::ws::Socket;
 use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word};
 
@@ -278,7 +278,10 @@ impl Roamcast {
             }
         });
         let (claim, ice_servers, expires) = welcome.await?.map_err(|error| self.refused(&error))?;
-        self.ice_servers = self.usable(ice_servers);
+        let near = self.url.host().is_some_and(|host| is_near(&host.to_owned()));
+        let (usable, left_out) = text::usable(ice_servers, near);
+        self.ice_servers = usable;
+        left_out.into_iter().for_each(|why| self.odd(why));
         self.refresh_at = expires.map(refresh_at);
         let Some(was) = was else {
             self.session = Some(Session { claim, published: false });
@@ -434,26 +437,6 @@ impl Roamcast {
 
     fn refused(&self, error: &ErrorText) -> Failure {
         failure::roamcast(&shown(&self.url), error)
-    }
-
-    /// Under the rules of `whip_text`.
-    fn usable(&mut self, named: Vec<text::IceServer>) -> Vec<IceServer> {
-        let near = self.url.host().is_some_and(|host| is_near(&host.to_owned()));
-        let mut servers = Vec::new();
-        for mut server in named.into_iter().take(ICE_SERVERS_MAX) {
-            server.urls.retain(|url| match check_ice_url(url, near) {
-                Ok(()) => true,
-                Err(why) => {
-                    self.odd(why);
-                    false
-                }
-            });
-            if !server.urls.is_empty() {
-                let credential = server.credential.map(|credential| Secret::new(credential.0));
-                servers.push(IceServer { urls: server.urls, username: server.username, credential });
-            }
-        }
-        servers
     }
 }
 

@@ -10,6 +10,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::whip_text::{ICE_SERVERS_MAX, check_ice_url};
+use crate::config::units;
+
 /// `Sec-WebSocket-Protocol`.
 pub const SUBPROTOCOL: &str = "roamcast.v1";
 /// The one version there is.
@@ -542,6 +545,27 @@ impl Candidate {
         let mid = self.sdp_mid.as_ref().map_or(0, String::len);
         vec![("candidate", self.candidate.len(), CANDIDATE_BYTES_MAX), ("sdpMid", mid, NAME_BYTES_MAX)]
     }
+}
+
+/// The servers that may be used, by the rules of `whip_text` (`near`: the server itself is on this machine or a private
+/// network), and why the others may not.
+#[must_use]
+pub fn usable(named: Vec<IceServer>, near: bool) -> (Vec<units::IceServer>, Vec<String>) {
+    let (mut servers, mut left_out) = (Vec::new(), Vec::new());
+    for IceServer { mut urls, username, credential } in named.into_iter().take(ICE_SERVERS_MAX) {
+        urls.retain(|url| match check_ice_url(url, near) {
+            Ok(()) => true,
+            Err(why) => {
+                left_out.push(why);
+                false
+            }
+        });
+        if !urls.is_empty() {
+            let credential = credential.map(|credential| units::Secret::new(credential.0));
+            servers.push(units::IceServer { urls, username, credential });
+        }
+    }
+    (servers, left_out)
 }
 
 #[cfg(test)]
