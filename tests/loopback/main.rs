@@ -30,6 +30,8 @@ mod on_air;
 #[cfg(feature = "ingest")]
 mod on_air_browser;
 mod receivers;
+#[cfg(feature = "ingest")]
+mod reconnect_table;
 mod refusals;
 #[cfg(feature = "ingest")]
 mod roamcast_bad_words;

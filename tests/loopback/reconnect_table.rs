@@ -1,0 +1,212 @@
+//! The classic reconnect tests: the real encoder, roamcast signalling, and an ingest that is told which fault to make.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::program::{Program, free_port, is_message};
+
+struct Rig {
+    port: u16,
+    ingest: Program,
+    encoder: Program,
+}
+
+fn ingest(port: u16) -> Program {
+    let mut ingest = Program::with(&["ingest", "--faults", "--listen", &format!("127.0.0.1:{port}")]);
+    ingest.wait_for_line("watch at");
+    ingest
+}
+
+impl Rig {
+    /// On air, with quick retries.
+    fn on_air(more: &str) -> Self {
+        let port = free_port();
+        let ingest = ingest(port);
+        let mut encoder = Program::encoder(&format!(
+            "[video]\nwidth = 320\nheight = 180\nbitrate = \"400k\"\n\
+             [uplink]\nprotocol = \"roamcast\"\nurl = \"ws://127.0.0.1:{port}/signal/live\"\n{more}"
+        ));
+        encoder.wait_for_message("broadcasting");
+        Self { port, ingest, encoder }
+    }
+
+    /// Tells the ingest to make this fault.
+    async fn fault(&self, fault: Value) {
+        let client = crate::publisher::http_client();
+        let request = client.post(format!("http://127.0.0.1:{}/faults/live", self.port)).body(fault.to_string());
+        let response = request
+            .header("content-type", "application/json")
+            .header("authorization", "Bearer old-token")
+            .send()
+            .await
+            .unwrap();
+        assert!(response.status().is_success(), "{fault}: {}", response.text().await.unwrap());
+    }
+
+    /// Waits until viewers are told that the broadcast is in this state.
+    async fn viewers_hear(&self, state: &str) {
+        let client = crate::publisher::http_client();
+        let url = format!("http://127.0.0.1:{}/api/live/events", self.port);
+        let mut stream = client.get(url).send().await.unwrap();
+        let (mut heard, wanted) = (String::new(), format!("\"state\":\"{state}\""));
+        let reading = async {
+            while !heard.contains(&wanted) {
+                let chunk = stream.chunk().await.unwrap().expect("the events go on");
+                heard.push_str(&String::from_utf8_lossy(&chunk));
+            }
+        };
+        let told = tokio::time::timeout(crate::program::PATIENCE, reading).await;
+        assert!(told.is_ok(), "viewers were not told `{state}`: {heard}");
+    }
+
+    /// Waits for a ConnectionState of the signalling plane.
+    fn signalling(&mut self, state: &str) {
+        self.encoder.wait_for(&format!("signalling {state}"), |event| {
+            event["event"] == "ConnectionState"
+                && event["data"]["plane"] == "signalling"
+                && event["data"]["state"] == state
+        });
+    }
+
+    fn session(&self) -> String {
+        let statuses = self.encoder.events.iter().filter(|(_, event)| event["event"] == "BroadcastStatus");
+        let ids = statuses.filter_map(|(_, event)| event["data"]["sessionId"].as_str());
+        ids.last().unwrap_or_default().to_owned()
+    }
+}
+
+const QUICK: &str =
+    "[reconnect]\nminDelay = \"300ms\"\nmaxDelay = \"1s\"\nmaxRetries = \"unlimited\"\nstuckAfter = \"3s\"\n";
+
+/// Brief drop: only the WebSocket breaks; media and session go on and nothing else is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_brief_drop_of_the_signalling_is_no_outage() {
+    let mut rig = Rig::on_air(QUICK);
+    let before = rig.session();
+    for _drop in 0..3 {
+        rig.fault(serde_json::json!({ "dropWebSocket": true })).await;
+        rig.signalling("disconnected");
+        rig.signalling("connected");
+    }
+    assert_eq!(rig.encoder.messages(), ["signalling", "connected", "broadcasting"], "the status flickered");
+    assert_eq!(rig.session(), before);
+    assert_eq!(rig.ingest.log().matches("joined").count(), 1, "{}", rig.ingest.log());
+}
+
+/// Long drop: the server is gone for longer than `stuckAfter`; one notice, then a clean recovery.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_drop_is_told_as_stuck_and_recovers_cleanly() {
+    let mut rig = Rig::on_air(QUICK);
+    rig.ingest.kill();
+    rig.encoder.wait_for_message("reconnecting_broadcast");
+    rig.encoder.wait_for("stuck notice", |event| event["event"] == "ReconnectStuck");
+    rig.ingest = ingest(rig.port);
+    rig.encoder.wait_for_message("broadcasting");
+    let notices = rig.encoder.events.iter().filter(|(_, event)| event["event"] == "ReconnectStuck");
+    assert_eq!(notices.count(), 1);
+}
+
+/// Server-initiated close 4020 and token revocation 4001: final, no retry.
+#[tokio::test(flavor = "multi_thread")]
+async fn final_closes_end_the_broadcast() {
+    for (close, code) in [(4020, "ADMIN_DISCONNECT"), (4001, "INVALID_TOKEN"), (4012, "ACCOUNT_SUSPENDED")] {
+        let mut rig = Rig::on_air(QUICK);
+        rig.fault(serde_json::json!({ "close": close })).await;
+        assert_eq!(rig.encoder.wait_for_exit(), 77, "{close}");
+        let codes: Vec<_> = rig.encoder.events.iter().filter_map(|(_, event)| event["data"]["code"].as_str()).collect();
+        assert!(codes.contains(&code), "{close}: {codes:?}");
+        assert_eq!(rig.encoder.messages(), ["signalling", "connected", "broadcasting"], "{close}: it was tried again");
+    }
+}
+
+/// The process is suspended until the server misses it, and goes on: back in the same broadcast by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn suspend_and_resume_of_the_process_comes_back() {
+    let mut rig = Rig::on_air(QUICK);
+    rig.encoder.signal("STOP");
+    rig.viewers_hear("interrupted").await;
+    rig.encoder.signal("CONT");
+    rig.viewers_hear("live").await;
+}
+
+/// The token expires while on air: 4002, a fresh token from the provider, the same session, no outage.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_token_is_replaced_by_a_fresh_one() {
+    let files = tempfile::tempdir().unwrap();
+    let (servers, ours) = (files.path().join("servers"), files.path().join("ours"));
+    std::fs::write(&servers, "old-token").unwrap();
+    std::fs::write(&ours, "old-token").unwrap();
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let mut ingest =
+        Program::with(&["ingest", "--faults", "--listen", &listen, "--token-file", servers.to_str().unwrap()]);
+    ingest.wait_for_line("watch at");
+    let mut encoder = Program::encoder(&format!(
+        "[video]\nwidth = 320\nheight = 180\nbitrate = \"400k\"\n[uplink]\nprotocol = \"roamcast\"\n\
+         url = \"ws://{listen}/signal/live\"\ntokenFile = '{}'\n{QUICK}",
+        ours.display()
+    ));
+    encoder.wait_for_message("broadcasting");
+    let mut rig = Rig { port, ingest, encoder };
+    rig.fault(serde_json::json!({ "addToken": "new-token" })).await;
+    std::fs::write(&ours, "new-token").unwrap();
+    rig.fault(serde_json::json!({ "expireToken": 3 })).await;
+    rig.encoder.wait_for("TOKEN_EXPIRED", |event| event["data"]["code"] == "TOKEN_EXPIRED");
+    rig.signalling("connected");
+    assert_eq!(rig.encoder.messages(), ["signalling", "connected", "broadcasting"], "the status flickered");
+    for text in [rig.encoder.log(), format!("{:?}", rig.encoder.events)] {
+        assert!(!text.contains("-token"), "a token is shown: {text}");
+    }
+}
+
+/// Server deploy: the hint is kept, then it comes back by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_deploy_is_waited_for_as_long_as_the_server_says() {
+    let mut rig = Rig::on_air(QUICK);
+    rig.fault(serde_json::json!({ "goingAway": 3000 })).await;
+    let (told, going) = rig.encoder.wait_for("GoingAway", |event| event["event"] == "GoingAway");
+    assert_eq!(going["data"]["retryAfterMs"], 3000);
+    rig.ingest.kill();
+    rig.ingest = ingest(rig.port);
+    let again = |event: &Value| {
+        (is_message(event, "signalling") && event["data"]["attempt"] == 1)
+            || (event["event"] == "ConnectionState" && event["data"]["state"] == "connected")
+    };
+    let (tried, _) = rig.encoder.wait_for("the next try", again);
+    assert!(tried - told >= Duration::from_millis(2_950), "tried again after {:?}", tried - told);
+    rig.encoder.wait_for_message("broadcasting");
+}
+
+/// The server evicts us: a new session, without a person.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evicted_encoder_joins_again() {
+    let mut rig = Rig::on_air(QUICK);
+    rig.fault(serde_json::json!({ "evict": true })).await;
+    rig.encoder.wait_for("NETWORK_DISCONNECT", |event| event["data"]["code"] == "NETWORK_DISCONNECT");
+    rig.encoder.wait_for_message("broadcasting");
+}
+
+/// The server's own onward leg.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_output_is_told() {
+    let mut rig = Rig::on_air(QUICK);
+    rig.fault(serde_json::json!({ "output": "reconnecting" })).await;
+    rig.encoder.wait_for_message("reconnecting");
+    rig.fault(serde_json::json!({ "output": "ok" })).await;
+    rig.encoder.wait_for_message("broadcasting");
+}
+
+/// A resume that the server refuses: make before break, the status never leaves `broadcasting`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_resume_is_replaced_before_it_breaks() {
+    let mut rig = Rig::on_air(QUICK);
+    let before = rig.session();
+    rig.fault(serde_json::json!({ "refuseResume": true })).await;
+    rig.fault(serde_json::json!({ "dropWebSocket": true })).await;
+    rig.encoder.wait_for("another session on air", |event| {
+        is_message(event, "broadcasting") && event["data"]["sessionId"].as_str().is_some_and(|id| id != before)
+    });
+    let lost = rig.encoder.messages().iter().filter(|message| *message == "reconnecting_broadcast").count();
+    assert_eq!(lost, 0, "{:?}", rig.encoder.messages());
+}
