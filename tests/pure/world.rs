@@ -33,6 +33,26 @@
 //! | leaving has no deadline | it does not exit in time |
 //! | Stop keeps the session | stopped and on air |
 //! | the next studio before the old one is gone | two studios at once |
+//! | a lost WebSocket ends the session | signalling alone ended what feeds |
+//! | `keepMediaOnLoss` ignored | it outlives its signalling without keepMediaOnLoss |
+//! | one Resume too many | more Resumes than maxAttempts |
+//! | a Resume without a network | a Resume without a network |
+//! | a Resume ignores a hint; a route shortens it; GoingAway or ConcurrentLimit not heeded | a Resume / a try inside a hint |
+//! | a Resume may hang | a Resume that hangs |
+//! | the old session is closed when the new one is accepted; when the new one fails | closed by another's voice |
+//! | the old session is never closed | the old session outlives the proof of the new one |
+//! | a failed heir is not closed | a failed session was not closed |
+//! | an heir of a session that never fed | two live sessions |
+//! | a promoted heir is not shown as a loss; the heir's id is shown early | the message / session is not the truth |
+//! | Stop forgets the heir | the deadline did not move on |
+//! | failures of the token provider spend tries | gave up with retries left |
+//! | the onward leg counts as an outage | stuck and on air |
+//! | a late answer to a Resume is heard | a stale voice changed the status |
+//! | failback after a minute | moved back too early |
+//! | no failback | not on the first server in time |
+//! | a failed move back counts as a retry | moved back inside the cool-down |
+//! | 404 from all servers for ever | tried again after a final refusal |
+//! | the wait for a Resume never grows; its jitter is above the cap | a Resume too early / too late |
 
 mod judge;
 
@@ -64,7 +84,7 @@ enum Happening {
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
-    /// The server of this number changes its mood.
+    /// The server of this number changes its mood; one number more stands for all.
     Server(usize, Mood),
     /// Only the signalling connection breaks.
     SignallingLost,
@@ -160,7 +180,7 @@ struct Totals {
 /// unacknowledged session (20 s).
 const HEALED_WITHIN: Duration = Duration::from_secs(155);
 /// Longest time from "everything works again" to the first server: that, and then the longest cool-down and the patience
-/// after it (11 min), or the stay on a lower server (5 min). Twice, since the first move may meet an old hint.
+/// after it (11 min), or the stay on a lower server (5 min), after the 8 min that the first server takes to heal.
 const HOME_WITHIN: Duration = Duration::from_secs(1_300);
 const ENDPOINTS_MAX: usize = 3;
 
@@ -227,7 +247,7 @@ impl World {
             Mood::Slot,
             Mood::NoToken,
         ];
-        let server = self.dice.usize(..ENDPOINTS_MAX);
+        let server = self.dice.usize(..=ENDPOINTS_MAX);
         match self.dice.u8(..36) {
             0..=5 => Fault::Server(server, moods[self.dice.usize(..moods.len())]),
             6 if self.dice.u8(..4) == 0 => Fault::Server(server, Mood::Final),
@@ -286,8 +306,9 @@ impl World {
         {
             return true;
         }
-        let in_time = self.now <= healed + HEALED_WITHIN || self.judge.on_air_since().is_some();
-        assert!(in_time, "seed {}: everything works for {HEALED_WITHIN:?}, and it is not on air", self.seed);
+        let patience = if self.goes_home { HOME_WITHIN } else { HEALED_WITHIN };
+        let in_time = self.now <= healed + patience || self.judge.on_air_since().is_some();
+        assert!(in_time, "seed {}: everything works for {patience:?}, and it is not on air", self.seed);
         false
     }
 
@@ -330,7 +351,14 @@ impl World {
     }
 
     fn heal(&mut self) {
+        let first = self.moods[0];
         self.moods = [Mood::Kind; ENDPOINTS_MAX];
+        if self.goes_home {
+            // The first server takes longer, so that the way back fails a few times.
+            self.moods[0] = first;
+            let in_ms = self.dice.u64(..500_000);
+            self.plan(in_ms, Happening::Fault(Fault::Server(0, Mood::Kind)));
+        }
         self.hung_teardowns = u64::MAX;
         self.healed = Some(self.now);
         self.goes_home &= !self.judge.never_reconnects();
@@ -346,6 +374,7 @@ impl World {
 
     fn fault(&mut self, fault: Fault) {
         match fault {
+            Fault::Server(ENDPOINTS_MAX, mood) => self.moods = [mood; ENDPOINTS_MAX],
             Fault::Server(server, mood) => self.moods[server] = mood,
             Fault::SignallingLost => self.drop_signalling(),
             Fault::Forgotten => self.forget(),

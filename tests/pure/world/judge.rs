@@ -919,7 +919,13 @@ impl Judge {
                 }
                 SessionEvent::SignallingLost(failure)
                 | SessionEvent::ResumeFailed(failure)
-                | SessionEvent::ResumeRefused(failure) => self.check_refusal(*number, failure, left),
+                | SessionEvent::ResumeRefused(failure) => {
+                    let may_live = self.policy.signalling.keep_media_on_loss
+                        || matches!(heard, SessionEvent::ResumeRefused(_))
+                        || self.find(*number).is_none();
+                    self.hold(may_live, "it outlives its signalling without keepMediaOnLoss");
+                    self.check_refusal(*number, failure, left);
+                }
                 _ => {}
             }
         }
