@@ -63,8 +63,10 @@ pub(super) fn start(log: &Log) -> impl Fn(&str) + Send + Sync + use<> {
 }
 
 fn parse(level: &str) -> EnvFilter {
-    EnvFilter::try_new(level).unwrap_or_else(|error| {
-        print::err(&format!("warning: the log filter `{level}` is not understood ({error}): `info` is used"));
+    // Some filters beyond ASCII make tracing-subscriber 0.3.23 panic.
+    let filter = level.is_ascii().then(|| EnvFilter::try_new(level).ok()).flatten();
+    filter.unwrap_or_else(|| {
+        print::err(&format!("warning: the log filter `{level}` is not understood: `info` is used"));
         EnvFilter::new("info")
     })
 }

@@ -196,17 +196,3 @@ async fn the_servers_own_output_is_told() {
     rig.fault(serde_json::json!({ "output": "ok" })).await;
     rig.encoder.wait_for_message("broadcasting");
 }
-
-/// A resume that the server refuses: make before break, the status never leaves `broadcasting`.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_resume_is_replaced_before_it_breaks() {
-    let mut rig = Rig::on_air(QUICK);
-    let before = rig.session();
-    rig.fault(serde_json::json!({ "refuseResume": true })).await;
-    rig.fault(serde_json::json!({ "dropWebSocket": true })).await;
-    rig.encoder.wait_for("another session on air", |event| {
-        is_message(event, "broadcasting") && event["data"]["sessionId"].as_str().is_some_and(|id| id != before)
-    });
-    let lost = rig.encoder.messages().iter().filter(|message| *message == "reconnecting_broadcast").count();
-    assert_eq!(lost, 0, "{:?}", rig.encoder.messages());
-}

@@ -177,7 +177,8 @@ fn log(document: &mut Document<'_>, file: &file::Log) -> Option<Log> {
     let lone = |part: &&str| !part.contains('=') && !levels.contains(&part.to_lowercase().as_str());
     let words = if let Some(part) = file.level.split(',').map(str::trim).find(lone) {
         format!("`log.level` must be one of error, warn, info, debug, trace, off, or a filter, not {}", quoted(part))
-    } else if tracing_subscriber::EnvFilter::try_new(&file.level).is_err() {
+    } else if !file.level.is_ascii() || tracing_subscriber::EnvFilter::try_new(&file.level).is_err() {
+        // (tracing-subscriber 0.3.23 panics on some filters beyond ASCII, such as " \u{1700}=".)
         format!("`log.level` is not a filter such as \"info,roamcast::signal=debug\": {}", quoted(&file.level))
     } else {
         return Some(Log { level: file.level.clone(), format: file.format });
