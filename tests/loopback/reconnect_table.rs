@@ -70,9 +70,9 @@ impl Rig {
     }
 
     fn session(&self) -> String {
-        let statuses = self.encoder.events.iter().filter(|(_, event)| event["event"] == "BroadcastStatus");
-        let ids = statuses.filter_map(|(_, event)| event["data"]["sessionId"].as_str());
-        ids.last().unwrap_or_default().to_owned()
+        let mut statuses = self.encoder.events.iter().rev().filter(|(_, event)| event["event"] == "BroadcastStatus");
+        let newest = statuses.find_map(|(_, event)| event["data"]["sessionId"].as_str());
+        newest.unwrap_or_default().to_owned()
     }
 }
 
@@ -123,7 +123,7 @@ async fn final_closes_end_the_broadcast() {
 /// The process is suspended until the server misses it, and goes on: back in the same broadcast by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn suspend_and_resume_of_the_process_comes_back() {
-    let mut rig = Rig::on_air(QUICK);
+    let rig = Rig::on_air(QUICK);
     rig.encoder.signal("STOP");
     rig.viewers_hear("interrupted").await;
     rig.encoder.signal("CONT");
