@@ -151,11 +151,18 @@ mod tests {
         assert!(failure.words.ends_with("(it says: waiting)"), "{failure}");
         let pids = std::fs::read_to_string(&pids).unwrap();
         assert_eq!(pids.split_whitespace().count(), 2);
-        for pid in pids.split_whitespace() {
-            // The grandchild is an orphan: whoever adopts it reaps it when it likes.
+        // The signal has been sent; the grandchild, an orphan by now, takes its time to die of it, and whoever adopts it
+        // reaps it when it likes.
+        let is_gone = |pid: &str| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            assert!(stat.is_empty() || stat.contains(") Z ") || stat.contains(") X "), "still there: {stat}");
-        }
+            stat.is_empty() || stat.contains(") Z ") || stat.contains(") X ")
+        };
+        let dying = async {
+            while !pids.split_whitespace().all(is_gone) {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(tokio::time::timeout(PATIENT, dying).await.is_ok(), "something of it is still there: {pids}");
         let shell = pids.split_whitespace().nth(1).unwrap();
         assert!(!std::path::Path::new(&format!("/proc/{shell}")).exists(), "the shell is a zombie");
     }
