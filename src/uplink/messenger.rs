@@ -165,11 +165,13 @@ async fn part(signaller: &mut Signaller, keepsake: Option<Keepsake>, reply: ones
     if let Some(keepsake) = keepsake {
         let _disk_hangs = timeout(FORGET_DEADLINE, keepsake.forget()).await;
     }
+    // Taken first: a messenger may forget its session with the goodbye, whatever becomes of that.
+    let session = signaller.ghost();
     let ghost = match signaller.goodbye().await {
         Ok(()) => None,
         Err(failure) => {
             debug!("goodbye: {failure}");
-            signaller.ghost()
+            session
         }
     };
     let _asker_gone = reply.send(ghost);

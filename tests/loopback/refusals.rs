@@ -113,3 +113,21 @@ async fn ctrl_c_ends_while_the_server_is_silent() {
     encoder.signal("INT");
     assert_eq!(encoder.wait_for_exit(), 0);
 }
+
+/// The goodbye of a lost session fails; its ghost is deleted beside the next publish, so that it does not hold our slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ghost_is_buried_beside_the_next_publish() {
+    let answer = |request: &Request| match request.method.as_str() {
+        // No answer that could be used, so the session is lost at once; but it exists at the server.
+        "POST" => reply("201 Created", &["Location: /session/1", "Content-Type: application/sdp"], "v=0"),
+        _ => reply("503 Service Unavailable", &[], ""),
+    };
+    let server = Server::start(answer).await;
+    let mut encoder = encoder(&server);
+    encoder.wait_for("the third try", |event| is_message(event, "signalling") && event["data"]["attempt"] == 2);
+    encoder.signal("TERM");
+    encoder.wait_for_exit();
+    // One goodbye for each session, and a burial beside each later publish.
+    let deletes = server.requests().iter().filter(|request| request.method == "DELETE").count();
+    assert!(deletes > posts(&server).len(), "{deletes} DELETEs for {} sessions", posts(&server).len());
+}
