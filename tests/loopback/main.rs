@@ -17,6 +17,7 @@ mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;
 mod janus_media;
+mod janus_program;
 mod janus_session;
 mod janus_words;
 mod media_devices;
