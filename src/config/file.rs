@@ -229,9 +229,6 @@ pub struct Signalling {
     /// Tries in a row before the session counts as lost; `"unlimited"` never gives up.
     #[schemars(schema_with = "retries")]
     pub max_attempts: Quantity,
-    /// A connection on which the server is silent this long, pings and all, is dead; 1s to 1h.
-    #[schemars(schema_with = "duration")]
-    pub inactivity_timeout: Quantity,
 }
 
 /// When media counts as lost.
@@ -413,7 +410,6 @@ impl Default for Signalling {
             max_delay: 30.into(),
             jitter: 0.2,
             max_attempts: 100.into(),
-            inactivity_timeout: 60.into(),
         }
     }
 }

@@ -79,8 +79,6 @@ pub struct SignallingPolicy {
     pub jitter_percent: u32,
     /// `maxAttempts` in a row, then the session counts as lost.
     pub max_attempts: Retries,
-    /// `inactivityTimeout`: a connection on which the server is silent this long is dead. For the messengers, not the brain.
-    pub inactivity_timeout: Duration,
 }
 
 impl Default for SignallingPolicy {
@@ -92,7 +90,6 @@ impl Default for SignallingPolicy {
             max_delay: Duration::from_secs(30),
             jitter_percent: 20,
             max_attempts: Retries::AtMost(100),
-            inactivity_timeout: Duration::from_secs(60),
         }
     }
 }

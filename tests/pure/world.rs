@@ -742,7 +742,6 @@ fn some_policy(dice: &mut fastrand::Rng) -> Policy {
 fn some_signalling(dice: &mut fastrand::Rng) -> SignallingPolicy {
     let min_ms = dice.u64(50..1_000);
     SignallingPolicy {
-        inactivity_timeout: Duration::from_secs(60),
         keep_media_on_loss: dice.u8(..8) != 0,
         min_delay: ms(min_ms),
         max_delay: ms(min_ms + dice.u64(..20_000)),
