@@ -3,6 +3,7 @@
 //! Every room that reports to the brain speaks these words and no others.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::status::{CaptureState, ErrorCode, LinkStats, StopReason};
@@ -128,6 +129,15 @@ pub enum Command {
     Reconnect,
     /// New numbers to live by, from now on.
     Policy(Box<Policy>),
+}
+
+/// An address of this machine that media can leave from. Lists of them begin with the preferred one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalAddress {
+    /// Name of its interface.
+    pub interface: String,
+    /// The address.
+    pub ip: IpAddr,
 }
 
 /// What the lookout reports.

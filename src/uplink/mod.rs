@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod failure;
+mod ice;
 mod ice_server;
 mod messenger;
 mod outlet;

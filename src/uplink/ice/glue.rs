@@ -1,0 +1,599 @@
+//! The face of the agent that webrtcbin sees: a subclass of `GstWebRTCICE`. The only `unsafe` in the house (law 13),
+//! because gstreamer-rs has no subclass support for these three types.
+//!
+//! What webrtcbin asks goes to a [`Mind`]; what the mind has to say goes through a [`Face`]. Nothing is decided here.
+//!
+//! Facts that this rests on, seen with GStreamer 1.22 (and kept where later versions differ):
+//! - webrtcbin 1.22 takes the object in its property `ice-agent` without a reference and drops one at its end; whether
+//!   the running version does so is seen from the reference count ([`Face::settle`]).
+//! - The base class of the transport never drops `src` and `sink`: [`imp::Transport`] does, else both and their socket leak.
+//! - `add_candidate` has a promise as its fourth argument from 1.24 on, which must be answered. 1.22 passes three.
+//! - The number given to the candidate callback is the one that `add_stream` was called with.
+
+use std::ffi::{CStr, CString, c_char, c_uint};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use glib::ffi::{gboolean, gpointer};
+use glib::object::ObjectType;
+use glib::subclass::prelude::*;
+use glib::translate::{Borrowed, FromGlib, FromGlibPtrFull, IntoGlib, IntoGlibPtr, ToGlibPtr, from_glib_borrow};
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_webrtc::{WebRTCICEConnectionState, WebRTCICEGatheringState};
+use gst_webrtc_sys as ffi;
+
+use super::words::IceState;
+
+/// RTCP from the far end waits here for webrtcbin; more than this means that it has stopped to read.
+const INCOMING_BYTES_MAX: u64 = 256 * 1024;
+
+/// What webrtcbin asks of an agent. Called from threads of GStreamer: nothing here may block.
+pub(super) trait Mind: Send + Sync + 'static {
+    /// Begin to look for local candidates.
+    fn gather(&self);
+    /// A candidate of the far end, the attribute with or without `a=`; empty at the end of candidates.
+    fn remote_candidate(&self, candidate: &str);
+    /// Our own `ice-ufrag` and `ice-pwd`; new ones mean an ICE restart.
+    fn local_credentials(&self, ufrag: &str, pwd: &str);
+    /// Those of the far end.
+    fn remote_credentials(&self, ufrag: &str, pwd: &str);
+    /// Are we the controlling side?
+    fn set_controlling(&self, controlling: bool);
+    /// See [`Mind::set_controlling`].
+    fn is_controlling(&self) -> bool;
+    /// Only relayed candidates may be used.
+    fn set_relay_only(&self, relay_only: bool);
+    /// DSCP in the six upper bits, for every packet that is sent.
+    fn set_tos(&self, tos: u32);
+    /// A STUN or TURN server as webrtcbin writes it; false when it cannot be used.
+    fn add_server(&self, url: &str) -> bool;
+    /// One packet of webrtcbin: DTLS, SRTP or SRTCP.
+    fn send(&self, packet: &[u8]);
+    /// What is known of the candidates of one side.
+    fn candidates(&self, local: bool) -> Vec<CandidateFacts>;
+    /// The pair in use, local first.
+    fn selected(&self) -> Option<(CandidateFacts, CandidateFacts)>;
+}
+
+/// One candidate, for the statistics of webrtcbin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct CandidateFacts {
+    pub(super) address: std::net::SocketAddr,
+    pub(super) kind: CandidateType,
+    pub(super) priority: u32,
+}
+
+/// `typ` of a candidate (RFC 8839, 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CandidateType {
+    Host,
+    ServerReflexive,
+    PeerReflexive,
+    Relayed,
+}
+
+impl CandidateType {
+    const fn name(self) -> &'static CStr {
+        match self {
+            Self::Host => c"host",
+            Self::ServerReflexive => c"srflx",
+            Self::PeerReflexive => c"prflx",
+            Self::Relayed => c"relay",
+        }
+    }
+}
+
+glib::wrapper! {
+    /// The agent as an object of GStreamer.
+    pub struct Face(ObjectSubclass<imp::Face>) @extends gst_webrtc::WebRTCICE, gst::Object;
+}
+
+glib::wrapper! {
+    pub struct Stream(ObjectSubclass<imp::Stream>) @extends gst_webrtc::WebRTCICEStream, gst::Object;
+}
+
+glib::wrapper! {
+    pub struct Transport(ObjectSubclass<imp::Transport>) @extends gst_webrtc::WebRTCICETransport, gst::Object;
+}
+
+impl Face {
+    /// A face for this mind, to be given to webrtcbin as its property `ice-agent`.
+    pub(super) fn new(mind: Arc<dyn Mind>) -> Self {
+        let face: Self = glib::Object::new();
+        let _is_new = face.imp().mind.set(mind);
+        face
+    }
+
+    /// To be called once, right after webrtcbin was built with this face.
+    pub(super) fn settle(&self) {
+        if self.ref_count() == 1 {
+            // SAFETY: webrtcbin took no reference of its own and will drop one: it gets one here.
+            let _kept_by_webrtcbin: *mut glib::gobject_ffi::GObject =
+                self.clone().upcast::<glib::Object>().into_glib_ptr();
+        }
+    }
+
+    /// A packet from the far end (not STUN), to webrtcbin.
+    pub(super) fn deliver(&self, packet: &[u8]) {
+        if let Some(entry) = self.imp().joint().entry.clone() {
+            let _shutting_down = entry.push_buffer(gst::Buffer::from_mut_slice(packet.to_vec()));
+        }
+    }
+
+    /// Tells webrtcbin the state of ICE.
+    pub(super) fn set_state(&self, state: IceState) {
+        let state = match state {
+            IceState::New => WebRTCICEConnectionState::New,
+            IceState::Checking => WebRTCICEConnectionState::Checking,
+            IceState::Connected => WebRTCICEConnectionState::Connected,
+            IceState::Disconnected => WebRTCICEConnectionState::Disconnected,
+            IceState::Failed => WebRTCICEConnectionState::Failed,
+        };
+        let transport = self.imp().joint().transport.clone();
+        if let Some(transport) = transport {
+            transport.upcast_ref::<gst_webrtc::WebRTCICETransport>().connection_state_change(state);
+        }
+    }
+
+    /// Tells webrtcbin that there will be no more candidates.
+    pub(super) fn set_gathered(&self) {
+        let transport = self.imp().joint().transport.clone();
+        if let Some(transport) = transport {
+            let transport = transport.upcast_ref::<gst_webrtc::WebRTCICETransport>();
+            transport.gathering_state_change(WebRTCICEGatheringState::Complete);
+        }
+    }
+
+    /// Tells webrtcbin a local candidate (the attribute without `a=`), which it passes on as `on-ice-candidate`.
+    pub(super) fn tell_candidate(&self, candidate: &str) {
+        let Ok(text) = CString::new(candidate) else { return };
+        let joint = self.imp().joint();
+        let (Some(callback), Some(function)) = (&joint.callback, joint.callback.as_ref().and_then(|c| c.function))
+        else {
+            return;
+        };
+        let ice = self.upcast_ref::<gst_webrtc::WebRTCICE>().as_ptr();
+        // SAFETY: webrtcbin gave function and data together, and both are valid until it gives others or `silence` was
+        // called; the lock on `joint` keeps that from happening meanwhile. The function only queues a task.
+        unsafe { function(ice, joint.stream_id, text.as_ptr(), callback.data) };
+    }
+
+    /// From now on webrtcbin is not called any more: to be called before it goes to NULL.
+    pub(super) fn silence(&self) {
+        let mut joint = self.imp().joint();
+        joint.callback = None;
+        joint.entry = None;
+    }
+}
+
+/// The function that webrtcbin wants to be called with candidates.
+struct Callback {
+    function: ffi::GstWebRTCICEOnCandidateFunc,
+    data: gpointer,
+    destroy: glib::ffi::GDestroyNotify,
+}
+
+// SAFETY: webrtcbin means its callback to be called from whatever thread the agent runs on.
+unsafe impl Send for Callback {}
+
+impl Drop for Callback {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.destroy {
+            // SAFETY: given together with `data`, to be called once, when `data` is not needed any more.
+            unsafe { destroy(self.data) };
+        }
+    }
+}
+
+mod imp {
+    use super::*;
+
+    /// Where face and webrtcbin are joined.
+    #[derive(Default)]
+    pub(super) struct Joint {
+        pub(super) callback: Option<Callback>,
+        pub(super) stream: Option<super::Stream>,
+        pub(super) stream_id: c_uint,
+        pub(super) transport: Option<super::Transport>,
+        /// What the far end sends enters webrtcbin here.
+        pub(super) entry: Option<gst_app::AppSrc>,
+    }
+
+    #[derive(Default)]
+    pub struct Face {
+        pub(super) mind: OnceLock<Arc<dyn Mind>>,
+        joint: Mutex<Joint>,
+    }
+
+    impl Face {
+        pub(super) fn joint(&self) -> std::sync::MutexGuard<'_, Joint> {
+            self.joint.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for Face {
+        const NAME: &'static str = "RoamcastIce";
+        type Type = super::Face;
+        type ParentType = gst_webrtc::WebRTCICE;
+    }
+
+    impl ObjectImpl for Face {
+        fn dispose(&self) {
+            *self.joint() = Joint::default();
+        }
+    }
+    impl GstObjectImpl for Face {}
+
+    #[derive(Default)]
+    pub struct Stream;
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for Stream {
+        const NAME: &'static str = "RoamcastIceStream";
+        type Type = super::Stream;
+        type ParentType = gst_webrtc::WebRTCICEStream;
+    }
+
+    impl ObjectImpl for Stream {}
+    impl GstObjectImpl for Stream {}
+
+    #[derive(Default)]
+    pub struct Transport;
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for Transport {
+        const NAME: &'static str = "RoamcastIceTransport";
+        type Type = super::Transport;
+        type ParentType = gst_webrtc::WebRTCICETransport;
+    }
+
+    impl ObjectImpl for Transport {
+        fn dispose(&self) {
+            let transport: *mut ffi::GstWebRTCICETransport =
+                self.obj().upcast_ref::<gst_webrtc::WebRTCICETransport>().as_ptr();
+            // SAFETY: the object is alive while it is disposed of; both fields were filled by `Transport::new` with a
+            // reference each, which nobody else drops, and are empty afterwards.
+            unsafe {
+                for field in [&raw mut (*transport).src, &raw mut (*transport).sink] {
+                    let element = std::mem::replace(&mut *field, std::ptr::null_mut());
+                    if !element.is_null() {
+                        drop(gst::Element::from_glib_full(element));
+                    }
+                }
+            }
+        }
+    }
+    impl GstObjectImpl for Transport {}
+}
+
+impl Stream {
+    fn new(stream_id: c_uint) -> Self {
+        let stream: Self = glib::Object::new();
+        let base: *mut ffi::GstWebRTCICEStream = stream.upcast_ref::<gst_webrtc::WebRTCICEStream>().as_ptr();
+        // SAFETY: nobody else knows the object yet; the field belongs to its subclasses to fill.
+        unsafe { (*base).stream_id = stream_id };
+        stream
+    }
+}
+
+impl Transport {
+    /// With an appsrc for what comes and an appsink for what goes to this mind.
+    fn new(component: ffi::GstWebRTCICEComponent, mind: &Arc<dyn Mind>) -> (Self, gst_app::AppSrc) {
+        let transport: Self = glib::Object::new();
+        let entry = gst_app::AppSrc::builder()
+            .is_live(true)
+            .do_timestamp(true)
+            .format(gst::Format::Time)
+            .max_bytes(INCOMING_BYTES_MAX)
+            .leaky_type(gst_app::AppLeakyType::Downstream)
+            .build();
+        let exit = exit(Arc::clone(mind));
+        let base: *mut ffi::GstWebRTCICETransport = transport.upcast_ref::<gst_webrtc::WebRTCICETransport>().as_ptr();
+        // SAFETY: nobody else knows the object yet; the fields belong to its subclasses to fill. The references given
+        // here are dropped by `imp::Transport::dispose`.
+        unsafe {
+            (*base).component = component;
+            (*base).src = entry.clone().upcast::<gst::Element>().into_glib_ptr();
+            (*base).sink = exit.upcast::<gst::Element>().into_glib_ptr();
+        }
+        (transport, entry)
+    }
+}
+
+/// Packets of webrtcbin, on their way out.
+fn exit(mind: Arc<dyn Mind>) -> gst_app::AppSink {
+    let send = move |buffer: &gst::BufferRef| {
+        if let Ok(packet) = buffer.map_readable() {
+            mind.send(&packet);
+        }
+    };
+    let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(move |sink| {
+        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+        if let Some(buffer) = sample.buffer() {
+            send(buffer);
+        }
+        for buffer in sample.buffer_list().into_iter().flat_map(gst::BufferListRef::iter) {
+            send(buffer);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    });
+    let exit = gst_app::AppSink::builder().sync(false).async_(false).enable_last_sample(false);
+    exit.buffer_list(true).callbacks(callbacks.build()).build()
+}
+
+/// # Safety
+///
+/// `ice` must be a living [`Face`]: GObject calls the functions below for objects of that class alone.
+unsafe fn face<R>(ice: *mut ffi::GstWebRTCICE, then: impl FnOnce(&Face, &Arc<dyn Mind>) -> R) -> Option<R> {
+    // SAFETY: see above; whoever calls a method holds a reference while it runs.
+    let face: Borrowed<Face> = unsafe { from_glib_borrow(ice.cast::<<Face as ObjectType>::GlibType>()) };
+    let mind = face.imp().mind.get()?;
+    Some(then(&face, mind))
+}
+
+/// # Safety
+///
+/// `text` must be null or a C string that lives as long as what comes back; null is empty.
+unsafe fn text<'a>(text: *const c_char) -> std::borrow::Cow<'a, str> {
+    if text.is_null() {
+        return "".into();
+    }
+    // SAFETY: see above.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy()
+}
+
+/// The methods of the class, called by webrtcbin.
+///
+/// # Safety
+///
+/// Of all of them: arguments as `gst/webrtc/ice.h` describes them, `ice` being a [`Face`].
+mod methods {
+    use super::*;
+
+    pub(super) unsafe extern "C" fn add_stream(
+        ice: *mut ffi::GstWebRTCICE,
+        session: c_uint,
+    ) -> *mut ffi::GstWebRTCICEStream {
+        // SAFETY: called by webrtcbin as documented.
+        let stream = unsafe {
+            face(ice, |face, _| {
+                let mut joint = face.imp().joint();
+                joint.stream_id = session;
+                joint.stream.get_or_insert_with(|| Stream::new(session)).clone()
+            })
+        };
+        // webrtcbin keeps the reference; the one in `joint` is ours.
+        stream.map_or(std::ptr::null_mut(), |stream| stream.upcast::<gst_webrtc::WebRTCICEStream>().into_glib_ptr())
+    }
+
+    pub(super) unsafe extern "C" fn find_transport(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+        component: ffi::GstWebRTCICEComponent,
+    ) -> *mut ffi::GstWebRTCICETransport {
+        // SAFETY: called by webrtcbin as documented.
+        let transport = unsafe {
+            face(ice, |face, mind| {
+                let mut joint = face.imp().joint();
+                if let Some(transport) = &joint.transport {
+                    return transport.clone();
+                }
+                let (transport, entry) = Transport::new(component, mind);
+                joint.entry = Some(entry);
+                joint.transport.insert(transport).clone()
+            })
+        };
+        // "transfer full": webrtcbin gets a reference of its own.
+        transport.map_or(std::ptr::null_mut(), |transport| {
+            transport.upcast::<gst_webrtc::WebRTCICETransport>().into_glib_ptr()
+        })
+    }
+
+    pub(super) unsafe extern "C" fn gather_candidates(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+    ) -> gboolean {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |_, mind| mind.gather()) };
+        true.into_glib()
+    }
+
+    pub(super) unsafe extern "C" fn add_candidate(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+        candidate: *const c_char,
+        promise: *mut gst::ffi::GstPromise,
+    ) {
+        // SAFETY: called by webrtcbin as documented. The fourth argument exists from 1.24 on; before, whatever lies in
+        // its register is not looked at. The promise stays webrtcbin's.
+        unsafe {
+            face(ice, |_, mind| mind.remote_candidate(&text(candidate)));
+            if gst::version() >= (1, 24, 0, 0) && !promise.is_null() {
+                gst::ffi::gst_promise_reply(promise, std::ptr::null_mut());
+            }
+        }
+    }
+
+    pub(super) unsafe extern "C" fn set_local_credentials(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+        ufrag: *const c_char,
+        pwd: *const c_char,
+    ) -> gboolean {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |_, mind| mind.local_credentials(&text(ufrag), &text(pwd))) };
+        true.into_glib()
+    }
+
+    pub(super) unsafe extern "C" fn set_remote_credentials(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+        ufrag: *const c_char,
+        pwd: *const c_char,
+    ) -> gboolean {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |_, mind| mind.remote_credentials(&text(ufrag), &text(pwd))) };
+        true.into_glib()
+    }
+
+    pub(super) unsafe extern "C" fn set_is_controller(ice: *mut ffi::GstWebRTCICE, controller: gboolean) {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |_, mind| mind.set_controlling(bool::from_glib(controller))) };
+    }
+
+    pub(super) unsafe extern "C" fn get_is_controller(ice: *mut ffi::GstWebRTCICE) -> gboolean {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |_, mind| mind.is_controlling()) }.unwrap_or(false).into_glib()
+    }
+
+    pub(super) unsafe extern "C" fn set_force_relay(ice: *mut ffi::GstWebRTCICE, force: gboolean) {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |_, mind| mind.set_relay_only(bool::from_glib(force))) };
+    }
+
+    pub(super) unsafe extern "C" fn add_server(ice: *mut ffi::GstWebRTCICE, url: *const c_char) -> gboolean {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |_, mind| mind.add_server(&text(url))) }.unwrap_or(false).into_glib()
+    }
+
+    pub(super) unsafe extern "C" fn set_server(ice: *mut ffi::GstWebRTCICE, url: *const c_char) {
+        if !url.is_null() {
+            // SAFETY: called by webrtcbin as documented.
+            let _used = unsafe { add_server(ice, url) };
+        }
+    }
+
+    /// Servers may hold a password: nobody gets them back. An HTTP proxy is not used.
+    pub(super) unsafe extern "C" fn get_nothing(_ice: *mut ffi::GstWebRTCICE) -> *mut c_char {
+        std::ptr::null_mut()
+    }
+
+    pub(super) unsafe extern "C" fn set_nothing(_ice: *mut ffi::GstWebRTCICE, _text: *const c_char) {}
+
+    pub(super) unsafe extern "C" fn set_tos(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+        tos: c_uint,
+    ) {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |_, mind| mind.set_tos(tos)) };
+    }
+
+    pub(super) unsafe extern "C" fn set_on_ice_candidate(
+        ice: *mut ffi::GstWebRTCICE,
+        function: ffi::GstWebRTCICEOnCandidateFunc,
+        data: gpointer,
+        destroy: glib::ffi::GDestroyNotify,
+    ) {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { face(ice, |face, _| face.imp().joint().callback = Some(Callback { function, data, destroy })) };
+    }
+
+    pub(super) unsafe extern "C" fn get_local_candidates(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+    ) -> *mut *mut ffi::GstWebRTCICECandidateStats {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { list(face(ice, |face, mind| (face.imp().joint().stream_id, mind.candidates(true)))) }
+    }
+
+    pub(super) unsafe extern "C" fn get_remote_candidates(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+    ) -> *mut *mut ffi::GstWebRTCICECandidateStats {
+        // SAFETY: called by webrtcbin as documented.
+        unsafe { list(face(ice, |face, mind| (face.imp().joint().stream_id, mind.candidates(false)))) }
+    }
+
+    pub(super) unsafe extern "C" fn get_selected_pair(
+        ice: *mut ffi::GstWebRTCICE,
+        _stream: *mut ffi::GstWebRTCICEStream,
+        local: *mut *mut ffi::GstWebRTCICECandidateStats,
+        remote: *mut *mut ffi::GstWebRTCICECandidateStats,
+    ) -> gboolean {
+        // SAFETY: called by webrtcbin as documented: both are places for one pointer, which the caller frees.
+        unsafe {
+            let pair = face(ice, |face, mind| mind.selected().map(|pair| (face.imp().joint().stream_id, pair)));
+            let Some((stream_id, (ours, theirs))) = pair.flatten() else { return false.into_glib() };
+            *local = facts(stream_id, &ours);
+            *remote = facts(stream_id, &theirs);
+        }
+        true.into_glib()
+    }
+
+    /// A null-terminated array of candidates, owned by the caller.
+    ///
+    /// # Safety
+    ///
+    /// None beyond those of the allocator of GLib.
+    unsafe fn list(of: Option<(c_uint, Vec<CandidateFacts>)>) -> *mut *mut ffi::GstWebRTCICECandidateStats {
+        let (stream_id, candidates) = of.unwrap_or_default();
+        let size = size_of::<*mut ffi::GstWebRTCICECandidateStats>();
+        // SAFETY: room for one pointer each and the null at the end, which `g_malloc0_n` has written.
+        unsafe {
+            let array = glib::ffi::g_malloc0_n(candidates.len() + 1, size);
+            let array = array.cast::<*mut ffi::GstWebRTCICECandidateStats>();
+            for (at, candidate) in candidates.iter().enumerate() {
+                *array.add(at) = facts(stream_id, candidate);
+            }
+            array
+        }
+    }
+
+    /// One candidate, to be freed with `gst_webrtc_ice_candidate_stats_free`, which frees `ipaddr` and `url`.
+    ///
+    /// # Safety
+    ///
+    /// None beyond those of the allocator of GLib.
+    unsafe fn facts(stream_id: c_uint, of: &CandidateFacts) -> *mut ffi::GstWebRTCICECandidateStats {
+        // SAFETY: zeroes are a valid value of this struct of numbers and pointers; `type_` and `proto` are static texts.
+        unsafe {
+            let stats = glib::ffi::g_malloc0(size_of::<ffi::GstWebRTCICECandidateStats>());
+            let stats = stats.cast::<ffi::GstWebRTCICECandidateStats>();
+            (*stats).ipaddr = of.address.ip().to_string().to_glib_full();
+            (*stats).port = c_uint::from(of.address.port());
+            (*stats).stream_id = stream_id;
+            (*stats).type_ = of.kind.name().as_ptr();
+            (*stats).proto = c"udp".as_ptr();
+            (*stats).prio = of.priority;
+            stats
+        }
+    }
+}
+
+// SAFETY: `Face` adds nothing to the instance but what GObject keeps for it, and overrides every method without chaining
+// up: the base class has none of its own.
+unsafe impl IsSubclassable<imp::Face> for gst_webrtc::WebRTCICE {
+    fn class_init(class: &mut glib::Class<Self>) {
+        Self::parent_class_init::<imp::Face>(class);
+        let class = class.as_mut();
+        class.add_stream = Some(methods::add_stream);
+        class.find_transport = Some(methods::find_transport);
+        class.gather_candidates = Some(methods::gather_candidates);
+        class.add_candidate = Some(methods::add_candidate);
+        class.set_local_credentials = Some(methods::set_local_credentials);
+        class.set_remote_credentials = Some(methods::set_remote_credentials);
+        class.add_turn_server = Some(methods::add_server);
+        class.set_is_controller = Some(methods::set_is_controller);
+        class.get_is_controller = Some(methods::get_is_controller);
+        class.set_force_relay = Some(methods::set_force_relay);
+        class.set_stun_server = Some(methods::set_server);
+        class.get_stun_server = Some(methods::get_nothing);
+        class.set_turn_server = Some(methods::set_server);
+        class.get_turn_server = Some(methods::get_nothing);
+        class.set_http_proxy = Some(methods::set_nothing);
+        class.get_http_proxy = Some(methods::get_nothing);
+        class.set_tos = Some(methods::set_tos);
+        class.set_on_ice_candidate = Some(methods::set_on_ice_candidate);
+        class.get_local_candidates = Some(methods::get_local_candidates);
+        class.get_remote_candidates = Some(methods::get_remote_candidates);
+        class.get_selected_pair = Some(methods::get_selected_pair);
+    }
+}
+
+// SAFETY: as above; nothing is overridden, webrtcbin uses the methods of the agent.
+unsafe impl IsSubclassable<imp::Stream> for gst_webrtc::WebRTCICEStream {}
+
+// SAFETY: as above.
+unsafe impl IsSubclassable<imp::Transport> for gst_webrtc::WebRTCICETransport {}

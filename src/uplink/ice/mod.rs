@@ -1,0 +1,5 @@
+//! The roaming agent - many paths, one connection.
+
+#[allow(unsafe_code, reason = "the one file of the house that may, see its first lines")]
+mod glue;
+pub(crate) mod words;

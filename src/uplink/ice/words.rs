@@ -1,0 +1,166 @@
+//! Pure: the words that the rooms of the agent speak to each other - sockets, packets, orders, moves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::supervisor::event::LocalAddress;
+
+/// One socket of the agent: a UDP socket of ours, or an address that a TURN server lends us. Never used twice in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SocketId(pub(crate) u32);
+
+/// What a packet is, by its first bytes (RFC 7983, RFC 5761).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// STUN, for the agent itself.
+    Stun,
+    /// TURN ChannelData, for the relay it came through.
+    ChannelData,
+    /// DTLS records.
+    Dtls,
+    /// Media: the one kind that may be sent twice.
+    Rtp,
+    /// Reports and wishes of either side.
+    Rtcp,
+    /// Nothing that we know: dropped.
+    Unknown,
+}
+
+impl Kind {
+    /// Looks at no more than two bytes.
+    pub(crate) fn of(packet: &[u8]) -> Self {
+        match packet {
+            [0..=3, ..] => Self::Stun,
+            [20..=63, ..] => Self::Dtls,
+            [64..=79, ..] => Self::ChannelData,
+            [128..=191, 192..=223, ..] => Self::Rtcp,
+            [128..=191, ..] => Self::Rtp,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// From one of our sockets to an address of the far end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Route {
+    pub(crate) socket: SocketId,
+    pub(crate) to: SocketAddr,
+}
+
+/// Where the next packet of webrtcbin goes. The hands look here for every packet and ask nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Routes {
+    /// DTLS and RTCP go here and nowhere else; RTP too. `None`: nothing can be sent.
+    pub(crate) selected: Option<Route>,
+    /// Validated routes that get a copy of every RTP packet; the far end drops what comes twice (SRTP replay protection).
+    pub(crate) copies: Vec<Route>,
+}
+
+/// State of ICE as webrtcbin and the brain know it (W3C `RTCIceConnectionState`, less `closed`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IceState {
+    New,
+    Checking,
+    Connected,
+    /// No path is known to work; may heal by itself.
+    Disconnected,
+    /// No path has worked for so long that somebody has to do something (ICE restart).
+    Failed,
+}
+
+/// What the agent wants done. Carried out in order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Order {
+    /// Bind a UDP socket to this address, and to this interface alone; answer with `opened` or `not_opened`.
+    Open { socket: SocketId, address: LocalAddress },
+    /// Close it; nothing is said about it any more.
+    Close(SocketId),
+    /// Send this STUN packet.
+    Send { route: Route, packet: Vec<u8> },
+    /// From now on media goes this way.
+    Routes(Routes),
+    /// Tell webrtcbin.
+    State(IceState),
+    /// Trickle this candidate (the attribute without `a=`).
+    Candidate(String),
+    /// There will be no more candidates.
+    Gathered,
+    /// Media has moved: tell the brain.
+    Moved(Move),
+}
+
+/// Why media moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Why {
+    /// The first path of the session.
+    First,
+    /// The address or its interface went away.
+    AddressLost,
+    /// The path went silent though its link is up.
+    Silent,
+    /// A path that is preferred has come (back) and has proved good.
+    Preferred,
+}
+
+/// Media has moved from one local address to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Move {
+    pub(crate) from: Option<LocalAddress>,
+    pub(crate) to: LocalAddress,
+    pub(crate) why: Why,
+    /// From the last proof that the old path worked to the first packet on the new one; zero when both carried the media.
+    pub(crate) gap: Duration,
+}
+
+/// How a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Health {
+    /// No check has been answered yet.
+    Unproved,
+    /// Answers come.
+    Good,
+    /// Something is missing; it is being probed.
+    Suspect,
+    /// It does not answer.
+    Dead,
+}
+
+/// One path in figures.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PathFigures {
+    /// Where it begins; for a relay the address that its server is reached from.
+    pub(crate) address: LocalAddress,
+    /// Through a TURN server.
+    pub(crate) relayed: bool,
+    pub(crate) health: Health,
+    /// Media goes this way.
+    pub(crate) selected: bool,
+    /// Last measured by a STUN check.
+    pub(crate) rtt: Option<Duration>,
+    /// Share of recent checks without an answer, 0..=1.
+    pub(crate) loss: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_told_apart_by_their_first_bytes() {
+        for (packet, kind) in [
+            (&[0x00, 0x01][..], Kind::Stun),
+            (&[0x01, 0x01], Kind::Stun),
+            (&[22, 254], Kind::Dtls),
+            (&[0x40, 0x00], Kind::ChannelData),
+            (&[0x80, 96], Kind::Rtp),
+            (&[0x80, 0xE0], Kind::Rtp),
+            (&[0x81, 200], Kind::Rtcp),
+            (&[0x8F, 205], Kind::Rtcp),
+            (&[0x80], Kind::Rtp),
+            (&[], Kind::Unknown),
+            (&[255, 255], Kind::Unknown),
+        ] {
+            assert_eq!(Kind::of(packet), kind, "{packet:?}");
+        }
+    }
+}
