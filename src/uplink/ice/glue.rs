@@ -22,7 +22,7 @@ use gst::subclass::prelude::*;
 use gst_webrtc::{WebRTCICEConnectionState, WebRTCICEGatheringState};
 use gst_webrtc_sys as ffi;
 
-use super::words::IceState;
+use super::words::{CandidateFacts, CandidateType, IceState};
 
 /// RTCP from the far end waits here for webrtcbin; more than this means that it has stopped to read.
 const INCOMING_BYTES_MAX: u64 = 256 * 1024;
@@ -55,31 +55,13 @@ pub(super) trait Mind: Send + Sync + 'static {
     fn selected(&self) -> Option<(CandidateFacts, CandidateFacts)>;
 }
 
-/// One candidate, for the statistics of webrtcbin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CandidateFacts {
-    pub(super) address: std::net::SocketAddr,
-    pub(super) kind: CandidateType,
-    pub(super) priority: u32,
-}
-
-/// `typ` of a candidate (RFC 8839, 5.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CandidateType {
-    Host,
-    ServerReflexive,
-    PeerReflexive,
-    Relayed,
-}
-
-impl CandidateType {
-    const fn name(self) -> &'static CStr {
-        match self {
-            Self::Host => c"host",
-            Self::ServerReflexive => c"srflx",
-            Self::PeerReflexive => c"prflx",
-            Self::Relayed => c"relay",
-        }
+/// `typ` of a candidate, as the statistics of webrtcbin write it (RFC 8839, 5.1).
+const fn name(of: CandidateType) -> &'static CStr {
+    match of {
+        CandidateType::Host => c"host",
+        CandidateType::ServerReflexive => c"srflx",
+        CandidateType::PeerReflexive => c"prflx",
+        CandidateType::Relayed => c"relay",
     }
 }
 
@@ -554,7 +536,7 @@ mod methods {
             (*stats).ipaddr = of.address.ip().to_string().to_glib_full();
             (*stats).port = c_uint::from(of.address.port());
             (*stats).stream_id = stream_id;
-            (*stats).type_ = of.kind.name().as_ptr();
+            (*stats).type_ = name(of.kind).as_ptr();
             (*stats).proto = c"udp".as_ptr();
             (*stats).prio = of.priority;
             stats
