@@ -10,10 +10,10 @@ use tracing::{debug, info};
 
 use crate::supervisor::event::LocalAddress;
 
-use super::agent::{Agent, Plan};
+use super::agent::Agent;
 use super::glue::{Face, Mind};
 use super::sockets::{Outgoing, Packet, Sockets};
-use super::words::{CandidateFacts, Kind, Move, Order, PathFigures, SocketId};
+use super::words::{CandidateFacts, Kind, Move, Order, PathFigures, Plan, SocketId};
 
 /// Packets of the far end that wait for the agent. It takes microseconds for each; a flood is dropped here.
 const INCOMING_MAX: usize = 512;
@@ -231,7 +231,10 @@ impl Engine {
 
 async fn at(deadline: Option<Instant>) {
     match deadline {
-        #[allow(clippy::disallowed_methods, reason = "the deadline of the agent: it decides in virtual time, like the brain")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the deadline of the agent: it decides in virtual time, like the brain"
+        )]
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }

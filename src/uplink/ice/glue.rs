@@ -5,7 +5,7 @@
 //!
 //! Facts that this rests on, seen with GStreamer 1.22 (and kept where later versions differ):
 //! - webrtcbin 1.22 takes the object in its property `ice-agent` without a reference and drops one at its end; whether
-//!   the running version does so is seen from the reference count ([`Face::settle`]).
+//!   the running version does so is seen from the reference count ([`Face::join`]).
 //! - The base class of the transport never drops `src` and `sink`: [`imp::Transport`] does, else both and their socket leak.
 //! - `add_candidate` has a promise as its fourth argument from 1.24 on, which must be answered. 1.22 passes three.
 //! - The number given to the candidate callback is the one that `add_stream` was called with.
@@ -22,7 +22,7 @@ use gst::subclass::prelude::*;
 use gst_webrtc::{WebRTCICEConnectionState, WebRTCICEGatheringState};
 use gst_webrtc_sys as ffi;
 
-use super::words::IceState;
+use super::words::{CandidateFacts, CandidateType, IceState};
 
 /// RTCP from the far end waits here for webrtcbin; more than this means that it has stopped to read.
 const INCOMING_BYTES_MAX: u64 = 256 * 1024;
@@ -55,31 +55,13 @@ pub(super) trait Mind: Send + Sync + 'static {
     fn selected(&self) -> Option<(CandidateFacts, CandidateFacts)>;
 }
 
-/// One candidate, for the statistics of webrtcbin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CandidateFacts {
-    pub(super) address: std::net::SocketAddr,
-    pub(super) kind: CandidateType,
-    pub(super) priority: u32,
-}
-
-/// `typ` of a candidate (RFC 8839, 5.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CandidateType {
-    Host,
-    ServerReflexive,
-    PeerReflexive,
-    Relayed,
-}
-
-impl CandidateType {
-    const fn name(self) -> &'static CStr {
-        match self {
-            Self::Host => c"host",
-            Self::ServerReflexive => c"srflx",
-            Self::PeerReflexive => c"prflx",
-            Self::Relayed => c"relay",
-        }
+/// `typ` of a candidate, as the statistics of webrtcbin write it (RFC 8839, 5.1).
+const fn name(of: CandidateType) -> &'static CStr {
+    match of {
+        CandidateType::Host => c"host",
+        CandidateType::ServerReflexive => c"srflx",
+        CandidateType::PeerReflexive => c"prflx",
+        CandidateType::Relayed => c"relay",
     }
 }
 
@@ -104,13 +86,16 @@ impl Face {
         face
     }
 
-    /// To be called once, right after webrtcbin was built with this face.
-    pub(super) fn settle(&self) {
-        if self.ref_count() == 1 {
-            // SAFETY: webrtcbin took no reference of its own and will drop one: it gets one here.
-            let _kept_by_webrtcbin: *mut glib::gobject_ffi::GObject =
-                self.clone().upcast::<glib::Object>().into_glib_ptr();
+    /// Builds webrtcbin with this object, and sees to it that webrtcbin owns the reference that it will drop.
+    pub(super) fn join<R>(&self, build: impl FnOnce(&gst_webrtc::WebRTCICE) -> R) -> R {
+        let before = self.ref_count();
+        let built = build(self.upcast_ref());
+        if self.ref_count() == before {
+            let one_more: *mut glib::gobject_ffi::GObject = self.clone().upcast::<glib::Object>().into_glib_ptr();
+            // Webrtcbin took none of its own: this one is for it to drop.
+            let _webrtcbins = one_more;
         }
+        built
     }
 
     /// A packet from the far end (not STUN), to webrtcbin.
@@ -554,7 +539,7 @@ mod methods {
             (*stats).ipaddr = of.address.ip().to_string().to_glib_full();
             (*stats).port = c_uint::from(of.address.port());
             (*stats).stream_id = stream_id;
-            (*stats).type_ = of.kind.name().as_ptr();
+            (*stats).type_ = name(of.kind).as_ptr();
             (*stats).proto = c"udp".as_ptr();
             (*stats).prio = of.priority;
             stats

@@ -9,7 +9,6 @@ mod agent;
 mod engine;
 #[allow(unsafe_code, reason = "the one file of the house that may, see its first lines")]
 mod glue;
-mod paths;
 mod sockets;
 pub(crate) mod words;
 
@@ -20,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::supervisor::event::LocalAddress;
 
-pub(crate) use agent::{Plan, Redundancy};
+pub(crate) use words::{Plan, Redundancy};
 
 use engine::{Ear, Engine};
 use glue::Face;
@@ -46,15 +45,9 @@ impl Roaming {
         Self { face, ear, task }
     }
 
-    /// What webrtcbin gets as its property `ice-agent`.
-    pub(crate) fn object(&self) -> &gst_webrtc::WebRTCICE {
-        use glib::object::Cast;
-        self.face.upcast_ref()
-    }
-
-    /// To be called once, right after webrtcbin was built with [`Roaming::object`].
-    pub(crate) fn settle(&self) {
-        self.face.settle();
+    /// Builds webrtcbin, which must get the object as its property `ice-agent`.
+    pub(crate) fn join<R>(&self, build: impl FnOnce(&gst_webrtc::WebRTCICE) -> R) -> R {
+        self.face.join(build)
     }
 
     /// From now on webrtcbin hears nothing more: to be called before it goes to NULL.

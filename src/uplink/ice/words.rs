@@ -141,6 +141,46 @@ pub(crate) struct PathFigures {
     pub(crate) loss: f64,
 }
 
+/// One candidate, for the statistics of webrtcbin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CandidateFacts {
+    pub(crate) address: SocketAddr,
+    pub(crate) kind: CandidateType,
+    pub(crate) priority: u32,
+}
+
+/// `typ` of a candidate (RFC 8839, 5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CandidateType {
+    Host,
+    ServerReflexive,
+    PeerReflexive,
+    Relayed,
+}
+
+/// When every RTP packet is sent on a second path too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redundancy {
+    /// Never.
+    Off,
+    /// While the path in use is suspect or being changed.
+    Handover,
+    /// Whenever there are two good paths.
+    Always,
+}
+
+/// How the agent is to behave, for the life of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) redundancy: Redundancy,
+    /// After this long without a sign of life the path in use is suspect (at most 0.5 s are obeyed).
+    pub(crate) suspect_after: Duration,
+    /// Only relayed candidates may be used.
+    pub(crate) relay_only: bool,
+    /// Addresses of the loopback interface may be used too (tests, and a server on the same machine).
+    pub(crate) loopback: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
