@@ -12,18 +12,20 @@ mod glue;
 mod sockets;
 pub(crate) mod words;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::supervisor::event::LocalAddress;
+use url::{Host, Url};
 
-pub(crate) use words::{Plan, Redundancy};
+use crate::config::{Network, Uplink};
+use crate::supervisor::event::LocalAddress;
 
 use engine::{Ear, Engine};
 use glue::Face;
-use words::{Move, PathFigures};
+use words::{Move, PathFigures, Plan};
 
 /// The agent of one session. Dropping it ends its task and closes its sockets; webrtcbin must be at NULL, or be silent.
 pub(crate) struct Roaming {
@@ -33,13 +35,23 @@ pub(crate) struct Roaming {
 }
 
 impl Roaming {
-    /// Starts the agent; `network` are the usable addresses of this machine, preferred first. Needs a tokio runtime.
+    /// Starts the agent for a session with this server; `addresses` are those of this machine, preferred first. Needs a
+    /// tokio runtime.
     pub(crate) fn start(
-        plan: Plan,
-        network: watch::Receiver<Vec<LocalAddress>>,
+        network: &Network,
+        uplink: &Uplink,
+        addresses: watch::Receiver<Vec<LocalAddress>>,
         moved: impl Fn(Move) + Send + 'static,
     ) -> Self {
-        let (engine, ear) = Engine::new(plan, network);
+        let here = this_machine(&uplink.url, &addresses.borrow());
+        let plan = Plan {
+            redundancy: network.redundancy,
+            suspect_after: network.suspect_after,
+            relay_only: uplink.relay_only,
+            loopback: here.is_some(),
+        };
+        let addresses = here.map_or(addresses, |here| watch::channel(here).1);
+        let (engine, ear) = Engine::new(plan, addresses);
         let face = Face::new(Arc::clone(&ear) as Arc<dyn glue::Mind>);
         let task = tokio::spawn(engine.run(face.clone(), moved));
         Self { face, ear, task }
@@ -59,6 +71,21 @@ impl Roaming {
     pub(crate) fn paths(&self) -> Vec<PathFigures> {
         self.ear.shown(|shown| shown.paths.clone())
     }
+}
+
+/// A server on this very machine is reached from the address it has itself; nothing roams then.
+fn this_machine(server: &Url, own: &[LocalAddress]) -> Option<Vec<LocalAddress>> {
+    let lo = |ip: IpAddr| LocalAddress { interface: "lo".into(), ip };
+    match server.host()? {
+        Host::Domain("localhost") => Some(vec![lo(Ipv4Addr::LOCALHOST.into()), lo(Ipv6Addr::LOCALHOST.into())]),
+        Host::Domain(_) => None,
+        Host::Ipv4(ip) => Some(IpAddr::V4(ip)).filter(|ip| is_own(*ip, own)).map(|ip| vec![lo(ip)]),
+        Host::Ipv6(ip) => Some(IpAddr::V6(ip)).filter(|ip| is_own(*ip, own)).map(|ip| vec![lo(ip)]),
+    }
+}
+
+fn is_own(ip: IpAddr, own: &[LocalAddress]) -> bool {
+    ip.is_loopback() || own.iter().any(|local| local.ip == ip)
 }
 
 impl Drop for Roaming {

@@ -125,7 +125,8 @@ fn bind(address: &LocalAddress, tos: u32) -> io::Result<UdpSocket> {
     }
     // Smaller than asked for where the system allows less: then a burst may lose packets, as on any busy link.
     let _as_large_as_allowed = socket.set_send_buffer_size(SEND_BUFFER);
-    if !address.ip.is_loopback()
+    // A server on this machine is not heard through any interface but `lo`.
+    if address.interface != "lo"
         && let Err(error) = socket.bind_device(Some(address.interface.as_bytes()))
     {
         warn!("a socket cannot be bound to `{}` ({error}): Linux 5.7 or CAP_NET_RAW is needed", address.interface);
