@@ -9,3 +9,9 @@ mod paths;
 mod pulse;
 mod standing;
 pub(crate) mod words;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+#[path = "world/tests.rs"]
+mod world;
