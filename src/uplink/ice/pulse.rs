@@ -89,7 +89,8 @@ impl Pulse {
 
     /// The question that was sent at `sent` has been answered.
     pub(super) fn answer(&mut self, now: Instant, sent: Instant) {
-        if let Some(question) = self.questions.iter_mut().find(|question| question.sent == sent) {
+        let open = |question: &&mut Question| question.sent == sent && !question.answered;
+        if let Some(question) = self.questions.iter_mut().find(open) {
             question.answered = true;
         }
         self.measure(now.saturating_duration_since(sent));

@@ -117,7 +117,7 @@ struct Socket {
 enum Brain {
     /// Like a controlled libnice: takes media from every checked address, fixes the priority of an address at its first
     /// check, follows a nomination only to strictly more.
-    Law { priorities: BTreeMap<SocketAddr, u32>, selected: Option<(SocketAddr, u32)> },
+    Law { priorities: BTreeMap<SocketAddr, u32>, accepted: BTreeSet<SocketAddr>, selected: Option<(SocketAddr, u32)> },
     /// A controlled agent of the crate `is`.
     Full { agent: Box<IceAgent>, checked: BTreeSet<SocketAddr>, selected: Option<SocketAddr> },
 }
@@ -149,7 +149,7 @@ impl Far {
 
     fn knows(&self, from: SocketAddr) -> bool {
         match &self.brain {
-            Brain::Law { priorities, .. } => priorities.contains_key(&from),
+            Brain::Law { accepted, .. } => accepted.contains(&from),
             Brain::Full { checked, .. } => checked.contains(&from),
         }
     }
@@ -157,7 +157,7 @@ impl Far {
     /// Like `nice_agent_restart`: what was selected is forgotten.
     pub(super) fn restart(&mut self, credentials: IceCreds, us: IceCreds) {
         match &mut self.brain {
-            Brain::Law { priorities, selected } => {
+            Brain::Law { priorities, selected, .. } => {
                 priorities.clear();
                 if let Some((_, priority)) = selected {
                     *priority = 0;
@@ -205,9 +205,17 @@ pub(super) struct World {
     seq: u64,
     next_media: Instant,
     pub(super) spacing: Duration,
-    /// First `Suspect` figure of the path in use since this was cleared.
     pub(super) opens: u32,
     pub(super) stun_out: u64,
+    /// Every socket gets a relay.
+    pub(super) turn: bool,
+    relays: u32,
+    /// Opening fails.
+    pub(super) full_house: bool,
+    /// The kernel hands out this port next.
+    pub(super) reuse_port: Option<u16>,
+    /// Some STUN packets that came.
+    pub(super) kept: Vec<Vec<u8>>,
 }
 
 pub(super) const FAR: &str = "198.51.100.1:5000";
@@ -218,7 +226,7 @@ pub(super) fn plan(redundancy: Redundancy) -> Plan {
 
 impl World {
     pub(super) fn new(seed: u64, plan: Plan, links: Vec<Link>) -> Self {
-        let brain = Brain::Law { priorities: BTreeMap::new(), selected: None };
+        let brain = Brain::Law { priorities: BTreeMap::new(), accepted: BTreeSet::new(), selected: None };
         Self::with(seed, plan, links, brain)
     }
 
@@ -270,6 +278,11 @@ impl World {
             spacing: ms(10),
             opens: 0,
             stun_out: 0,
+            turn: false,
+            relays: 0,
+            full_house: false,
+            reuse_port: None,
+            kept: Vec::new(),
         }
     }
 
@@ -346,6 +359,19 @@ impl World {
         self.sockets.values().filter(|socket| !socket.closed).map(|socket| socket.link).collect()
     }
 
+    pub(super) fn open_ports(&self) -> Vec<u16> {
+        self.sockets.values().filter(|socket| !socket.closed).map(|socket| socket.local.port()).collect()
+    }
+
+    /// RTCP comes over this link though the far end gets nothing.
+    pub(super) fn hear(&mut self, link: usize) {
+        let open = self.sockets.iter().filter(|(_, socket)| !socket.closed && socket.link == link);
+        for socket in open.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.agent.heard(self.now, socket, self.far.address, Kind::Rtcp);
+        }
+        self.drain();
+    }
+
     pub(super) fn state(&self) -> IceState {
         self.states.last().map_or(IceState::New, |(_, state)| *state)
     }
@@ -415,13 +441,28 @@ impl World {
 
     fn open(&mut self, socket: SocketId, address: &LocalAddress) {
         self.opens += 1;
-        let link = self.links.iter().position(|link| link.address == *address && link.up);
+        let link = self.links.iter().position(|link| link.address == *address && link.up && !self.full_house);
         let Some(link) = link else { return self.agent.not_opened(self.now, socket) };
         self.port += 1;
-        let local = SocketAddr::new(address.ip, self.port);
+        let local = SocketAddr::new(address.ip, self.reuse_port.take().unwrap_or(self.port));
         let before = self.sockets.insert(socket, Socket { link, local, closed: false });
         assert!(before.is_none(), "an id was used twice");
         self.agent.opened(self.now, socket, local);
+        if self.turn {
+            let relay = SocketId(1 << 31 | self.relays);
+            self.relays += 1;
+            self.port += 1;
+            let local: SocketAddr = SocketAddr::new([192, 0, 2, 77].into(), self.port);
+            self.sockets.insert(relay, Socket { link, local, closed: false });
+            self.agent.relayed(self.now, relay, socket, local);
+        }
+    }
+
+    /// The TURN server takes back what this route uses.
+    pub(super) fn take_back(&mut self, relay: SocketId) {
+        // As with a real one, nothing is ordered about it any more but its closing.
+        self.agent.relay_lost(self.now, relay);
+        self.drain();
     }
 
     /// Time passes.
@@ -514,6 +555,9 @@ impl World {
                         if StunMessage::parse(&packet).is_ok_and(|message| message.is_successful_binding_response()) {
                             self.validated.insert(Route { socket, to: from });
                         }
+                        if self.kept.len() < 200 {
+                            self.kept.push(packet.clone());
+                        }
                         self.agent.stun(self.now, socket, from, &packet);
                     }
                     Data::Rtcp => {
@@ -552,10 +596,11 @@ impl World {
         let message = StunMessage::parse(packet).expect("the agent writes STUN");
         let far = &mut self.far;
         match &mut far.brain {
-            Brain::Law { priorities, selected } => {
+            Brain::Law { priorities, accepted, selected } => {
                 if message.is_binding_request() && message.verify(far.credentials.pass.as_bytes(), hmac) {
                     let (to_us, us) = message.split_username().expect("a user name");
                     assert_eq!((to_us, us), (&*far.credentials.ufrag, &*far.us.ufrag));
+                    accepted.insert(from);
                     let priority = *priorities.entry(from).or_insert(message.prio().expect("a priority"));
                     if message.use_candidate() && selected.is_none_or(|(_, before)| priority > before) {
                         *selected = Some((from, priority));
