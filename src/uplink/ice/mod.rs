@@ -11,6 +11,9 @@ mod standing;
 pub(crate) mod words;
 
 #[cfg(test)]
+#[path = "storm/tests.rs"]
+mod storm;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 #[path = "world/tests.rs"]
