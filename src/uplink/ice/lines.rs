@@ -212,9 +212,14 @@ impl Lines {
         self.lines.remove(&socket);
     }
 
-    /// The highest preference of all lines.
-    pub(super) fn highest(&self) -> u32 {
-        self.lines.values().map(Line::highest).max().unwrap_or(0)
+    /// Media comes (back) to this line: it stays, and so does what it stands on.
+    pub(super) fn keep(&mut self, socket: SocketId) {
+        let base = self.base_of(socket);
+        for socket in self.behind(base) {
+            if let Some(line) = self.lines.get_mut(&socket) {
+                line.retire_at = None;
+            }
+        }
     }
 
     /// Preferences have run out.

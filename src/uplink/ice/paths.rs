@@ -97,6 +97,8 @@ pub(super) struct Paths {
     /// Where copies go, and since when.
     copies: Option<(Route, Instant)>,
     copies_until: Option<Instant>,
+    /// The highest preference that the far end has ever answered on: what it follows now, or will.
+    reached: u32,
     /// A fresh anchor is wanted though the present one is the highest.
     refresh: bool,
     /// The next anchor not before, and how many were in vain.
@@ -133,6 +135,7 @@ impl Paths {
             first_validated: None,
             copies: None,
             copies_until: None,
+            reached: 0,
             refresh: false,
             anchor_at: None,
             anchor_tries: 0,
@@ -224,6 +227,7 @@ impl Paths {
     pub(super) fn answered(&mut self, now: Instant, route: Route, check: Check) {
         let Some(line) = self.lines.get_mut(route.socket) else { return };
         line.refused = None;
+        self.reached = self.reached.max(line.preference);
         if check.nominating {
             line.nominated.get_or_insert(now);
         }
@@ -268,6 +272,7 @@ impl Paths {
     /// New credentials: what is validated goes on being used, but says nothing until something is validated anew.
     pub(super) fn restart(&mut self, now: Instant) {
         self.restarting = true;
+        self.reached = 0;
         self.doubt = None;
         for (_, line) in self.lines.iter_mut() {
             line.nominated = None;

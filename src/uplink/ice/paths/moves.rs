@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::upkeep::Reputation;
 use super::{CADENCE_STANDBY, Left, Paths, REPLAY_WINDOW, Selected, usable};
 use crate::supervisor::event::LocalAddress;
-use crate::uplink::ice::lines::Place;
+use crate::uplink::ice::lines::{Line, Place};
 use crate::uplink::ice::words::{Move, Redundancy, Route, Why};
 
 /// At the start the preferred path is waited for so long when another one was faster.
@@ -82,7 +82,7 @@ impl Paths {
     fn escape(&self, now: Instant, selected: &Selected) -> Option<Route> {
         let doubt = self.doubt?;
         let dead = self.lines.road(selected.route)?.pulse.is_dead(now, self.doubt_after());
-        if !dead || self.hold_until.is_some_and(|until| now < until) {
+        if !dead || self.is_held(now) {
             return None;
         }
         let proved = |route: &Route| self.lines.road(*route).is_some_and(|road| road.pulse.proved_since(doubt));
@@ -124,12 +124,13 @@ impl Paths {
             self.refresh = false;
             self.anchor_tries = 0;
             self.doubt = None;
-            self.ask_at_once(route);
+            self.take(route);
         }
     }
 
-    /// The first question on the route in use also tells the far end to use it.
-    fn ask_at_once(&mut self, route: Route) {
+    /// The route in use stays open, and the first question on it also tells the far end to use it.
+    fn take(&mut self, route: Route) {
+        self.lines.keep(route.socket);
         if let Some(road) = self.lines.road_mut(route) {
             road.pulse.asked = None;
         }
@@ -140,7 +141,8 @@ impl Paths {
         let old = self.selected.take();
         let sign = old.as_ref().map(|old| old.sign).or(self.left.take().map(|left| left.sign)).unwrap_or(now);
         let covered = self.copies.filter(|(copy, _)| copy.socket == route.socket).map_or(now, |(_, since)| since);
-        if why == Why::Silent {
+        let stayed = old.as_ref().is_some_and(|old| self.lines.get(old.route.socket).is_some());
+        if stayed && why != Why::Preferred {
             self.calm(now);
         }
         // An address that has gone was blamed for it when it went.
@@ -161,7 +163,11 @@ impl Paths {
         self.anchor_at = None;
         self.anchor_tries = 0;
         self.selected = Some(Selected { route, place, since: now, sign: now });
-        self.ask_at_once(route);
+        self.take(route);
+    }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.hold_until.is_some_and(|until| now < until)
     }
 
     /// After a move for silence: the next one has to wait, the longer the more of them there are.
@@ -224,4 +230,10 @@ impl Paths {
 fn is_recent(now: Instant, sign: Option<Instant>) -> bool {
     const { assert!(RECENT.as_millis() > CADENCE_STANDBY.as_millis() * 2) };
     sign.is_some_and(|sign| now.saturating_duration_since(sign) < RECENT)
+}
+
+/// More than a hiccup of the kernel.
+fn is_refused(now: Instant, line: &Line) -> bool {
+    let lasts = |since: Instant| now.saturating_duration_since(since) >= REFUSALS.1;
+    line.refused.is_some_and(|(since, count)| count >= REFUSALS.0 && lasts(since))
 }

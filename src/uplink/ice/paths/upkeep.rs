@@ -109,8 +109,9 @@ impl Paths {
             };
             for (socket, line) in self.lines.iter_mut() {
                 let same = line.base.unwrap_or(socket) == base;
-                if !same && line.highest() < highest && (line.was_meant() || line.place.address == address) {
-                    line.retire_at.get_or_insert(at.max(line.born) + RETIRE_AFTER);
+                let old = line.highest() < highest && line.born <= at;
+                if !same && old && (line.was_meant() || line.place.address == address) {
+                    line.retire_at.get_or_insert(at + RETIRE_AFTER);
                 }
             }
         }
@@ -134,9 +135,8 @@ impl Paths {
 
     /// Does the far end send its RTCP to where our media comes from?
     pub(super) fn is_anchored(&self) -> bool {
-        self.confirmed().is_some_and(|(socket, _)| {
-            self.lines.get(socket).is_some_and(|line| line.preference == self.lines.highest())
-        })
+        self.confirmed()
+            .is_some_and(|(socket, _)| self.lines.get(socket).is_some_and(|line| line.preference >= self.reached))
     }
 
     /// Every usable address has a socket that stays, and one that is not deaf.
@@ -190,7 +190,7 @@ impl Paths {
         let holds = self
             .lines
             .get(selected.route.socket)
-            .is_some_and(|line| line.is_anchor() && line.preference == self.lines.highest());
+            .is_some_and(|line| line.is_anchor() && line.preference >= self.reached);
         if (holds && !self.refresh && !revive) || self.anchor_at.is_some_and(|at| now < at) {
             return;
         }

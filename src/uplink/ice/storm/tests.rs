@@ -29,7 +29,11 @@ fn links(dice: &mut Dice) -> Vec<Link> {
 /// Something happens to a link. True: the far end may be out of reach now though it was not.
 fn strike(world: &mut World, dice: &mut Dice, restarts: &mut u32) {
     let at = dice.below(world.links.len() as u64) as usize;
-    match dice.below(12) {
+    let what = dice.below(12);
+    if world.told {
+        println!("strike {what} at {at}");
+    }
+    match what {
         0..=2 => world.set_up(at, !world.links[at].up),
         3..=5 => {
             let silent = world.links[at].out_dead;
@@ -97,6 +101,10 @@ fn heal(world: &mut World, dice: &mut Dice) {
     }
     world.set_up(good, true);
     world.run(HEALED_WITHIN);
+    if world.moves.last().is_some_and(|(at, _)| world.now - *at < ms(1_500)) {
+        // Not in the middle of a move back to a preferred path.
+        world.run(ms(1_500));
+    }
     let now = world.now;
     assert_eq!(world.state(), IceState::Connected, "{:?}", world.states);
     let selected = world.selected_link().expect("a route");

@@ -212,6 +212,8 @@ pub(super) struct World {
     relays: u32,
     /// Opening fails.
     pub(super) full_house: bool,
+    /// Prints what is ordered.
+    pub(super) told: bool,
     /// The kernel hands out this port next.
     pub(super) reuse_port: Option<u16>,
     /// Some STUN packets that came.
@@ -281,6 +283,7 @@ impl World {
             turn: false,
             relays: 0,
             full_house: false,
+            told: std::env::var_os("ROAMCAST_TOLD").is_some(),
             reuse_port: None,
             kept: Vec::new(),
         }
@@ -407,6 +410,9 @@ impl World {
         for round in 0.. {
             let Some(order) = self.agent.next_order() else { break };
             assert!(round < 10_000, "orders without end: {order:?}");
+            if self.told && !matches!(order, Order::Send { .. }) {
+                println!("{:?} {order:?}", self.now - base());
+            }
             match order {
                 Order::Open { socket, address } => self.open(socket, &address),
                 Order::Close(socket) => {
