@@ -6,11 +6,25 @@
 //! an ICE restart moves it), and str0m keeps it alive against real browsers.
 
 mod agent;
+mod consent;
 mod engine;
 #[allow(unsafe_code, reason = "the one file of the house that may, see its first lines")]
 mod glue;
+mod lines;
+mod paths;
+mod pulse;
 mod sockets;
+mod standing;
 pub(crate) mod words;
+
+#[cfg(test)]
+#[path = "storm/tests.rs"]
+mod storm;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+#[path = "world/tests.rs"]
+mod world;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

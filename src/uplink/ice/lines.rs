@@ -1,0 +1,243 @@
+//! Pure: the sockets of the agent, and the relayed addresses behind them, as lines out of the house.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::pulse::Pulse;
+use super::words::{Route, SocketId};
+use crate::supervisor::event::LocalAddress;
+
+/// Local preference of every warm standby: below every anchor, so that a far end never follows it by itself.
+const STANDBY: u32 = 100;
+/// Local preference of the first anchor; each later one has one more, as only "strictly more" counts.
+const ANCHORS: std::ops::RangeInclusive<u32> = 1_000..=65_535;
+/// Addresses of the far end on one line that are believed.
+const PEERS_MAX: usize = 16;
+
+/// Where media can leave from: an address, and whether it takes the detour over a TURN server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) address: LocalAddress,
+    pub(super) relayed: bool,
+}
+
+/// A validated route of a line.
+#[derive(Debug, Clone)]
+pub(super) struct Road {
+    pub(super) pulse: Pulse,
+    /// Priority of the far end's candidate: where several work, the far end likes this one best.
+    pub(super) weight: u32,
+}
+
+/// A socket of ours, or an address that a TURN server lends us.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    pub(super) place: Place,
+    /// Of a relay: the socket that it is reached from.
+    pub(super) base: Option<SocketId>,
+    /// Local preference of its candidate.
+    pub(super) preference: u32,
+    /// The preference that its relay will have, when that is to be the anchor.
+    pub(super) promised: Option<u32>,
+    /// When it was asked for.
+    pub(super) born: Instant,
+    /// Its own address, once it has one.
+    pub(super) local: Option<SocketAddr>,
+    /// Its address as the far end sees it.
+    pub(super) mapped: Option<SocketAddr>,
+    /// The same as a STUN server sees it.
+    pub(super) reflexive: Option<SocketAddr>,
+    /// Routes that have been validated, by the address of the far end.
+    pub(super) roads: BTreeMap<SocketAddr, Road>,
+    /// Addresses that the far end has authenticated itself from.
+    pub(super) peers: BTreeSet<SocketAddr>,
+    /// When the far end has first confirmed that this line is nominated.
+    pub(super) nominated: Option<Instant>,
+    /// When it is to be closed.
+    pub(super) retire_at: Option<Instant>,
+    /// Since when, and how often, the kernel has refused packets without a sign of life in between.
+    pub(super) refused: Option<(Instant, u32)>,
+}
+
+impl Line {
+    fn new(now: Instant, place: Place, base: Option<SocketId>) -> Self {
+        Self {
+            place,
+            base,
+            preference: STANDBY,
+            promised: None,
+            born: now,
+            local: None,
+            mapped: None,
+            reflexive: None,
+            roads: BTreeMap::new(),
+            peers: BTreeSet::new(),
+            nominated: None,
+            retire_at: None,
+            refused: None,
+        }
+    }
+
+    /// Opened for the far end to follow.
+    pub(super) fn is_anchor(&self) -> bool {
+        ANCHORS.contains(&self.preference)
+    }
+
+    /// It or its relay was opened for that.
+    pub(super) fn was_meant(&self) -> bool {
+        ANCHORS.contains(&self.highest())
+    }
+
+    /// The highest preference that is to be had here.
+    pub(super) fn highest(&self) -> u32 {
+        self.promised.unwrap_or(self.preference)
+    }
+
+    pub(super) fn last_sign(&self) -> Option<Instant> {
+        self.roads.values().filter_map(|road| road.pulse.last_sign()).max()
+    }
+
+    /// The far end has proved its identity from there.
+    pub(super) fn met(&mut self, from: SocketAddr) {
+        if self.peers.len() < PEERS_MAX {
+            self.peers.insert(from);
+        }
+    }
+
+    /// May media come from there?
+    pub(super) fn knows(&self, from: SocketAddr) -> bool {
+        self.roads.contains_key(&from) || self.peers.contains(&from)
+    }
+}
+
+/// All lines, and what was ever given away: no address and no preference is used twice in a session.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    lines: BTreeMap<SocketId, Line>,
+    opened: u32,
+    anchors: u32,
+    used: BTreeSet<SocketAddr>,
+}
+
+impl Lines {
+    pub(super) fn get(&self, socket: SocketId) -> Option<&Line> {
+        self.lines.get(&socket)
+    }
+
+    pub(super) fn get_mut(&mut self, socket: SocketId) -> Option<&mut Line> {
+        self.lines.get_mut(&socket)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SocketId, &Line)> {
+        self.lines.iter().map(|(socket, line)| (*socket, line))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SocketId, &mut Line)> {
+        self.lines.iter_mut().map(|(socket, line)| (*socket, line))
+    }
+
+    /// Sockets of ours, without the relays behind them.
+    pub(super) fn bases(&self) -> impl Iterator<Item = (SocketId, &Line)> {
+        self.iter().filter(|(_, line)| line.base.is_none())
+    }
+
+    /// A socket that is to stay, at this address?
+    pub(super) fn staffed(&self, address: &LocalAddress) -> bool {
+        self.bases().any(|(_, line)| line.place.address == *address && line.retire_at.is_none())
+    }
+
+    /// A new warm standby.
+    pub(super) fn standby(&mut self, now: Instant, address: &LocalAddress) -> SocketId {
+        let place = Place { address: address.clone(), relayed: false };
+        let socket = SocketId(self.opened);
+        self.opened += 1;
+        self.lines.insert(socket, Line::new(now, place, None));
+        socket
+    }
+
+    /// A new socket for the far end to follow, with a preference above all before. `None`: preferences have run out.
+    pub(super) fn anchor(&mut self, now: Instant, place: &Place) -> Option<SocketId> {
+        let preference = ANCHORS.start() + self.anchors;
+        if !ANCHORS.contains(&preference) {
+            return None;
+        }
+        self.anchors += 1;
+        let socket = self.standby(now, &place.address);
+        let line = self.lines.get_mut(&socket)?;
+        if place.relayed {
+            line.promised = Some(preference);
+        } else {
+            line.preference = preference;
+        }
+        Some(socket)
+    }
+
+    /// A TURN server has lent us `local` for the socket `base`. Its preference.
+    pub(super) fn relay(&mut self, now: Instant, relay: SocketId, base: SocketId, local: SocketAddr) -> Option<u32> {
+        let line = self.lines.get(&base)?;
+        if line.base.is_some() || self.lines.contains_key(&relay) || !self.used.insert(local) {
+            return None;
+        }
+        let place = Place { address: line.place.address.clone(), relayed: true };
+        let mut new = Line::new(now, place, Some(base));
+        new.preference = line.promised.unwrap_or(STANDBY);
+        new.retire_at = line.retire_at;
+        new.local = Some(local);
+        let preference = new.preference;
+        self.lines.insert(relay, new);
+        Some(preference)
+    }
+
+    /// The hands have opened it. False: an address that was used before; the far end would remember its old priority.
+    pub(super) fn opened(&mut self, socket: SocketId, local: SocketAddr) -> bool {
+        let Some(line) = self.lines.get_mut(&socket) else { return false };
+        let fresh = self.used.insert(local);
+        line.local = fresh.then_some(local);
+        fresh
+    }
+
+    /// The socket of ours that this line leaves through.
+    pub(super) fn base_of(&self, socket: SocketId) -> SocketId {
+        self.lines.get(&socket).and_then(|line| line.base).unwrap_or(socket)
+    }
+
+    /// A line and, if it is a socket of ours, the relays behind it: all those that go when it goes, relays first.
+    pub(super) fn behind(&self, socket: SocketId) -> Vec<SocketId> {
+        let relays = self.iter().filter(|(_, line)| line.base == Some(socket)).map(|(relay, _)| relay);
+        relays.chain(self.lines.contains_key(&socket).then_some(socket)).collect()
+    }
+
+    pub(super) fn remove(&mut self, socket: SocketId) {
+        self.lines.remove(&socket);
+    }
+
+    /// Media comes (back) to this line: it stays, and so does what it stands on.
+    pub(super) fn keep(&mut self, socket: SocketId) {
+        let base = self.base_of(socket);
+        for socket in self.behind(base) {
+            if let Some(line) = self.lines.get_mut(&socket) {
+                line.retire_at = None;
+            }
+        }
+    }
+
+    /// Preferences have run out.
+    pub(super) fn exhausted(&self) -> bool {
+        !ANCHORS.contains(&(ANCHORS.start() + self.anchors))
+    }
+
+    pub(super) fn road(&self, route: Route) -> Option<&Road> {
+        self.lines.get(&route.socket)?.roads.get(&route.to)
+    }
+
+    pub(super) fn road_mut(&mut self, route: Route) -> Option<&mut Road> {
+        self.lines.get_mut(&route.socket)?.roads.get_mut(&route.to)
+    }
+
+    /// Every validated route, with its line.
+    pub(super) fn roads(&self) -> impl Iterator<Item = (Route, &Line, &Road)> {
+        self.iter()
+            .flat_map(|(socket, line)| line.roads.iter().map(move |(to, road)| (Route { socket, to: *to }, line, road)))
+    }
+}
