@@ -22,6 +22,7 @@ Environment:
   ROAMCAST_CONFIG           path of the config
   ROAMCAST_SOCKET           control socket of the running encoder
   ROAMCAST_LOG              log filter, such as debug; wins over [log] level
+  ROAMCAST_TRACE_FILE       a file that gets the whole log at level trace besides, for bug reports
   ROAMCAST__SECTION__KEY    overrides a key: ROAMCAST__RECONNECT__MAX_RETRIES=3";
 
 /// A live-broadcast ingest encoder: GStreamer in, WebRTC out, on air while networks change

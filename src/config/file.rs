@@ -168,7 +168,7 @@ pub struct Uplink {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IceServer {
-    /// `stun:host[:port]`, `turn:host[:port][?transport=udp|tcp]`, or `stuns:` and `turns:` for TLS.
+    /// `stun:host[:port]`, `turn:host[:port][?transport=udp|tcp]`, or `turns:` for TLS.
     #[schemars(length(min = 1))]
     pub urls: Vec<String>,
     /// TURN user name.

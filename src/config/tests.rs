@@ -712,7 +712,7 @@ const ENV_CASES: &[(&[(&str, &str)], &str)] = &[
     (
         &[("ROAMCAST__UPLINK__ICE_SERVERS", "[{urls=[\"x\"], foo=3}]")],
         r"ROAMCAST__UPLINK__ICE_SERVERS: unknown key `uplink.iceServers[0].foo` (the keys of `uplink.iceServers[0]` are `credential`, `urls`, `username`)
-ROAMCAST__UPLINK__ICE_SERVERS: `uplink.iceServers[0].urls[0]` must begin with `stun:`, `stuns:`, `turn:` or `turns:`",
+ROAMCAST__UPLINK__ICE_SERVERS: `uplink.iceServers[0].urls[0]` must begin with `stun:`, `turn:` or `turns:`",
     ),
     (
         &[("ROAMCAST__RECONNECT__MIN_DELAY", "20")],

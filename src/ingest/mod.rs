@@ -17,7 +17,7 @@ mod http;
 mod media;
 mod page;
 mod peer;
-mod sdp;
+pub mod sdp;
 mod sessions;
 mod signalling;
 mod timeline;

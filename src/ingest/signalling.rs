@@ -43,7 +43,7 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(400);
 /// A restart takes about this long.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// More messages that cannot be used are no mistake any more.
-const BAD_MESSAGES_MAX: u32 = 20;
+const BAD_MESSAGES_MAX: usize = 20;
 /// Orders are rare.
 const ORDERS_MAX: usize = 16;
 /// RFC 6455: protocol error; message too big.
@@ -119,7 +119,8 @@ struct Conversation {
     session: Option<String>,
     /// When anything was heard.
     heard: Instant,
-    bad_messages: u32,
+    /// What was wrong with each message that could not be used.
+    bad_messages: Vec<String>,
 }
 
 /// Break: the connection ends here.
@@ -149,7 +150,7 @@ impl Conversation {
             orders,
             session: None,
             heard,
-            bad_messages: 0,
+            bad_messages: Vec::new(),
         }
     }
 
@@ -418,11 +419,13 @@ impl Conversation {
     /// A message that cannot be used: says so, unless there were too many.
     async fn bad(&mut self, name: ErrorName, words: impl Into<String>) -> Flow {
         let words = words.into();
-        self.bad_messages += 1;
-        if self.bad_messages > BAD_MESSAGES_MAX {
+        if self.bad_messages.len() >= BAD_MESSAGES_MAX {
             return self.close(PROTOCOL_ERROR, "too many messages that cannot be used").await;
         }
-        tracing::warn!(name = self.name, "over roamcast signalling: {words}");
+        if !self.bad_messages.contains(&words) {
+            tracing::warn!(name = self.name, "over roamcast signalling: {words}; it is not said again");
+        }
+        self.bad_messages.push(words.clone());
         self.error(name, words).await
     }
 

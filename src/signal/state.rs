@@ -185,8 +185,11 @@ fn first_folder(folders: &OsString) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// The words never quote the file: it holds a resume token.
-fn understood(text: &[u8], uplink: &Uplink, now: SystemTime) -> Result<Memory, String> {
+/// The session in the text of the file, if it can be used `now` with this uplink.
+///
+/// # Errors
+/// Half a sentence. It never quotes the file, which holds a resume token.
+pub fn understood(text: &[u8], uplink: &Uplink, now: SystemTime) -> Result<Memory, String> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,

@@ -5,11 +5,11 @@
 
 pub mod certificate;
 pub mod failure;
-mod ice_server;
+pub mod ice_server;
 mod messenger;
 mod outlet;
 mod peer;
-mod rtcp;
+pub mod rtcp;
 pub mod sdp;
 mod stats;
 

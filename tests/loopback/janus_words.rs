@@ -1,8 +1,5 @@
 //! The Janus messenger against a server that says what it should not, or not when it should.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use futures_util::{SinkExt, StreamExt};
 use roamcast::config::units::Secret;
 use roamcast::config::{JanusRoom, Protocol, TokenSource, Uplink};
@@ -19,6 +16,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use url::Url;
 
+use crate::captured::Captured;
 use crate::http::{self, Server, TOKEN, reply};
 use crate::program::PATIENCE;
 
@@ -88,27 +86,9 @@ fn answer(request: &Value) -> String {
     .to_string()
 }
 
-/// Everything that is logged, at every level.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_nothing() {
-    let log = Log::default();
-    let kept = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || kept.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let (log, _guard) = Captured::start();
     let noise = [
         "no json at all",
         "",
@@ -127,8 +107,7 @@ async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_noth
     signaller.candidates(&[], true).await.unwrap();
     signaller.goodbye().await.unwrap();
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for what in [
+    log.says_once(&[
         "it is no JSON",
         "it is cut off",
         "it is no message of Janus",
@@ -136,9 +115,8 @@ async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_noth
         "error 490 answers nothing",
         "a session that is not ours",
         "late or twice",
-    ] {
-        assert_eq!(log.matches(what).count(), 1, "{what}: {log}");
-    }
+    ]);
+    let log = log.text();
     for secret in [SECRET, TOKEN, "a=ice-pwd"] {
         assert!(!log.contains(secret), "{log}");
     }

@@ -20,6 +20,7 @@ mod janus_media;
 mod janus_program;
 mod janus_session;
 mod janus_words;
+mod logs;
 mod media_devices;
 mod media_faults;
 mod media_file;
@@ -38,6 +39,7 @@ mod refusals;
 mod roamcast_bad_words;
 #[cfg(feature = "ingest")]
 mod roamcast_session;
+#[cfg(feature = "ingest")]
 mod secrets;
 #[cfg(feature = "ingest")]
 mod state_file;
@@ -52,6 +54,8 @@ mod whip_tls;
 
 #[path = "../support/browser.rs"]
 mod browser;
+#[path = "../support/captured.rs"]
+mod captured;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/janus.rs"]
@@ -63,3 +67,5 @@ mod publisher;
 #[cfg(feature = "ingest")]
 #[path = "../support/relay.rs"]
 mod relay;
+#[path = "../support/secrets.rs"]
+mod secrets_kept;

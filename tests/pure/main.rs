@@ -7,8 +7,15 @@
     reason = "a failed test panics, and says what it saw"
 )]
 
+#[cfg(feature = "ingest")]
+mod corpus;
 mod house_rules;
 mod pipelines;
 mod readme;
 mod storm;
 mod world;
+
+#[cfg(feature = "ingest")]
+#[path = "../../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "the fuzz targets are in another crate")]
+mod parsers;

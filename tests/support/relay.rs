@@ -1,5 +1,6 @@
-//! A TCP relay on 127.0.0.1 that passes everything on and remembers it.
+//! A TCP relay that passes everything on and remembers it.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,40 +15,53 @@ type Bytes = Arc<Mutex<Vec<u8>>>;
 pub(crate) struct Relay {
     pub(crate) port: u16,
     sent: Arc<Mutex<Vec<Bytes>>>,
+    passing: Arc<Mutex<Vec<JoinHandle<()>>>>,
     task: JoinHandle<()>,
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
         self.task.abort();
+        self.texts().iter().for_each(|text| crate::secrets_kept::learn_from_wire(text));
     }
 }
 
 impl Relay {
     /// Passes connections on to this port of 127.0.0.1.
     pub(crate) async fn to(port: u16) -> Self {
+        Self::to_address(([127, 0, 0, 1], port).into()).await
+    }
+
+    /// Passes connections on to this address.
+    pub(crate) async fn to_address(address: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let sent: Arc<Mutex<Vec<Bytes>>> = Arc::default();
-        let record = Arc::clone(&sent);
+        let passing: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
+        let (record, running) = (Arc::clone(&sent), Arc::clone(&passing));
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
+                let Ok(far) = TcpStream::connect(address).await else { continue };
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                 for (from, to) in [(near_in, far_out), (far_in, near_out)] {
                     let bytes = Bytes::default();
                     record.lock().unwrap().push(Arc::clone(&bytes));
-                    tokio::spawn(pass(from, to, bytes));
+                    running.lock().unwrap().push(tokio::spawn(pass(from, to, bytes)));
                 }
             }
         });
-        Self { port: own, sent, task }
+        Self { port: own, sent, passing, task }
+    }
+
+    /// Ends all connections that there are, without a goodbye.
+    pub(crate) fn cut(&self) {
+        self.passing.lock().unwrap().drain(..).for_each(|passing| passing.abort());
     }
 
     /// Everything so far, one text for each connection and direction, in the order of their beginning.
     pub(crate) fn texts(&self) -> Vec<String> {
         let sent = self.sent.lock().unwrap();
-        sent.iter().map(|bytes| String::from_utf8_lossy(&bytes.lock().unwrap()).into_owned()).collect()
+        sent.iter().map(|bytes| String::from_utf8_lossy(&unmasked(&bytes.lock().unwrap())).into_owned()).collect()
     }
 
     /// The request lines so far (`POST /whip/live`).
@@ -60,6 +74,42 @@ impl Relay {
         });
         requests.collect()
     }
+}
+
+/// What a WebSocket client says is masked (RFC 6455, section 5.3); here it is not.
+fn unmasked(bytes: &[u8]) -> Vec<u8> {
+    const HEAD_END: &[u8] = b"\r\n\r\n";
+    let head = bytes.windows(4).position(|window| window == HEAD_END).map_or(bytes.len(), |at| at + 4);
+    let (head, mut rest) = bytes.split_at(head);
+    let mut plain = head.to_vec();
+    if String::from_utf8_lossy(head).to_ascii_lowercase().contains("sec-websocket-key:") {
+        while let Some((payload, after)) = frame(rest) {
+            plain.extend(payload);
+            plain.push(b'\n');
+            rest = after;
+        }
+    }
+    plain.extend(rest);
+    plain
+}
+
+/// The payload of the first masked frame, and what follows it.
+fn frame(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let [_, second, rest @ ..] = bytes else { return None };
+    let extra = match second & 0x7f {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    let (length, rest) = rest.split_at_checked(extra)?;
+    let length = match extra {
+        0 => usize::from(second & 0x7f),
+        _ => length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+    };
+    let (key, rest) = rest.split_at_checked(if second & 0x80 == 0 { 0 } else { 4 })?;
+    let (payload, rest) = rest.split_at_checked(length)?;
+    let unmask = |(at, byte): (usize, &u8)| byte ^ key.get(at % 4).copied().unwrap_or(0);
+    Some((payload.iter().enumerate().map(unmask).collect(), rest))
 }
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, record: Bytes) {

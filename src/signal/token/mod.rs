@@ -1,7 +1,7 @@
 //! Where the bearer token comes from: asked anew for each try, so that a renewed one counts at once.
 
 mod command;
-mod text;
+pub mod text;
 mod url;
 
 use std::fmt;
