@@ -11,7 +11,7 @@ use super::library::Library;
 use super::packages::how_to_get;
 use super::template::{self, Complaint, LaunchFile, Part, Plan, VIDEO_ENCODER, Values, codec_name};
 use crate::config::{Config, Video};
-use crate::status::ErrorCode;
+use crate::status::{ErrorCode, Source};
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 /// The major number of `/dev/video*` (Documentation/admin-guide/devices.txt).
@@ -43,19 +43,31 @@ pub fn check(config: &Config) -> Vec<String> {
     complaints
 }
 
+/// What brings the pictures.
+#[must_use]
+pub fn source(config: &Config) -> Source {
+    // What cannot be loaded is complained about when it is started.
+    Library::of_this_machine()
+        .load(Part::Video, &config.video.pipeline)
+        .map_or_else(|_| Source::default(), |f| f.source())
+}
+
 /// The plan and its pipeline, still in NULL.
 pub(super) fn build(config: &Config, library: &Library) -> Result<(Plan, gst::Pipeline), Failure> {
     let hopeless = |code| move |complaint: Complaint| Failure::new(Phase::Capture, Retry::Never, code, complaint.0);
-    let video = library.load(Part::Video, &config.video.pipeline).map_err(hopeless(ErrorCode::CaptureLost))?;
+    let video = library.load(Part::Video, &config.video.pipeline).map_err(hopeless(ErrorCode::BadConfig))?;
     let audio = config.audio.as_ref().map(|audio| library.load(Part::Audio, &audio.pipeline)).transpose();
-    let audio = audio.map_err(hopeless(ErrorCode::CaptureLost))?;
+    let audio = audio.map_err(hopeless(ErrorCode::BadConfig))?;
     let encoder = encoder_for(config, library, &video).map_err(hopeless(ErrorCode::EncoderFailed))?;
     // A camera may be plugged in again; a file that is not there stays away.
-    let retry = if video.is_media_file() { Retry::Never } else { Retry::Backoff };
-    source_is_there(config, &video)
-        .map_err(|complaint| Failure::new(Phase::Capture, retry, ErrorCode::CaptureLost, complaint.0))?;
-    let plan = plan(config, &video, encoder.as_ref(), audio.as_ref()).map_err(hopeless(ErrorCode::CaptureLost))?;
-    let pipeline = pipeline(&plan.launch).map_err(hopeless(ErrorCode::CaptureLost))?;
+    let (retry, code) = if video.is_media_file() {
+        (Retry::Never, ErrorCode::BadConfig)
+    } else {
+        (Retry::Backoff, ErrorCode::CaptureLost)
+    };
+    source_is_there(config, &video).map_err(|complaint| Failure::new(Phase::Capture, retry, code, complaint.0))?;
+    let plan = plan(config, &video, encoder.as_ref(), audio.as_ref()).map_err(hopeless(ErrorCode::BadConfig))?;
+    let pipeline = pipeline(&plan.launch).map_err(hopeless(ErrorCode::BadConfig))?;
     Ok((plan, pipeline))
 }
 

@@ -35,7 +35,7 @@ use library::Library;
 use template::{AUDIO_OUT, BitrateControl, Plan, VIDEO_ENCODER, VIDEO_OUT};
 use watch::{Wake, Watcher};
 
-pub use build::check;
+pub use build::{check, source};
 
 /// Gets GStreamer ready. Once for each process, before anything else of this room or the line.
 ///

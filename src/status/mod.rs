@@ -16,8 +16,10 @@ pub struct Status {
     pub signalling: Plane,
     /// The media plane.
     pub media: Plane,
-    /// The camera.
+    /// The camera, or what else brings the pictures.
     pub capture: CaptureState,
+    /// What that is.
+    pub source: Source,
     /// The last thing that went wrong; stays when it is mended.
     pub error: Option<BroadcastError>,
     /// Things that went wrong since the process started. Tells two equal errors in a row apart.
@@ -213,6 +215,8 @@ pub enum ErrorCode {
     UntrustedRedirect,
     /// The camera or another source is gone.
     CaptureLost,
+    /// A pipeline or source of the config cannot be used, and trying again does not help.
+    BadConfig,
     /// The encoder failed or is missing.
     EncoderFailed,
     /// The token could not be read.
@@ -270,6 +274,34 @@ pub enum CaptureState {
     Failed,
     /// Played to its end.
     Ended,
+}
+
+/// What brings the pictures: `# kind:` of the video pipeline's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// A camera or a grabber.
+    #[default]
+    Camera,
+    /// A media file.
+    File,
+    /// The screen of a computer.
+    Screen,
+    /// Made here.
+    TestPicture,
+}
+
+impl Source {
+    /// By the `# kind:` line of the pipeline's file.
+    #[must_use]
+    pub fn of_kind(kind: Option<&str>) -> Self {
+        match kind {
+            Some("file") => Self::File,
+            Some("screen") => Self::Screen,
+            Some("test") => Self::TestPicture,
+            Some(_) | None => Self::Camera,
+        }
+    }
 }
 
 /// Figures of the link in use, once a second.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Status, StopReason,
-    WaitingFor,
+    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Source, Status,
+    StopReason, WaitingFor,
 };
 
 /// From so many failures in a row on the provider of tokens is worth an event (product.md: "failing 3x").
@@ -20,7 +20,7 @@ pub enum Notice {
     ConnectionState(ConnectionState),
     /// The broadcast is somewhere else than before.
     BroadcastStatus(Broadcast),
-    /// The camera began or ceased to deliver.
+    /// The camera, or what else brings the pictures, began or ceased to deliver.
     CaptureStatus(CaptureStatus),
     /// The outage has lasted longer than `reconnect.stuckAfter`.
     ReconnectStuck(ReconnectStuck),
@@ -50,8 +50,10 @@ pub struct ConnectionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaptureStatus {
-    /// What the camera does.
+    /// What the source does.
     pub state: CaptureState,
+    /// What it is.
+    pub source: Source,
 }
 
 /// `data` of a ReconnectStuck event.
@@ -103,7 +105,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
         .into_iter()
         .chain(planes)
         .chain(broadcast.map(Notice::BroadcastStatus))
-        .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state })))
+        .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state, source: after.source })))
         .chain(stuck.map(|since| Notice::ReconnectStuck(ReconnectStuck { since })))
         .chain(going_away.map(|retry_after_ms| Notice::GoingAway(GoingAway { retry_after_ms })))
         .chain(
@@ -226,8 +228,8 @@ mod tests {
                 r#"{"event":"ConnectionState","time":"t","seq":1,"data":{"plane":"media","state":"failed","reason":"iceFailed"}}"#,
             ),
             (
-                Notice::CaptureStatus(CaptureStatus { state: CaptureState::Stalled }),
-                r#"{"event":"CaptureStatus","time":"t","seq":1,"data":{"state":"stalled"}}"#,
+                Notice::CaptureStatus(CaptureStatus { state: CaptureState::Stalled, source: Source::TestPicture }),
+                r#"{"event":"CaptureStatus","time":"t","seq":1,"data":{"state":"stalled","source":"testPicture"}}"#,
             ),
             (
                 Notice::ReconnectStuck(ReconnectStuck { since: 30.0 }),
