@@ -7,7 +7,9 @@
     reason = "a failed test panics, and says what it saw"
 )]
 
+mod control_page;
 mod house_rules;
+mod page;
 mod pipelines;
 mod readme;
 mod storm;
