@@ -10,6 +10,7 @@ pub mod library;
 mod nearest;
 pub mod packages;
 mod playback;
+mod rehearsal;
 pub mod template;
 mod test_card;
 mod watch;
