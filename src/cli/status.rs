@@ -68,7 +68,7 @@ fn rough(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Broadcast, BroadcastError, CaptureState, ErrorCode, LinkStats, Message, RetryAdvice, Status};
+    use crate::status::{Broadcast, BroadcastError, CaptureState, ErrorCode, LinkStats, RetryAdvice, Status};
 
     fn report(status: Status) -> Report {
         Report {
@@ -84,18 +84,7 @@ mod tests {
 
     #[test]
     fn on_air_everything_is_there() {
-        let broadcast = Broadcast {
-            message: Message::Broadcasting,
-            reason: None,
-            attempt: 0,
-            max_retries: Some(10),
-            retry_in: None,
-            waiting_for: None,
-            layer: None,
-            path: Some("192.168.1.4".into()),
-            session_id: Some("/whip/live/1".into()),
-            recovered_session_id: None,
-        };
+        let broadcast = Broadcast { path: Some("192.168.1.4".into()), ..Broadcast::on_air() };
         let link = LinkStats {
             bitrate: 2_480_700,
             target: 2_596_000,
@@ -123,7 +112,7 @@ street: On air
   round trip  48 ms
   loss        0.2 %
   path        192.168.1.4
-  session     /whip/live/1
+  session     /whip/1
   source      The camera delivers
   last error  the server closed the session [NETWORK_DISCONNECT] (the last of 3)
   encoder     roamcast 0.1.0, up 2h 1m 5s, /etc/roamcast/street.toml"

@@ -62,6 +62,25 @@ pub struct Broadcast {
     pub recovered_session_id: Option<String>,
 }
 
+#[cfg(test)]
+impl Broadcast {
+    /// One that is on air, for tests to change.
+    pub(crate) fn on_air() -> Self {
+        Self {
+            message: Message::Broadcasting,
+            reason: None,
+            attempt: 0,
+            max_retries: Some(10),
+            retry_in: None,
+            waiting_for: None,
+            layer: None,
+            path: None,
+            session_id: Some("/whip/1".into()),
+            recovered_session_id: None,
+        }
+    }
+}
+
 /// One plane of the present session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -169,21 +169,6 @@ mod tests {
     use super::*;
     use crate::status::{ErrorCode, RetryAdvice};
 
-    fn on_air() -> Broadcast {
-        Broadcast {
-            message: Message::Broadcasting,
-            reason: None,
-            attempt: 0,
-            max_retries: Some(10),
-            retry_in: None,
-            waiting_for: None,
-            layer: None,
-            path: None,
-            session_id: Some("/whip/1".into()),
-            recovered_session_id: None,
-        }
-    }
-
     fn lost() -> Status {
         let broadcast = Broadcast {
             message: Message::ReconnectingBroadcast,
@@ -193,7 +178,7 @@ mod tests {
             waiting_for: Some(WaitingFor::Backoff),
             layer: Some(Layer::Media),
             path: Some("wwan0".into()),
-            ..on_air()
+            ..Broadcast::on_air()
         };
         Status { broadcast: Some(broadcast), ..Status::default() }
     }
@@ -266,9 +251,12 @@ mod tests {
 
     #[test]
     fn on_air_another_session_is_news() {
-        let before = Status { broadcast: Some(on_air()), ..Status::default() };
-        let resumed =
-            Broadcast { session_id: Some("/whip/2".into()), recovered_session_id: Some("/whip/1".into()), ..on_air() };
+        let before = Status { broadcast: Some(Broadcast::on_air()), ..Status::default() };
+        let resumed = Broadcast {
+            session_id: Some("/whip/2".into()),
+            recovered_session_id: Some("/whip/1".into()),
+            ..Broadcast::on_air()
+        };
         let after = Status { broadcast: Some(resumed.clone()), ..Status::default() };
         assert_eq!(notices(&before, &after), [Notice::BroadcastStatus(resumed)]);
     }
@@ -292,7 +280,7 @@ mod tests {
     #[test]
     fn the_error_is_told_before_what_follows_from_it() {
         let error = BroadcastError { code: ErrorCode::AuthFailed, retry: RetryAdvice::Never, words: "w".into() };
-        let before = Status { broadcast: Some(on_air()), ..Status::default() };
+        let before = Status { broadcast: Some(Broadcast::on_air()), ..Status::default() };
         let after = Status { error: Some(error), errors: 1, stopped: Some(StopReason::Refused), ..Status::default() };
         let names: Vec<_> = notices(&before, &after).iter().map(Notice::name).collect();
         assert_eq!(names, ["BroadcastError", "BroadcastStopped"]);

@@ -185,13 +185,10 @@ mod tests {
             message: Message::ReconnectingBroadcast,
             reason: Some(Reason::ConnectFailed),
             attempt: 2,
-            max_retries: Some(10),
             retry_in: Some(4.25),
             waiting_for: Some(WaitingFor::Backoff),
             layer: Some(Layer::Signalling),
-            path: None,
-            session_id: None,
-            recovered_session_id: None,
+            ..Broadcast::on_air()
         }
     }
 

@@ -134,9 +134,7 @@ fn readers_of_events_hear_what_stdout_says_in_the_same_order() {
     // What comes first is where the broadcast is: then both are connected.
     machine.wait_for_message("broadcasting");
     person.wait_for_line("On air");
-    studio.encoder.signal("USR1");
-    studio.encoder.wait_for_message("reconnecting_broadcast");
-    studio.encoder.wait_for_message("broadcasting");
+    studio.encoder.reconnect();
     studio.encoder.signal("TERM");
     assert_eq!(studio.encoder.wait_for_exit(), 0);
     assert_eq!(machine.wait_for_exit(), 0, "{}", machine.log());

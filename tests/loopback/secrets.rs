@@ -34,9 +34,7 @@ async fn logs_at_trace_level_hold_no_secret() {
         command.env("ROAMCAST_LOG", "trace").env("STATE_DIRECTORY", files.path());
     });
     encoder.wait_for_message("broadcasting");
-    encoder.signal("USR1");
-    encoder.wait_for_message("reconnecting_broadcast");
-    encoder.wait_for_message("broadcasting");
+    encoder.reconnect();
     encoder.signal("TERM");
     assert_eq!(encoder.wait_for_exit(), 0);
     ingest.signal("TERM");
