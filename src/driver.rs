@@ -13,8 +13,8 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::inbox::Inbox;
-use crate::media::Studio;
 use crate::media::handover::TrackKind;
+use crate::media::{self, Studio};
 use crate::status::{CaptureState, ErrorCode, StopReason};
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Action, Attempt, Event, Failure, MediaEvent, Phase, Retry};
@@ -44,7 +44,8 @@ impl Driver {
     /// Hands with nothing in them yet.
     #[must_use]
     pub fn new(inbox: Inbox, line: Arc<Line>, config: Arc<Config>, board: Board) -> Self {
-        let brain = Supervisor::new(config.policy.clone(), fastrand::u64(..), now());
+        let brain =
+            Supervisor::new(config.policy.clone(), fastrand::u64(..), now()).with_source(media::source(&config));
         Self {
             brain,
             inbox,

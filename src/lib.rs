@@ -44,6 +44,7 @@
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
 //!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
 //!   playback.rs test_card.rs (-) a file as a live source; the clock, flash and beep of the test picture
+//!   rehearsal.rs     (-) is there anything to play in a file?
 //!   devices.rs       (-) what is plugged in
 //!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life

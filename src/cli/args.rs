@@ -168,7 +168,7 @@ pub struct Check {
 /// Which encoder, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Socket {
-    /// The encoder's control socket; without it that of roamcast.service. roamcast@x has /run/roamcast/x/control.sock
+    /// The encoder's control socket; without it that of roamcast.service. roamcast@x has /run/roamcast-x/control.sock
     #[arg(long, value_name = "PATH", env = "ROAMCAST_SOCKET")]
     pub socket: Option<PathBuf>,
     /// For machines
@@ -238,7 +238,7 @@ mod tests {
             "check --offline -c f",
             "devices --json",
             "status --json",
-            "events --socket /run/roamcast/x/control.sock",
+            "events --socket /run/roamcast-x/control.sock",
             "reconnect",
             "start",
             "stop --json",

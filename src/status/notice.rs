@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Status, StopReason,
-    WaitingFor,
+    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Source, Status,
+    StopReason, WaitingFor,
 };
 
 /// From so many failures in a row on the provider of tokens is worth an event (product.md: "failing 3x").
@@ -20,7 +20,7 @@ pub enum Notice {
     ConnectionState(ConnectionState),
     /// The broadcast is somewhere else than before.
     BroadcastStatus(Broadcast),
-    /// The camera began or ceased to deliver.
+    /// The camera, or what else brings the pictures, began or ceased to deliver.
     CaptureStatus(CaptureStatus),
     /// The outage has lasted longer than `reconnect.stuckAfter`.
     ReconnectStuck(ReconnectStuck),
@@ -50,8 +50,10 @@ pub struct ConnectionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaptureStatus {
-    /// What the camera does.
+    /// What the source does.
     pub state: CaptureState,
+    /// What it is.
+    pub source: Source,
 }
 
 /// `data` of a ReconnectStuck event.
@@ -103,7 +105,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
         .into_iter()
         .chain(planes)
         .chain(broadcast.map(Notice::BroadcastStatus))
-        .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state })))
+        .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state, source: after.source })))
         .chain(stuck.map(|since| Notice::ReconnectStuck(ReconnectStuck { since })))
         .chain(going_away.map(|retry_after_ms| Notice::GoingAway(GoingAway { retry_after_ms })))
         .chain(
@@ -167,21 +169,6 @@ mod tests {
     use super::*;
     use crate::status::{ErrorCode, RetryAdvice};
 
-    fn on_air() -> Broadcast {
-        Broadcast {
-            message: Message::Broadcasting,
-            reason: None,
-            attempt: 0,
-            max_retries: Some(10),
-            retry_in: None,
-            waiting_for: None,
-            layer: None,
-            path: None,
-            session_id: Some("/whip/1".into()),
-            recovered_session_id: None,
-        }
-    }
-
     fn lost() -> Status {
         let broadcast = Broadcast {
             message: Message::ReconnectingBroadcast,
@@ -191,7 +178,7 @@ mod tests {
             waiting_for: Some(WaitingFor::Backoff),
             layer: Some(Layer::Media),
             path: Some("wwan0".into()),
-            ..on_air()
+            ..Broadcast::on_air()
         };
         Status { broadcast: Some(broadcast), ..Status::default() }
     }
@@ -226,8 +213,8 @@ mod tests {
                 r#"{"event":"ConnectionState","time":"t","seq":1,"data":{"plane":"media","state":"failed","reason":"iceFailed"}}"#,
             ),
             (
-                Notice::CaptureStatus(CaptureStatus { state: CaptureState::Stalled }),
-                r#"{"event":"CaptureStatus","time":"t","seq":1,"data":{"state":"stalled"}}"#,
+                Notice::CaptureStatus(CaptureStatus { state: CaptureState::Stalled, source: Source::TestPicture }),
+                r#"{"event":"CaptureStatus","time":"t","seq":1,"data":{"state":"stalled","source":"testPicture"}}"#,
             ),
             (
                 Notice::ReconnectStuck(ReconnectStuck { since: 30.0 }),
@@ -264,9 +251,12 @@ mod tests {
 
     #[test]
     fn on_air_another_session_is_news() {
-        let before = Status { broadcast: Some(on_air()), ..Status::default() };
-        let resumed =
-            Broadcast { session_id: Some("/whip/2".into()), recovered_session_id: Some("/whip/1".into()), ..on_air() };
+        let before = Status { broadcast: Some(Broadcast::on_air()), ..Status::default() };
+        let resumed = Broadcast {
+            session_id: Some("/whip/2".into()),
+            recovered_session_id: Some("/whip/1".into()),
+            ..Broadcast::on_air()
+        };
         let after = Status { broadcast: Some(resumed.clone()), ..Status::default() };
         assert_eq!(notices(&before, &after), [Notice::BroadcastStatus(resumed)]);
     }
@@ -290,7 +280,7 @@ mod tests {
     #[test]
     fn the_error_is_told_before_what_follows_from_it() {
         let error = BroadcastError { code: ErrorCode::AuthFailed, retry: RetryAdvice::Never, words: "w".into() };
-        let before = Status { broadcast: Some(on_air()), ..Status::default() };
+        let before = Status { broadcast: Some(Broadcast::on_air()), ..Status::default() };
         let after = Status { error: Some(error), errors: 1, stopped: Some(StopReason::Refused), ..Status::default() };
         let names: Vec<_> = notices(&before, &after).iter().map(Notice::name).collect();
         assert_eq!(names, ["BroadcastError", "BroadcastStopped"]);

@@ -24,7 +24,7 @@ mod trouble;
 
 use std::time::{Duration, Instant};
 
-use crate::status::{BroadcastError, ErrorCode, Status, StopReason};
+use crate::status::{BroadcastError, ErrorCode, Source, Status, StopReason};
 
 use broadcast::{Around, Broadcast, Verdict};
 use capture::{Capture, Heard};
@@ -137,6 +137,13 @@ impl Supervisor {
             broadcast,
             status: Status::default(),
         }
+    }
+
+    /// The same brain, which calls what brings the pictures by its name.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.status.source = source;
+        self
     }
 
     /// Hears one event and answers with what is to be done about it, in this order.

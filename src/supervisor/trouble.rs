@@ -100,7 +100,7 @@ pub(super) fn terminal(failure: &Failure) -> Verdict {
 const fn stop_reason(code: ErrorCode) -> StopReason {
     match code {
         ErrorCode::Internal => StopReason::Internal,
-        ErrorCode::CaptureLost | ErrorCode::EncoderFailed => StopReason::BadConfig,
+        ErrorCode::CaptureLost | ErrorCode::BadConfig | ErrorCode::EncoderFailed => StopReason::BadConfig,
         ErrorCode::ReconnectionExhausted => StopReason::ReconnectionExhausted,
         ErrorCode::InvalidToken
         | ErrorCode::TokenExpired

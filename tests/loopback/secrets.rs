@@ -74,9 +74,7 @@ async fn whip_keeps_token_and_ice_passwords_to_itself() {
     let config = format!("[uplink]\nurl = \"http://127.0.0.1:{port}/whip/live\"\ntokenFile = \"{token}\"\n");
     let mut encoder = encoder(&config, files.path());
     encoder.wait_for_message("broadcasting");
-    encoder.signal("USR1");
-    encoder.wait_for_message("reconnecting_broadcast");
-    encoder.wait_for_message("broadcasting");
+    encoder.reconnect();
     end(&mut encoder);
     end(&mut ingest);
 

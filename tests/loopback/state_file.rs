@@ -85,9 +85,7 @@ async fn without_a_place_to_write_the_broadcast_goes_on_with_one_warning() {
     let state = tempfile::NamedTempFile::new().unwrap();
     let mut encoder = encoder(&relay, state.path());
     encoder.wait_for_message("broadcasting");
-    encoder.signal("USR1");
-    encoder.wait_for_message("reconnecting_broadcast");
-    encoder.wait_for_message("broadcasting");
+    encoder.reconnect();
     encoder.signal("TERM");
     assert_eq!(encoder.wait_for_exit(), 0);
     let log = encoder.log();

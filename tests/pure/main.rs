@@ -9,7 +9,9 @@
 
 #[cfg(feature = "ingest")]
 mod corpus;
+mod control_page;
 mod house_rules;
+mod page;
 mod pipelines;
 mod readme;
 mod storm;

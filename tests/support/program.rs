@@ -140,6 +140,13 @@ impl Program {
         self.wait_for(message, |event| is_message(event, message))
     }
 
+    /// On air by a new session.
+    pub(crate) fn reconnect(&mut self) {
+        self.signal("USR1");
+        self.wait_for_message("reconnecting_broadcast");
+        self.wait_for_message("broadcasting");
+    }
+
     /// Waits for a line of text that contains `part`.
     pub(crate) fn wait_for_line(&mut self, part: &str) {
         self.wait_until(part, |line| line.contains(part));

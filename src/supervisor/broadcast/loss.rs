@@ -53,6 +53,7 @@ const fn is_about_the_endpoint(code: ErrorCode) -> bool {
         | ErrorCode::IceConnectionDisconnected
         | ErrorCode::MediaStalled
         | ErrorCode::CaptureLost
+        | ErrorCode::BadConfig
         | ErrorCode::EncoderFailed
         | ErrorCode::TokenProviderFailed
         | ErrorCode::Internal => false,
