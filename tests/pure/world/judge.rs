@@ -528,17 +528,20 @@ impl Judge {
                     }
                 }
             }
-            SessionEvent::Failed(failure) => {
-                let is_heir = self.heir.as_ref().is_some_and(|heir| heir.number == number && !heir.is_failback);
-                let is_orphan = matches!(self.live, Some(Live { signalling: Signalling::Orphaned, .. }));
-                let asks_for_more = matches!(failure.retry, Retry::After(time) if time > SLOT_BUSY);
-                if is_heir && is_orphan && failure.code == ErrorCode::ConcurrentLimit && !asks_for_more {
-                    self.own_slot = Some(endpoint);
-                } else {
-                    self.hear_hint(endpoint, failure);
-                }
-            }
+            SessionEvent::Failed(failure) => self.hear_failure(number, endpoint, failure),
             _ => {}
+        }
+    }
+
+    /// A session failed. An heir whose slot is taken is told apart: it may be our own orphan that has it.
+    fn hear_failure(&mut self, number: u64, endpoint: usize, failure: &Failure) {
+        let is_heir = self.heir.as_ref().is_some_and(|heir| heir.number == number && !heir.is_failback);
+        let is_orphan = matches!(self.live, Some(Live { signalling: Signalling::Orphaned, .. }));
+        let asks_for_more = matches!(failure.retry, Retry::After(time) if time > SLOT_BUSY);
+        if is_heir && is_orphan && failure.code == ErrorCode::ConcurrentLimit && !asks_for_more {
+            self.own_slot = Some(endpoint);
+        } else {
+            self.hear_hint(endpoint, failure);
         }
     }
 
@@ -714,8 +717,7 @@ impl Judge {
         let orphan = self.live.take().map(|live| live.number);
         self.note_loss(event);
         if makes_way {
-            let is_rested = self.hurried.is_none_or(|at| self.now + Duration::from_secs(5) >= at + HURRY);
-            self.hold(is_rested, "it made way twice in a minute");
+            self.hold(self.is_rested(), "it made way twice in a minute");
             (self.hurried, self.maybe_hurried) = (Some(self.now), Some(self.now));
             self.made_way = orphan.map(|orphan| (orphan, self.now));
             self.seen.made_way += 1;
@@ -810,22 +812,13 @@ impl Judge {
         }
         self.hold(self.live.is_none() || session_feeds(self.live.as_ref()), "an heir of what never fed");
         let at_once = matches!(event, Event::Network(_) | Event::Command(_));
+        if !is_failback && !at_once {
+            self.check_not_too_early();
+        }
         if let Some(lost) = self.lost.as_ref().filter(|_| !is_failback)
             && !at_once
         {
             let waited = self.now - lost.at;
-            let is_way_free =
-                self.made_way.is_some_and(|(orphan, since)| self.has_ended(orphan) || self.now >= since + OWN_SLOT);
-            let may_hurry =
-                lost.promising && self.hurried.is_none_or(|at| self.now + Duration::from_secs(5) >= at + HURRY);
-            self.hold(waited >= lost.min || is_way_free || may_hurry, "a try before minDelay");
-            self.hold(!lost.must_hurry || waited <= self.late, "a promising try that was not made at once");
-            let hurries = may_hurry && waited < lost.min;
-            self.seen.hurried += u64::from(hurries);
-            if hurries {
-                self.hurried = Some(self.now);
-            }
-            let lost = self.lost.as_ref().expect("it was there a moment ago");
             // While the old session feeds, a used up budget is waited for.
             let plain = lost.plain && !(self.live.is_some() && waited >= STABLE);
             self.hold(!plain || waited <= lost.max + self.late, "a try later than maxDelay");
@@ -867,6 +860,26 @@ impl Judge {
         } else {
             self.live = Some(session);
         }
+    }
+
+    /// minDelay is kept, except where a failure promised that a try at once fares better.
+    fn check_not_too_early(&mut self) {
+        let Some(lost) = &self.lost else { return };
+        let waited = self.now - lost.at;
+        let is_over = |orphan, since| self.has_ended(orphan) || self.now >= since + OWN_SLOT;
+        let is_way_free = self.made_way.is_some_and(|(orphan, since)| is_over(orphan, since));
+        let may_hurry = lost.promising && self.is_rested();
+        self.hold(waited >= lost.min || is_way_free || may_hurry, "a try before minDelay");
+        self.hold(!lost.must_hurry || waited <= self.late, "a promising try that was not made at once");
+        if may_hurry && waited < lost.min {
+            self.seen.hurried += 1;
+            self.hurried = Some(self.now);
+        }
+    }
+
+    /// No try at once was made lately. The brain counts from the failure, which may be a little earlier.
+    fn is_rested(&self) -> bool {
+        self.hurried.is_none_or(|at| self.now + Duration::from_secs(5) >= at + HURRY)
     }
 
     /// The live session is being closed by a deadline: was it really dead?
