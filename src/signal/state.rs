@@ -264,7 +264,7 @@ mod tests {
         let text = |fallback| format!("[uplink]\nurl = \"https://first.example/whip\"\nfallbackUrls = [{fallback}]");
         let uplink = |fallback| config::load(&text(fallback), "test", std::iter::empty()).unwrap().uplink;
         let both = uplink("\"https://h.example/whip\"");
-        for saver in [both.clone(), both.at(1)] {
+        for saver in [both.at(1), both.clone()] {
             StateFile::new(folder.path().to_owned()).save(&memory("1"), &saver);
             assert_eq!(StateFile::new(folder.path().to_owned()).load(&both), Some(memory("1")));
         }
