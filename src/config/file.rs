@@ -229,6 +229,10 @@ pub struct Signalling {
     /// Tries in a row before the session counts as lost; `"unlimited"` never gives up.
     #[schemars(schema_with = "retries")]
     pub max_attempts: Quantity,
+    /// A server that answers nothing this long over a connection that stands has hung, and the connection is opened again;
+    /// 1s to 1h. (A connection that is dead is found within 10 s, whatever this says.)
+    #[schemars(schema_with = "duration")]
+    pub inactivity_timeout: Quantity,
 }
 
 /// When media counts as lost.
@@ -410,6 +414,7 @@ impl Default for Signalling {
             max_delay: 30.into(),
             jitter: 0.2,
             max_attempts: 100.into(),
+            inactivity_timeout: 60.into(),
         }
     }
 }

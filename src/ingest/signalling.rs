@@ -235,6 +235,9 @@ impl Conversation {
             },
             ToServer::Stats(stats) => {
                 tracing::debug!(name = self.name, ?stats, "the publisher's figures");
+                let figures = media::Request::Session(Request::Figures { id, figures: stats });
+                // A loop that is busy or gone has no need of them.
+                let _next_second = self.server.requests.try_send(figures);
                 Flow::Continue(())
             }
             ToServer::TokenRefresh { token } => match self.judge(&token.0) {

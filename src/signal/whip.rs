@@ -14,13 +14,19 @@ use crate::uplink::failure::{self, Body, Place};
 use super::courier::{Asked, Courier, Letter};
 use super::http::Timeouts;
 use super::token::Tokens;
+use super::token::renewal::Renewal;
 use super::whip_text::{self as text, shown};
-use super::{Accepted, Ghost, LocalCandidate, Memory, Trickle};
+use super::{Accepted, Ghost, LocalCandidate, Memory, Trickle, Word};
 
 /// The client side of one WHIP endpoint, and of the session that the last POST made there.
 pub struct Whip {
+    uplink: Uplink,
+    timeouts: Timeouts,
     endpoint: Endpoint,
     session: Option<Session>,
+    /// Given last, to know the next one from it.
+    token: Option<Secret>,
+    renewal: Renewal,
 }
 
 impl std::fmt::Debug for Whip {
@@ -41,7 +47,24 @@ struct Session {
 impl Whip {
     pub(super) fn new(uplink: &Uplink, tokens: Arc<Tokens>, timeouts: Timeouts) -> Result<Self, Failure> {
         let courier = Courier::new(&uplink.url, uplink, timeouts)?;
-        Ok(Self { endpoint: Endpoint { courier, tokens }, session: None })
+        let renewal = Renewal::new(&tokens, None);
+        Ok(Self {
+            uplink: uplink.clone(),
+            timeouts,
+            endpoint: Endpoint { courier, tokens },
+            session: None,
+            token: None,
+            renewal,
+        })
+    }
+
+    /// Never ends: WHIP has no connection to speak over. Renews the token for the next PATCH or DELETE meanwhile.
+    pub(super) async fn next(&mut self) -> Word {
+        loop {
+            // Kept by `tokens`, too, where the next request finds it.
+            let in_use = self.token.as_ref();
+            self.token = Some(self.renewal.next(&self.endpoint.tokens, in_use).await);
+        }
     }
 
     pub(super) async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
@@ -52,6 +75,7 @@ impl Whip {
         ];
         let url = self.endpoint.courier.address().clone();
         let token = self.endpoint.tokens.fresh().await?;
+        (self.token, self.renewal) = (token.clone(), Renewal::new(&self.endpoint.tokens, None));
         let headers = HeaderMap::from_iter(headers);
         let letter = Letter { method: Method::POST, url, headers, body: offer.to_owned(), token };
         let asked = self.endpoint.ask(letter).await?;
@@ -118,12 +142,18 @@ impl Whip {
     }
 
     pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let endpoint = self.endpoint.clone();
+        let resource = match ghost.0 {
+            Memory::Whip { resource } => resource.parse::<Url>().ok(),
+            Memory::Janus { .. } | Memory::Roamcast { .. } => None,
+        };
+        // It may be of another of our servers than the one that this session is for.
+        let home = resource.as_ref().and_then(|resource| self.uplink.home_of(resource));
+        let courier = home.map(|home| Courier::new(home, &self.uplink, self.timeouts));
+        let mut endpoint = self.endpoint.clone();
         async move {
-            let resource = match ghost.0 {
-                Memory::Whip { resource } => resource.parse().ok(),
-                Memory::Janus { .. } | Memory::Roamcast { .. } => None,
-            };
+            if let Some(courier) = courier {
+                endpoint.courier = courier?;
+            }
             match resource {
                 Some(resource) => endpoint.delete(resource).await,
                 None => Err(failure::internal(Phase::Request, "the session left behind is none of WHIP")),

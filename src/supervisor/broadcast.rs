@@ -43,6 +43,10 @@ pub(super) struct Broadcast {
     tries: u32,
     /// The server refused with `Retry::Once` and has accepted nothing since.
     refused_once: bool,
+    /// When a try was last made at once after a failure.
+    hurried: Option<Instant>,
+    /// Our own session that holds the slot of the next one: once it is closed, nothing is left to wait for.
+    in_the_way: Option<Attempt>,
     /// How often in a row there was no token.
     token_failures: u32,
     /// The server said that it will go away, and asked for this wait.
@@ -140,6 +144,8 @@ impl Broadcast {
             last: Attempt(0),
             tries: 0,
             refused_once: false,
+            hurried: None,
+            in_the_way: None,
             token_failures: 0,
             going_away: None,
             outage: None,
@@ -166,10 +172,9 @@ impl Broadcast {
         self.close(now, orders);
         self.outage = None;
         self.healthy_since = None;
-        self.going_away = None;
+        (self.going_away, self.in_the_way) = (None, None);
         self.trouble = None;
-        self.session_id = None;
-        self.path = None;
+        (self.session_id, self.path) = (None, None);
     }
 
     /// A person wants a new session now. One that replaces a working session begins a whole budget; any other spends
@@ -273,6 +278,9 @@ impl Broadcast {
     ) -> Option<Verdict> {
         self.teardown.hear(attempt, &event);
         let is_end = matches!(event, SessionEvent::Closed | SessionEvent::TeardownStuck);
+        if is_end && self.in_the_way.take_if(|closing| *closing == attempt).is_some() {
+            self.slot_is_free(around, orders);
+        }
         let end = is_end.then(|| event.clone());
         let is_live = matches!(&self.state, State::Live(session) if session.attempt == attempt);
         let verdict = if is_live {
@@ -399,6 +407,7 @@ impl Broadcast {
 
     /// Opens the next session, or waits for what forbids it.
     fn try_now(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        self.in_the_way = None;
         let endpoint = self.endpoints.choose(around.now);
         match self.endpoints.not_before(endpoint, around.now) {
             Some(until) => self.wait(around, until, WaitingFor::ServerRetryAfter),

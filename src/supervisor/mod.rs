@@ -79,6 +79,8 @@ pub struct SignallingPolicy {
     pub jitter_percent: u32,
     /// `maxAttempts` in a row, then the session counts as lost.
     pub max_attempts: Retries,
+    /// `inactivityTimeout`: a server that says nothing for this long has hung. For the messengers, not the brain.
+    pub inactivity_timeout: Duration,
 }
 
 impl Default for SignallingPolicy {
@@ -90,6 +92,7 @@ impl Default for SignallingPolicy {
             max_delay: Duration::from_secs(30),
             jitter_percent: 20,
             max_attempts: Retries::AtMost(100),
+            inactivity_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -184,6 +187,12 @@ impl Supervisor {
             Stage::Leaving { until, .. } => Some(until),
             Stage::Over => None,
         }
+    }
+
+    /// The numbers it lives by just now.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// What is true just now.

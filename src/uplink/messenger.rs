@@ -12,9 +12,10 @@ use tracing::{debug, warn};
 
 use crate::signal::state::StateFile;
 use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Signaller, Word};
-use crate::status::ErrorCode;
+use crate::status::{ErrorCode, LinkStats};
 use crate::supervisor::event::{Failure, Phase, Retry};
 
+use super::failure::SLOT_BUSY_WAIT_MIN;
 use super::{Line, Parting};
 
 /// Removing a file takes a millisecond; a disk that hangs must not keep us from the goodbye.
@@ -36,6 +37,8 @@ enum Order {
     Resume,
     Publish { offer: String, reply: oneshot::Sender<Result<Accepted, Failure>> },
     Candidates { batch: Vec<LocalCandidate>, end: bool },
+    Stats(LinkStats),
+    Inactivity(Duration),
     Part { how: Parting, reply: oneshot::Sender<Option<Ghost>> },
 }
 
@@ -71,6 +74,18 @@ impl Messenger {
     pub(crate) fn resume(&self) {
         if self.orders.try_send(Order::Resume).is_err() {
             warn!("the messenger is too busy to resume");
+        }
+    }
+
+    /// Tells the server our figures; dropped while the line is busy. Never waits.
+    pub(crate) fn stats(&self, link: &LinkStats) {
+        let _next_second = self.orders.try_send(Order::Stats(link.clone()));
+    }
+
+    /// `signalling.inactivityTimeout` is another one from now on. Never waits.
+    pub(crate) fn inactivity(&self, patience: Duration) {
+        if self.orders.try_send(Order::Inactivity(patience)).is_err() {
+            warn!("the messenger is too busy to hear of `signalling.inactivityTimeout`");
         }
     }
 
@@ -113,6 +128,9 @@ async fn serve(
                     debug!("trickle: {failure}");
                 }
             }
+            Some(Order::Stats(link)) if attached => signaller.stats(&link).await,
+            Some(Order::Stats(_)) => {}
+            Some(Order::Inactivity(patience)) => signaller.set_inactivity(patience),
             Some(Order::Resume) => {
                 let resumed = signaller.resume().await;
                 attached = resumed.is_ok();
@@ -155,10 +173,23 @@ async fn publish(signaller: &mut Signaller, line: &Line, offer: &str) -> Result<
     if buried.as_ref().is_err_and(|failure| failure.retry != Retry::Never) {
         // Not reached, as at boot before the network is up, or busy: the next session tries again.
         *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
-    } else if let Err(failure) = buried {
+    } else if let Err(failure) = &buried {
         debug!("the session before is left to the server's own timeout: {failure}");
     }
-    result
+    match result {
+        Err(failure) if buried.is_ok() => Err(freed(failure)),
+        result => result,
+    }
+}
+
+/// A slot that was taken while our ghost was being buried is free by now, most likely.
+fn freed(failure: Failure) -> Failure {
+    let asks_for_more = matches!(failure.retry, Retry::After(wait) if wait > SLOT_BUSY_WAIT_MIN);
+    if failure.code != ErrorCode::ConcurrentLimit || asks_for_more {
+        return failure;
+    }
+    let words = format!("{}; it was a session of ours that had it, and that is ended now", failure.words);
+    Failure { retry: Retry::AtOnce, words, ..failure }
 }
 
 async fn part(signaller: &mut Signaller, keepsake: Option<Keepsake>, reply: oneshot::Sender<Option<Ghost>>) {

@@ -3,7 +3,7 @@
 use futures_util::{SinkExt, StreamExt};
 use roamcast::config::units::Secret;
 use roamcast::config::{JanusRoom, Protocol, TokenSource, Uplink};
-use roamcast::signal::{Signaller, Word};
+use roamcast::signal::{Signaller, Timeouts, Word};
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Failure, Retry};
 use serde_json::{Value, json};
@@ -202,4 +202,49 @@ async fn a_ghost_elsewhere_never_sees_our_secrets() {
     let failure = crate::http::signaller(&config).unwrap().bury(ghost).await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Never), "{failure}");
     assert!(stranger.requests().is_empty());
+}
+
+/// Janus wants the token in every request, so a new one needs no new connection.
+#[tokio::test]
+async fn a_live_session_renews_its_token_in_place() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let provider = Server::start(move |_| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let token = format!("{{\"token\":\"token-{number}\",\"expiresIn\":2}}");
+        reply("200 OK", &["Content-Type: application/json"], &token)
+    })
+    .await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let task = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        #[allow(clippy::result_large_err, reason = "the callback's type is not ours")]
+        let agree = |_: &Request, mut response: Response| {
+            response.headers_mut().insert("sec-websocket-protocol", "janus-protocol".parse().unwrap());
+            Ok(response)
+        };
+        let mut socket = accept_hdr_async(tcp, agree).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            let Message::Text(text) = message else { continue };
+            let request: Value = serde_json::from_str(&text).unwrap();
+            let verb = request["janus"].as_str().unwrap().to_owned();
+            record.lock().unwrap().push((verb, request["token"].as_str().unwrap().to_owned()));
+            socket.send(Message::text(answer(&request))).await.unwrap();
+        }
+    });
+    let config = Uplink { token: Some(TokenSource::Url(provider.url("/"))), ..uplink(url) };
+    let timeouts = Timeouts { inactivity: std::time::Duration::from_secs(3), ..Timeouts::default() };
+    let mut signaller = http::signaller_with(&config, timeouts).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    assert!(seen.lock().unwrap().iter().all(|(_, token)| token == "token-1"));
+    let renewed = async {
+        while !seen.lock().unwrap().iter().any(|(verb, token)| verb == "keepalive" && token == "token-2") {
+            let said = timeout(std::time::Duration::from_millis(50), signaller.next()).await;
+            assert!(said.is_err(), "{said:?}");
+        }
+    };
+    timeout(PATIENCE, renewed).await.unwrap_or_else(|_| panic!("{:?}", seen.lock().unwrap()));
+    task.abort();
 }

@@ -34,6 +34,8 @@ mod on_air_browser;
 mod receivers;
 #[cfg(feature = "ingest")]
 mod reconnect_table;
+#[cfg(feature = "ingest")]
+mod reconnect_tokens;
 mod refusals;
 #[cfg(feature = "ingest")]
 mod roamcast_bad_words;

@@ -1,5 +1,6 @@
 //! The classic reconnect tests: the real encoder, roamcast signalling, and an ingest that is told which fault to make.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,6 +19,19 @@ fn ingest(port: u16) -> Program {
     ingest
 }
 
+/// Tells the ingest at this port to make this fault for `live`.
+pub(crate) async fn fault(port: u16, token: &str, fault: Value) {
+    let client = crate::publisher::http_client();
+    let request = client.post(format!("http://127.0.0.1:{port}/faults/live")).body(fault.to_string());
+    let response = request
+        .header("content-type", "application/json")
+        .header("authorization", format!("Bearer {token}"))
+        .send()
+        .await
+        .unwrap();
+    assert!(response.status().is_success(), "{fault}: {}", response.text().await.unwrap());
+}
+
 impl Rig {
     /// On air, with quick retries.
     fn on_air(more: &str) -> Self {
@@ -33,15 +47,21 @@ impl Rig {
 
     /// Tells the ingest to make this fault.
     async fn fault(&self, fault: Value) {
-        let client = crate::publisher::http_client();
-        let request = client.post(format!("http://127.0.0.1:{}/faults/live", self.port)).body(fault.to_string());
-        let response = request
-            .header("content-type", "application/json")
-            .header("authorization", "Bearer old-token")
-            .send()
-            .await
-            .unwrap();
-        assert!(response.status().is_success(), "{fault}: {}", response.text().await.unwrap());
+        self::fault(self.port, "old-token", fault).await;
+    }
+
+    /// What viewers are told, from now on until it is dropped.
+    async fn viewer(&self) -> Arc<Mutex<String>> {
+        let url = format!("http://127.0.0.1:{}/api/live/events", self.port);
+        let mut stream = crate::publisher::http_client().get(url).send().await.unwrap();
+        let heard = Arc::new(Mutex::new(String::new()));
+        let teller = Arc::downgrade(&heard);
+        tokio::spawn(async move {
+            while let (Ok(Some(chunk)), Some(heard)) = (stream.chunk().await, teller.upgrade()) {
+                heard.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk));
+            }
+        });
+        heard
     }
 
     /// Waits until viewers are told that the broadcast is in this state.
@@ -195,4 +215,60 @@ async fn the_servers_own_output_is_told() {
     rig.encoder.wait_for_message("reconnecting");
     rig.fault(serde_json::json!({ "output": "ok" })).await;
     rig.encoder.wait_for_message("broadcasting");
+}
+
+/// The server refuses every resume, also the one of the session that is to come: a new one takes over while the old one
+/// feeds. Viewers see nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_server_forgot_feeds_until_the_new_one_is_proven() {
+    let mut rig = Rig::on_air(QUICK);
+    let viewer = rig.viewer().await;
+    let before = rig.session();
+    rig.fault(serde_json::json!({ "refuseResume": true })).await;
+    for round in 1..=3 {
+        let before = rig.session();
+        rig.fault(serde_json::json!({ "dropWebSocket": true })).await;
+        rig.encoder.wait_for("another session", |event| {
+            is_message(event, "broadcasting") && event["data"]["sessionId"].as_str().is_some_and(|id| id != before)
+        });
+        // The new one is the only one by the time the next round begins.
+        let left = |log: &str| log.matches("left").count();
+        let deadline = std::time::Instant::now() + crate::program::PATIENCE;
+        while left(&rig.ingest.log()) < round {
+            assert!(std::time::Instant::now() < deadline, "the old one stays: {}", rig.ingest.log());
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_ne!(rig.session(), before);
+    let mut messages = rig.encoder.messages();
+    messages.dedup();
+    assert_eq!(messages, ["signalling", "connected", "broadcasting"], "the status flickered");
+    let codes: Vec<_> = rig.encoder.events.iter().filter_map(|(_, event)| event["data"]["code"].as_str()).collect();
+    assert!(!codes.contains(&"CONCURRENT_LIMIT"), "{codes:?}");
+    assert_eq!(rig.ingest.log().matches("joined").count(), 4, "{}", rig.ingest.log());
+    let heard = viewer.lock().unwrap().clone();
+    let states: Vec<_> = heard.lines().filter(|line| line.contains("BroadcastState\"")).collect();
+    assert_eq!(states.len(), 1, "viewers noticed: {states:#?}");
+    assert!(states[0].contains("\"live\""), "{states:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ingest_shows_what_the_encoder_tells_of_itself() {
+    let rig = Rig::on_air(QUICK);
+    let viewer = rig.viewer().await;
+    let deadline = std::time::Instant::now() + crate::program::PATIENCE;
+    loop {
+        let heard = viewer.lock().unwrap().clone();
+        let events = heard.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        let told: Vec<_> = events.filter(|event| event["event"] == "PublisherStats").collect();
+        let sends = |event: &Value| {
+            event["data"]["bitrate"].as_u64().is_some_and(|rate| rate > 100_000)
+                && event["data"]["fps"].as_f64().is_some_and(|fps| fps > 5.0)
+        };
+        if told.len() >= 3 && told.iter().any(sends) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{heard}\n{}", rig.encoder.log());
+        tokio::task::yield_now().await;
+    }
 }

@@ -193,9 +193,35 @@ fn welcome() -> Value {
 }
 
 async fn publish(uplink: &Uplink) -> Result<Signaller, Failure> {
-    let timeouts = Timeouts { connect: WITHIN, request: Duration::from_secs(2) };
+    let timeouts = Timeouts { connect: WITHIN, request: Duration::from_secs(2), ..Timeouts::default() };
     let mut signaller = crate::http::signaller_with(uplink, timeouts).unwrap();
     tokio::time::timeout(WITHIN, signaller.publish("v=0\r\n")).await.expect("an end").map(|_| signaller)
+}
+
+/// It answers the pings of RFC 6455, and nothing else; told by the setting of that moment.
+#[tokio::test]
+async fn a_server_that_hangs_behind_a_connection_that_stands_is_found() {
+    let uplink = server(async |mut line| {
+        hear(&mut line).await;
+        say(&mut line, &welcome()).await;
+        hear(&mut line).await;
+        say(&mut line, &json!({ "type": "answer", "sdp": "v=0\r\n" })).await;
+        for _ in 0..3 {
+            assert_eq!(hear(&mut line).await["type"], "ping");
+            say(&mut line, &json!({ "type": "pong" })).await;
+        }
+        while let Some(Ok(_)) = line.next().await {}
+    })
+    .await;
+    let timeouts = Timeouts { inactivity: Duration::from_secs(3600), ..Timeouts::default() };
+    let mut signaller = crate::http::signaller_with(&uplink, timeouts).unwrap();
+    signaller.publish("v=0\r\n").await.unwrap();
+    signaller.set_inactivity(Duration::from_secs(2));
+    let began = std::time::Instant::now();
+    let word = tokio::time::timeout(WITHIN, signaller.next()).await.expect("found");
+    let Word::Lost(failure) = word else { panic!("{word:?}") };
+    assert!(failure.words.contains("has answered nothing for 2 s, though the connection stands"), "{failure}");
+    assert!(began.elapsed() >= Duration::from_millis(3_500), "kept as long as it answered: {:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -90,8 +90,11 @@ async fn a_token_that_was_refused_and_comes_again_is_noticed() {
     let asked = Asked::new(TokenSource::Value(Secret::new("same".into())));
     let first = asked.tokens.fresh().await.unwrap().unwrap();
     assert!(!asked.tokens.rejected(&first));
+    assert!(asked.failure().await.contains("the token that the server has just refused; it is tried once more"));
+    assert_eq!(asked.reports(), 0, "the provider has not failed");
     let second = asked.tokens.fresh().await.unwrap().unwrap();
     assert!(asked.tokens.rejected(&second));
+    assert_eq!(asked.fresh().await, "same", "said once, until another token was refused");
     assert!(!asked.tokens.rejected(&Secret::new("another".into())));
 }
 
