@@ -8,6 +8,7 @@ use tracing::warn;
 use url::Url;
 
 use crate::config::Uplink;
+use crate::config::units::Secret;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Body, Place};
 

@@ -1,5 +1,7 @@
 //! The Janus messenger against a server that says what it should not, or not when it should.
 
+use std::sync::{Arc, Mutex};
+
 use futures_util::{SinkExt, StreamExt};
 use roamcast::config::units::Secret;
 use roamcast::config::{JanusRoom, Protocol, TokenSource, Uplink};

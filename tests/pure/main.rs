@@ -7,9 +7,9 @@
     reason = "a failed test panics, and says what it saw"
 )]
 
+mod control_page;
 #[cfg(feature = "ingest")]
 mod corpus;
-mod control_page;
 mod house_rules;
 mod page;
 mod pipelines;
