@@ -59,6 +59,8 @@ fn counting(dir: &Path) -> TokenSource {
 
 fn jwt_ending_in(life: Duration) -> String {
     let exp = (SystemTime::now() + life).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    // Rounded down: a life of zero is over when it begins.
+    let exp = (exp * 1000.0).floor() / 1000.0;
     // base64url of `{"exp":...}` by hand: no crate for one line.
     let claims = format!("{{\"exp\":{exp:.3}}}");
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
