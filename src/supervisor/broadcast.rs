@@ -48,6 +48,8 @@ pub(super) struct Broadcast {
     /// The server said that it will go away, and asked for this wait.
     going_away: Option<Duration>,
     outage: Option<Outage>,
+    /// How many gaps viewers have seen, and how long the last one was.
+    gaps: (u64, Option<Duration>),
     /// Since when it has been broadcasting.
     healthy_since: Option<Instant>,
     trouble: Option<Trouble>,
@@ -75,6 +77,8 @@ struct Outage {
     since: Instant,
     /// How long it had lasted when the operator was told.
     told: Option<Duration>,
+    /// When the far end last acknowledged media; `None`: it never has.
+    seen: Option<Instant>,
 }
 
 /// What the broadcast must know of the rest of the brain.
@@ -143,6 +147,7 @@ impl Broadcast {
             token_failures: 0,
             going_away: None,
             outage: None,
+            gaps: (0, None),
             healthy_since: None,
             trouble: None,
             session_id: None,
@@ -156,7 +161,7 @@ impl Broadcast {
             self.tries = 0;
             self.refused_once = false;
             self.endpoints.start();
-            self.outage = Some(Outage { since: around.now, told: None });
+            self.outage = Some(Outage { since: around.now, told: None, seen: None });
             self.try_now(around, orders);
         }
     }
@@ -459,7 +464,9 @@ impl Broadcast {
             (true, None) => {
                 self.healthy_since = Some(around.now);
                 self.endpoints.proven(session.endpoint, around.now);
-                self.outage = None;
+                if let Some(seen) = self.outage.take().and_then(|outage| outage.seen) {
+                    self.gaps = (self.gaps.0 + 1, Some(around.now.saturating_duration_since(seen)));
+                }
                 self.trouble = None;
             }
             (false, Some(_)) => {

@@ -195,7 +195,11 @@ impl Broadcast {
     pub(super) fn begin_outage(&mut self, now: Instant) {
         self.restore_budget(now);
         self.healthy_since = None;
-        self.outage.get_or_insert(Outage { since: now, told: None });
+        let seen = match &self.state {
+            State::Live(session) => session.last_acknowledged(),
+            State::Off | State::Waiting(_) => None,
+        };
+        self.outage.get_or_insert(Outage { since: now, told: None, seen });
     }
 
     /// After a stable spell the budget is whole again, and a new spell begins.

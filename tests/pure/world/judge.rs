@@ -982,6 +982,10 @@ impl Judge {
                     self.hold(!self.told_stuck, "stuck was told twice in one outage");
                     self.told_stuck = true;
                 }
+                Notice::Gap(gap) => {
+                    let is_over = !is_on_air(before) && is_on_air(after);
+                    self.hold(is_over && gap.seconds > 0.0, "a gap was told that is not over");
+                }
                 Notice::BroadcastStopped(_) => self.hold(after.broadcast.is_none(), "stopped and on air"),
                 _ => {}
             }
@@ -1118,4 +1122,9 @@ fn session_feeds(live: Option<&Live>) -> bool {
 
 fn is_token_failure(event: &Event) -> bool {
     matches!(event, Event::Session(_, SessionEvent::Failed(failure)) if failure.code == ErrorCode::TokenProviderFailed)
+}
+
+fn is_on_air(status: &Status) -> bool {
+    let message = status.broadcast.as_ref().map(|broadcast| broadcast.message);
+    matches!(message, Some(Message::Broadcasting | Message::Reconnecting))
 }
