@@ -20,6 +20,8 @@ mod janus_media;
 mod janus_program;
 mod janus_session;
 mod janus_words;
+#[cfg(feature = "ingest")]
+mod long_minute;
 mod media_devices;
 mod media_faults;
 mod media_file;
@@ -30,6 +32,8 @@ mod media_studio;
 mod on_air;
 #[cfg(feature = "ingest")]
 mod on_air_browser;
+#[cfg(feature = "ingest")]
+mod on_air_resume;
 mod receivers;
 #[cfg(feature = "ingest")]
 mod reconnect_table;
@@ -37,7 +41,11 @@ mod refusals;
 #[cfg(feature = "ingest")]
 mod roamcast_bad_words;
 #[cfg(feature = "ingest")]
+mod roamcast_cuts;
+#[cfg(feature = "ingest")]
 mod roamcast_session;
+#[cfg(feature = "ingest")]
+mod roamcast_windows;
 mod secrets;
 #[cfg(feature = "ingest")]
 mod state_file;
@@ -63,3 +71,9 @@ mod publisher;
 #[cfg(feature = "ingest")]
 #[path = "../support/relay.rs"]
 mod relay;
+#[cfg(feature = "ingest")]
+#[path = "../support/stage.rs"]
+mod stage;
+#[cfg(feature = "ingest")]
+#[path = "../support/viewer.rs"]
+mod viewer;
