@@ -306,6 +306,11 @@ impl Broadcast {
                 self.server_goes_away(around, endpoint, retry_after);
                 return None;
             }
+            SessionEvent::Acknowledged if self.outage.is_none() => {
+                if let Some(missed) = session.missed(around.now) {
+                    self.gap_is_over(missed);
+                }
+            }
             SessionEvent::Accepted { .. } if !session.signalling.was_open() => self.server_is_back(),
             SessionEvent::SignallingResumed { .. } if session.signalling.is_away() => self.server_is_back(),
             SessionEvent::Accepted { .. }
@@ -455,25 +460,5 @@ impl Broadcast {
             dice: &mut self.dice,
         };
         Some((session, terms))
-    }
-
-    /// Notes that the session became healthy or ceased to be.
-    fn settle(&mut self, around: Around<'_>) {
-        let State::Live(session) = &self.state else { return };
-        match (session.is_healthy(), self.healthy_since) {
-            (true, None) => {
-                self.healthy_since = Some(around.now);
-                self.endpoints.proven(session.endpoint, around.now);
-                if let Some(seen) = self.outage.take().and_then(|outage| outage.seen) {
-                    self.gaps = (self.gaps.0 + 1, Some(around.now.saturating_duration_since(seen)));
-                }
-                self.trouble = None;
-            }
-            (false, Some(_)) => {
-                self.trouble = Some(Trouble::disturbed(around.is_cut_off()));
-                self.begin_outage(around.now);
-            }
-            (true, Some(_)) | (false, None) => {}
-        }
     }
 }

@@ -178,6 +178,17 @@ fn server_down_for_a_minute() {
     assert!(outage.chunks(2).all(|pair| pair == ["reconnecting_broadcast", "signalling"]), "{outage:?}");
 }
 
+/// The process was suspended, and the good news waits in the inbox before anything is due.
+#[test]
+fn a_gap_without_a_loss_is_told_too() {
+    let mut run = Run::on_air(policy());
+    run.stays_on_air(5);
+    run.story();
+    assert_eq!(run.session(8.0, SessionEvent::Acknowledged), []);
+    run.stays_on_air(5);
+    assert_eq!(run.story(), ["gap 8.0"], "once, and no outage");
+}
+
 #[test]
 fn nothing_listens_and_max_retries_is_three() {
     let mut run = Run::started(Policy { max_retries: Retries::AtMost(3), ..policy() });

@@ -983,8 +983,8 @@ impl Judge {
                     self.told_stuck = true;
                 }
                 Notice::Gap(gap) => {
-                    let is_over = !is_on_air(before) && is_on_air(after);
-                    self.hold(is_over && gap.seconds > 0.0, "a gap was told that is not over");
+                    let is_long = !is_on_air(before) || gap.seconds > 3.0;
+                    self.hold(is_on_air(after) && is_long && gap.seconds > 0.0, "a gap was told that is not over");
                 }
                 Notice::BroadcastStopped(_) => self.hold(after.broadcast.is_none(), "stopped and on air"),
                 _ => {}
