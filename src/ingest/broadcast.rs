@@ -154,6 +154,11 @@ impl Broadcast {
         self.publishers().any(|publisher| publisher.id == id)
     }
 
+    /// Whose frames viewers get.
+    pub(super) fn publisher(&self) -> Option<PeerId> {
+        self.publisher.as_ref().map(|publisher| publisher.id)
+    }
+
     fn publishers(&self) -> impl Iterator<Item = &Publisher> {
         self.publisher.iter().chain(&self.successor)
     }

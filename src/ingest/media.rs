@@ -14,6 +14,7 @@ use super::broadcast::{Arrived, Broadcast, PeerId, Phase, Signalling};
 use super::peer::{Frame, OfferError, Peer, PeerEvent, Role};
 use super::sdp::Fragment;
 use super::sessions::{self, Sessions};
+use super::tally::Tally;
 use super::timeline::Report;
 
 /// A viewer that is not connected for this long is gone.
@@ -57,6 +58,8 @@ pub(super) enum Request {
     Patch { at: Address, fragment: Fragment, guard: Guard, reply: oneshot::Sender<Result<Patched, PatchError>> },
     /// Goodbye. `false`: there is no such session.
     Leave { at: Address, reply: oneshot::Sender<bool> },
+    /// What came of the publisher of this name. `None`: there is none.
+    Tally { name: String, reply: oneshot::Sender<Option<Tally>> },
     /// Of roamcast signalling.
     Session(sessions::Request),
 }
@@ -259,7 +262,9 @@ impl Media {
     /// A frame from a publisher to its viewers.
     fn forward(&mut self, from: PeerId, name: &str, data: MediaData, now: Instant) {
         let Self { peers, broadcasts, socket, .. } = self;
-        let Some(kind) = peers.get(&from).and_then(|(_, peer)| peer.kind(data.mid)) else { return };
+        let Some((_, publisher)) = peers.get_mut(&from) else { return };
+        let Some(kind) = publisher.kind(data.mid) else { return };
+        publisher.tally.frame(kind, &(**data.seq_range.start()..=**data.seq_range.end()));
         let Some(broadcast) = broadcasts.get_mut(name) else { return };
         let frequency = data.time.frequency();
         let arrived = Arrived {
@@ -306,6 +311,11 @@ impl Media {
                     self.remove(id, true, now);
                 }
                 let _ = reply.send(id.is_some());
+            }
+            Request::Tally { name, reply } => {
+                let publisher = self.broadcasts.get(&name).and_then(Broadcast::publisher);
+                let peer = publisher.and_then(|id| self.peers.get(&id));
+                let _ = reply.send(peer.map(|(_, peer)| peer.tally));
             }
             Request::Session(request) => self.session(request, now),
         }

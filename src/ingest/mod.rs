@@ -8,6 +8,7 @@
 //!                       ^                           |  peer.rs       one str0m connection
 //!                       '--------- Board -----------'  broadcast.rs  who publishes, who watches, what viewers are told
 //!                                                      timeline.rs   RTP time and wall clocks for viewers
+//!                                                      tally.rs      frames, packets and holes of a publisher
 //! ```
 
 mod broadcast;
@@ -20,6 +21,7 @@ mod peer;
 pub mod sdp;
 mod sessions;
 mod signalling;
+mod tally;
 mod timeline;
 
 use std::io;

@@ -28,6 +28,10 @@ pub struct Status {
     pub stuck: Option<f64>,
     /// The server will go away (deploy) and asks for so many ms of patience; `None` when it has not said so, or is back.
     pub going_away: Option<u64>,
+    /// Interruptions that viewers have seen since the process started, those that are over.
+    pub gaps: u64,
+    /// Seconds of the last one: from the last acknowledged media to the next; `None`: there was none.
+    pub gap: Option<f64>,
     /// How often in a row the provider of tokens gave none.
     pub token_failures: u32,
     /// Why the broadcast has ended; `None` while on air and before the first start.

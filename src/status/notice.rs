@@ -1,5 +1,7 @@
 //! Pure: what the outside is told. Every event is derived by comparing two [`Status`] values, and by nothing else (law 7).
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{
@@ -24,6 +26,8 @@ pub enum Notice {
     CaptureStatus(CaptureStatus),
     /// The outage has lasted longer than `reconnect.stuckAfter`.
     ReconnectStuck(ReconnectStuck),
+    /// An interruption that viewers have seen is over.
+    Gap(Gap),
     /// The server will go away (deploy).
     GoingAway(GoingAway),
     /// The provider of tokens has given none, three times in a row or more. Live media goes on.
@@ -64,6 +68,18 @@ pub struct ReconnectStuck {
     pub since: f64,
 }
 
+/// `data` of a Gap event: what the viewers missed, at most. Not told of what a new process missed of the one before.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gap {
+    /// When the far end last acknowledged media: RFC 3339 in UTC; `None` until [`Notice::dated`].
+    pub from: Option<String>,
+    /// When it did so again.
+    pub to: Option<String>,
+    /// Seconds from one to the other.
+    pub seconds: f64,
+}
+
 /// `data` of a GoingAway event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,6 +113,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
     let broadcast = after.broadcast.clone().filter(|now| before.broadcast.as_ref().map(essence) != Some(essence(now)));
     let capture = Some(after.capture).filter(|state| *state != before.capture);
     let stuck = after.stuck.filter(|_| before.stuck.is_none());
+    let gap = after.gap.filter(|_| after.gaps != before.gaps);
     let going_away = after.going_away.filter(|_| after.going_away != before.going_away);
     let token = Some(after.token_failures).filter(|now| *now != before.token_failures && *now >= TOKEN_FAILURES_TOLD);
     let stopped = after.stopped.filter(|_| before.stopped.is_none());
@@ -107,6 +124,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
         .chain(broadcast.map(Notice::BroadcastStatus))
         .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state, source: after.source })))
         .chain(stuck.map(|since| Notice::ReconnectStuck(ReconnectStuck { since })))
+        .chain(gap.map(|seconds| Notice::Gap(Gap { from: None, to: None, seconds })))
         .chain(going_away.map(|retry_after_ms| Notice::GoingAway(GoingAway { retry_after_ms })))
         .chain(
             token.map(|consecutive_failures| Notice::TokenProviderError(TokenProviderError { consecutive_failures })),
@@ -140,11 +158,23 @@ impl Notice {
             Self::BroadcastStatus(_) => "BroadcastStatus",
             Self::CaptureStatus(_) => "CaptureStatus",
             Self::ReconnectStuck(_) => "ReconnectStuck",
+            Self::Gap(_) => "Gap",
             Self::GoingAway(_) => "GoingAway",
             Self::TokenProviderError(_) => "TokenProviderError",
             Self::BroadcastStopped(_) => "BroadcastStopped",
             Self::Stats(_) => "Stats",
         }
+    }
+
+    /// The same with the dates that the brain, which knows no wall clock, cannot give. `ago`: the wall clock so long ago,
+    /// as RFC 3339 in UTC.
+    #[must_use]
+    pub fn dated(mut self, ago: impl Fn(Duration) -> String) -> Self {
+        if let Self::Gap(gap) = &mut self {
+            let length = Duration::try_from_secs_f64(gap.seconds).unwrap_or_default();
+            (gap.from, gap.to) = (Some(ago(length)), Some(ago(Duration::ZERO)));
+        }
+        self
     }
 
     /// The event as one line of JSON, without the newline. `time`: RFC 3339 in UTC; `seq`: counts the events of this
@@ -219,6 +249,11 @@ mod tests {
             (
                 Notice::ReconnectStuck(ReconnectStuck { since: 30.0 }),
                 r#"{"event":"ReconnectStuck","time":"t","seq":1,"data":{"since":30.0}}"#,
+            ),
+            (
+                Notice::Gap(Gap { from: None, to: None, seconds: 2.5 })
+                    .dated(|ago| format!("{} ms ago", ago.as_millis())),
+                r#"{"event":"Gap","time":"t","seq":1,"data":{"from":"2500 ms ago","to":"0 ms ago","seconds":2.5}}"#,
             ),
             (
                 Notice::GoingAway(GoingAway { retry_after_ms: 3000 }),

@@ -22,6 +22,7 @@ impl Notice {
                 let help = conditions::STUCK.help;
                 format!("Not on air for {:.0} s, still trying. {help}", stuck.since)
             }
+            Self::Gap(gap) => format!("Back on air: viewers missed up to {:.1} s", gap.seconds),
             Self::GoingAway(going) => {
                 let seconds = Duration::from_millis(going.retry_after_ms).as_secs_f64();
                 format!("The server will go away and wants to be left alone for {seconds:.1} s")
@@ -46,7 +47,7 @@ impl Notice {
                 conditions::of_capture(capture.state).map_or(Severity::Info, |condition| condition.severity)
             }
             Self::TokenProviderError(_) => conditions::of(ErrorCode::TokenProviderFailed).severity,
-            Self::BroadcastStatus(_) | Self::GoingAway(_) | Self::BroadcastStopped(_) => Severity::Info,
+            Self::BroadcastStatus(_) | Self::Gap(_) | Self::GoingAway(_) | Self::BroadcastStopped(_) => Severity::Info,
             Self::ConnectionState(_) | Self::Stats(_) => Severity::Detail,
         }
     }

@@ -52,6 +52,8 @@ pub(super) struct Broadcast {
     /// The server said that it will go away, and asked for this wait.
     going_away: Option<Duration>,
     outage: Option<Outage>,
+    /// How many gaps viewers have seen, and how long the last one was.
+    gaps: (u64, Option<Duration>),
     /// Since when it has been broadcasting.
     healthy_since: Option<Instant>,
     trouble: Option<Trouble>,
@@ -79,6 +81,8 @@ struct Outage {
     since: Instant,
     /// How long it had lasted when the operator was told.
     told: Option<Duration>,
+    /// When the far end last acknowledged media; `None`: it never has.
+    seen: Option<Instant>,
 }
 
 /// What the broadcast must know of the rest of the brain.
@@ -149,6 +153,7 @@ impl Broadcast {
             token_failures: 0,
             going_away: None,
             outage: None,
+            gaps: (0, None),
             healthy_since: None,
             trouble: None,
             session_id: None,
@@ -162,7 +167,7 @@ impl Broadcast {
             self.tries = 0;
             self.refused_once = false;
             self.endpoints.start();
-            self.outage = Some(Outage { since: around.now, told: None });
+            self.outage = Some(Outage { since: around.now, told: None, seen: None });
             self.try_now(around, orders);
         }
     }
@@ -308,6 +313,11 @@ impl Broadcast {
                 let endpoint = session.endpoint;
                 self.server_goes_away(around, endpoint, retry_after);
                 return None;
+            }
+            SessionEvent::Acknowledged if self.outage.is_none() => {
+                if let Some(missed) = session.missed(around.now) {
+                    self.gap_is_over(missed);
+                }
             }
             SessionEvent::Accepted { .. } if !session.signalling.was_open() => self.server_is_back(),
             SessionEvent::SignallingResumed { .. } if session.signalling.is_away() => self.server_is_back(),
@@ -459,23 +469,5 @@ impl Broadcast {
             dice: &mut self.dice,
         };
         Some((session, terms))
-    }
-
-    /// Notes that the session became healthy or ceased to be.
-    fn settle(&mut self, around: Around<'_>) {
-        let State::Live(session) = &self.state else { return };
-        match (session.is_healthy(), self.healthy_since) {
-            (true, None) => {
-                self.healthy_since = Some(around.now);
-                self.endpoints.proven(session.endpoint, around.now);
-                self.outage = None;
-                self.trouble = None;
-            }
-            (false, Some(_)) => {
-                self.trouble = Some(Trouble::disturbed(around.is_cut_off()));
-                self.begin_outage(around.now);
-            }
-            (true, Some(_)) | (false, None) => {}
-        }
     }
 }

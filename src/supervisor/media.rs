@@ -140,6 +140,13 @@ impl Media {
         self.acks.proved
     }
 
+    /// What viewers have missed when media is acknowledged at `now`, if it is more than a report or two that were late: this
+    /// process or the camera stood still, and nobody had the time to call it a loss.
+    pub(super) fn missed(&self, now: Instant) -> Option<Duration> {
+        let silence = now.saturating_duration_since(self.acks.last?);
+        (self.acks.proved && silence > self.acks.limit()).then_some(silence)
+    }
+
     pub(super) const fn last_acknowledged(&self) -> Option<Instant> {
         self.acks.last
     }
@@ -338,6 +345,14 @@ mod tests {
         assert_eq!(media.due(at(17.0), &policy()).expect("lost").code, ErrorCode::MediaStalled);
         media.frames(at(5.0), false);
         assert_eq!(media.deadline(&policy()), None);
+    }
+
+    #[test]
+    fn late_reports_are_nothing_missed_and_a_long_silence_is() {
+        let (media, last) = acknowledged_every(1.0, 4);
+        assert_eq!(media.missed(at(last + 3.0)), None);
+        assert_eq!(media.missed(at(last + 8.0)), Some(Duration::from_secs(8)));
+        assert_eq!(connected(0.0).missed(at(99.0)), None, "nobody has seen anything yet");
     }
 
     #[test]

@@ -331,6 +331,7 @@ impl Supervisor {
         self.status.capture = self.capture.state();
         self.status.stuck = self.broadcast.stuck();
         self.status.going_away = self.broadcast.going_away();
+        (self.status.gaps, self.status.gap) = self.broadcast.gaps();
         self.status.link = self.broadcast.link().cloned();
     }
 }

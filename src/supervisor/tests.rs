@@ -78,6 +78,7 @@ impl Run {
                 Notice::BroadcastError(error) => self.story.push(format!("{:?}", error.code)),
                 Notice::BroadcastStopped(stopped) => self.story.push(format!("stopped {:?}", stopped.reason)),
                 Notice::ReconnectStuck(stuck) => self.story.push(format!("stuck {:.0}", stuck.since)),
+                Notice::Gap(gap) => self.story.push(format!("gap {:.1}", gap.seconds)),
                 Notice::GoingAway(going) => self.story.push(format!("going away {}", going.retry_after_ms)),
                 Notice::TokenProviderError(error) => {
                     self.story.push(format!("no token {}", error.consecutive_failures))
@@ -172,9 +173,20 @@ fn server_down_for_a_minute() {
     let mut story = run.story();
     assert_eq!(story.iter().filter(|line| *line == "stuck 30").count(), 1, "told once: {story:?}");
     story.retain(|line| line != "AuthFailed" && line != "stuck 30");
-    let (outage, last) = story.split_last_chunk::<2>().expect("a story");
-    assert_eq!(last, &["connected", "broadcasting"]);
+    let (outage, last) = story.split_last_chunk::<3>().expect("a story");
+    assert_eq!(last, &["connected", "broadcasting", "gap 65.2"], "from the last acknowledgement to the next");
     assert!(outage.chunks(2).all(|pair| pair == ["reconnecting_broadcast", "signalling"]), "{outage:?}");
+}
+
+/// The process was suspended, and the good news waits in the inbox before anything is due.
+#[test]
+fn a_gap_without_a_loss_is_told_too() {
+    let mut run = Run::on_air(policy());
+    run.stays_on_air(5);
+    run.story();
+    assert_eq!(run.session(8.0, SessionEvent::Acknowledged), []);
+    run.stays_on_air(5);
+    assert_eq!(run.story(), ["gap 8.0"], "once, and no outage");
 }
 
 #[test]
@@ -349,7 +361,7 @@ fn a_persons_reconnect_replaces_the_session_and_is_shown() {
     let (waited, orders) = run.due();
     assert_eq!((waited, orders), (0.0, vec![Action::Open { attempt: Attempt(2), endpoint: 0 }]));
     run.goes_on_air(0.1);
-    assert_eq!(run.story(), ["reconnecting_broadcast", "signalling", "connected", "broadcasting"]);
+    assert_eq!(run.story(), ["reconnecting_broadcast", "signalling", "connected", "broadcasting", "gap 1.1"]);
 }
 
 #[test]
@@ -525,7 +537,7 @@ fn a_heir_that_fails_is_tried_again_and_takes_over_when_the_old_session_dies() {
     let orders = run.hear(0.1, Event::Session(Attempt(1), SessionEvent::Failed(died)));
     assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
     run.goes_on_air(0.1);
-    assert_eq!(run.story(), ["IceConnectionFailed", "reconnecting_broadcast", "connected", "broadcasting"]);
+    assert_eq!(run.story(), ["IceConnectionFailed", "reconnecting_broadcast", "connected", "broadcasting", "gap 4.8"]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! ended at any moment without cutting a request in two: a goodbye queues up behind the publish it belongs to, and no
 //! resource is left on the server that nobody knows of.
 
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -106,14 +108,19 @@ async fn serve(
     let mut keepsake = None;
     // Is there a connection that may speak?
     let mut attached = false;
+    let mut waiting = VecDeque::new();
     loop {
-        let order = tokio::select! {
-            word = signaller.next(), if attached => {
-                attached = !matches!(word, Word::Lost(_) | Word::Ended(_));
-                let _session_over = tell.send(Said::Word(word));
-                continue;
+        let order = if waiting.is_empty() {
+            tokio::select! {
+                word = signaller.next(), if attached => {
+                    attached = !matches!(word, Word::Lost(_) | Word::Ended(_));
+                    let _session_over = tell.send(Said::Word(word));
+                    continue;
+                }
+                order = orders.recv() => order,
             }
-            order = orders.recv() => order,
+        } else {
+            waiting.pop_front()
         };
         match order {
             None => return,
@@ -132,7 +139,7 @@ async fn serve(
             Some(Order::Stats(_)) => {}
             Some(Order::Inactivity(patience)) => signaller.set_inactivity(patience),
             Some(Order::Resume) => {
-                let resumed = signaller.resume().await;
+                let Some(resumed) = resume(&mut signaller, &mut orders, &mut waiting).await else { continue };
                 attached = resumed.is_ok();
                 match &resumed {
                     Ok(_) => keepsake = Keepsake::new(&signaller, &line),
@@ -152,15 +159,45 @@ async fn serve(
     }
 }
 
+/// Resumes, as long as somebody waits for it: on a network that swallows everything that takes 10 s, and the session that
+/// follows must not begin without what is to be carried over into it. `None`: it is the turn of the orders that wait.
+async fn resume(
+    signaller: &mut Signaller,
+    orders: &mut mpsc::Receiver<Order>,
+    waiting: &mut VecDeque<Order>,
+) -> Option<Result<Resumed, ResumeError>> {
+    if carried(signaller).is_none() {
+        return Some(signaller.resume().await);
+    }
+    let mut resuming = pin!(signaller.resume());
+    loop {
+        tokio::select! {
+            resumed = &mut resuming => return Some(resumed),
+            order = orders.recv() => {
+                // Without an order the handle is gone, and nobody needs the outcome.
+                let is_last = matches!(order, None | Some(Order::Part { how: Parting::Replaced, .. }));
+                waiting.extend(order);
+                if is_last {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
 /// Lets the next session take up what the server can carry over; true when there is such a thing. (A WHIP resource or a
 /// Janus handle belongs to its media connection and goes with it.)
 fn leave_behind(signaller: &Signaller, line: &Line) -> bool {
-    let carried = signaller.memory().filter(|memory| matches!(memory, Memory::Roamcast { .. }));
+    let carried = carried(signaller);
     let any = carried.is_some();
     if any {
         *line.remembered.lock().unwrap_or_else(PoisonError::into_inner) = carried;
     }
     any
+}
+
+fn carried(signaller: &Signaller) -> Option<Memory> {
+    signaller.memory().filter(|memory| matches!(memory, Memory::Roamcast { .. }))
 }
 
 /// The offer goes out; the ghost of the line is buried meanwhile.

@@ -21,6 +21,8 @@ mod janus_program;
 mod janus_session;
 mod janus_words;
 mod logs;
+#[cfg(feature = "ingest")]
+mod long_minute;
 mod media_devices;
 mod media_faults;
 mod media_file;
@@ -31,6 +33,8 @@ mod media_studio;
 mod on_air;
 #[cfg(feature = "ingest")]
 mod on_air_browser;
+#[cfg(feature = "ingest")]
+mod on_air_resume;
 mod receivers;
 #[cfg(feature = "ingest")]
 mod reconnect_table;
@@ -40,8 +44,11 @@ mod refusals;
 #[cfg(feature = "ingest")]
 mod roamcast_bad_words;
 #[cfg(feature = "ingest")]
+mod roamcast_cuts;
+#[cfg(feature = "ingest")]
 mod roamcast_session;
 #[cfg(feature = "ingest")]
+mod roamcast_windows;
 mod secrets;
 #[cfg(feature = "ingest")]
 mod state_file;
@@ -71,3 +78,9 @@ mod publisher;
 mod relay;
 #[path = "../support/secrets.rs"]
 mod secrets_kept;
+#[cfg(feature = "ingest")]
+#[path = "../support/stage.rs"]
+mod stage;
+#[cfg(feature = "ingest")]
+#[path = "../support/viewer.rs"]
+mod viewer;

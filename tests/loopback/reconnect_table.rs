@@ -1,4 +1,5 @@
-//! The classic reconnect tests: the real encoder, roamcast signalling, and an ingest that is told which fault to make.
+//! The classic reconnect tests: the real encoder, roamcast signalling, and an ingest that is told which fault to make. The
+//! two that take a minute (long drop, suspend and resume) are in long_minute.rs.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,17 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::program::{Program, free_port, is_message};
+use crate::stage::ingest;
 
 struct Rig {
     port: u16,
     ingest: Program,
     encoder: Program,
-}
-
-fn ingest(port: u16) -> Program {
-    let mut ingest = Program::with(&["ingest", "--faults", "--listen", &format!("127.0.0.1:{port}")]);
-    ingest.wait_for_line("watch at");
-    ingest
 }
 
 /// Tells the ingest at this port to make this fault for `live`.
@@ -64,22 +60,6 @@ impl Rig {
         heard
     }
 
-    /// Waits until viewers are told that the broadcast is in this state.
-    async fn viewers_hear(&self, state: &str) {
-        let client = crate::publisher::http_client();
-        let url = format!("http://127.0.0.1:{}/api/live/events", self.port);
-        let mut stream = client.get(url).send().await.unwrap();
-        let (mut heard, wanted) = (String::new(), format!("\"state\":\"{state}\""));
-        let reading = async {
-            while !heard.contains(&wanted) {
-                let chunk = stream.chunk().await.unwrap().expect("the events go on");
-                heard.push_str(&String::from_utf8_lossy(&chunk));
-            }
-        };
-        let told = tokio::time::timeout(crate::program::PATIENCE, reading).await;
-        assert!(told.is_ok(), "viewers were not told `{state}`: {heard}");
-    }
-
     /// Waits for a ConnectionState of the signalling plane.
     fn signalling(&mut self, state: &str) {
         self.encoder.wait_for(&format!("signalling {state}"), |event| {
@@ -96,8 +76,7 @@ impl Rig {
     }
 }
 
-const QUICK: &str =
-    "[reconnect]\nminDelay = \"300ms\"\nmaxDelay = \"1s\"\nmaxRetries = \"unlimited\"\nstuckAfter = \"3s\"\n";
+const QUICK: &str = "[reconnect]\nminDelay = \"300ms\"\nmaxDelay = \"1s\"\nmaxRetries = \"unlimited\"\n";
 
 /// Brief drop: only the WebSocket breaks; media and session go on and nothing else is told.
 #[tokio::test(flavor = "multi_thread")]
@@ -114,19 +93,6 @@ async fn a_brief_drop_of_the_signalling_is_no_outage() {
     assert_eq!(rig.ingest.log().matches("joined").count(), 1, "{}", rig.ingest.log());
 }
 
-/// Long drop: the server is gone for longer than `stuckAfter`; one notice, then a clean recovery.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_drop_is_told_as_stuck_and_recovers_cleanly() {
-    let mut rig = Rig::on_air(QUICK);
-    rig.ingest.kill();
-    rig.encoder.wait_for_message("reconnecting_broadcast");
-    rig.encoder.wait_for("stuck notice", |event| event["event"] == "ReconnectStuck");
-    rig.ingest = ingest(rig.port);
-    rig.encoder.wait_for_message("broadcasting");
-    let notices = rig.encoder.events.iter().filter(|(_, event)| event["event"] == "ReconnectStuck");
-    assert_eq!(notices.count(), 1);
-}
-
 /// Server-initiated close 4020 and token revocation 4001: final, no retry.
 #[tokio::test(flavor = "multi_thread")]
 async fn final_closes_end_the_broadcast() {
@@ -138,16 +104,6 @@ async fn final_closes_end_the_broadcast() {
         assert!(codes.contains(&code), "{close}: {codes:?}");
         assert_eq!(rig.encoder.messages(), ["signalling", "connected", "broadcasting"], "{close}: it was tried again");
     }
-}
-
-/// The process is suspended until the server misses it, and goes on: back in the same broadcast by itself.
-#[tokio::test(flavor = "multi_thread")]
-async fn suspend_and_resume_of_the_process_comes_back() {
-    let rig = Rig::on_air(QUICK);
-    rig.encoder.signal("STOP");
-    rig.viewers_hear("interrupted").await;
-    rig.encoder.signal("CONT");
-    rig.viewers_hear("live").await;
 }
 
 /// The token expires while on air: 4002, a fresh token from the provider, the same session, no outage.

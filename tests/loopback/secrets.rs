@@ -102,6 +102,7 @@ async fn roamcast_signalling_keeps_its_resume_tokens_to_itself() {
     encoder.wait_for_message("broadcasting");
     relay.cut();
     signalling(&mut encoder, "disconnected");
+    relay.heal();
     signalling(&mut encoder, "connected");
     end(&mut encoder);
     end(&mut ingest);
@@ -134,6 +135,7 @@ async fn janus_hears_pin_secret_and_token_and_no_log_does() {
     signalling(&mut encoder, "connected");
     relay.cut();
     signalling(&mut encoder, "disconnected");
+    relay.heal();
     signalling(&mut encoder, "connected");
     end(&mut encoder);
 

@@ -1,21 +1,32 @@
-//! A TCP relay that passes everything on and remembers it.
+//! A TCP relay on 127.0.0.1 that passes everything on, remembers it, and can be cut.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// All bytes of one connection in one direction.
 type Bytes = Arc<Mutex<Vec<u8>>>;
 
+/// What the wire does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wire {
+    Whole,
+    /// Every connection is reset, new ones too.
+    Cut,
+    /// Connections stay open, and nothing passes: half-open TCP.
+    Silent,
+}
+
 /// A running relay; ends when dropped.
 pub(crate) struct Relay {
     pub(crate) port: u16,
     sent: Arc<Mutex<Vec<Bytes>>>,
-    passing: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    wire: watch::Sender<Wire>,
     task: JoinHandle<()>,
 }
 
@@ -29,33 +40,46 @@ impl Drop for Relay {
 impl Relay {
     /// Passes connections on to this port of 127.0.0.1.
     pub(crate) async fn to(port: u16) -> Self {
-        Self::to_address(([127, 0, 0, 1], port).into()).await
+        Self::to_address(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)).await
     }
 
     /// Passes connections on to this address.
-    pub(crate) async fn to_address(address: SocketAddr) -> Self {
+    pub(crate) async fn to_address(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let sent: Arc<Mutex<Vec<Bytes>>> = Arc::default();
-        let passing: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
-        let (record, running) = (Arc::clone(&sent), Arc::clone(&passing));
+        let record = Arc::clone(&sent);
+        let (wire, state) = watch::channel(Wire::Whole);
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = TcpStream::connect(address).await else { continue };
+                if *state.borrow() == Wire::Cut {
+                    continue;
+                }
+                let Ok(far) = TcpStream::connect(server).await else { continue };
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                 for (from, to) in [(near_in, far_out), (far_in, near_out)] {
                     let bytes = Bytes::default();
                     record.lock().unwrap().push(Arc::clone(&bytes));
-                    running.lock().unwrap().push(tokio::spawn(pass(from, to, bytes)));
+                    tokio::spawn(pass(from, to, bytes, state.clone()));
                 }
             }
         });
-        Self { port: own, sent, passing, task }
+        Self { port: own, sent, wire, task }
     }
 
-    /// Ends all connections that there are, without a goodbye.
+    /// Ends every connection, and every new one at once, until [`Relay::heal`].
     pub(crate) fn cut(&self) {
-        self.passing.lock().unwrap().drain(..).for_each(|passing| passing.abort());
+        self.wire.send_replace(Wire::Cut);
+    }
+
+    /// Lets nothing pass any more, though every connection stays open, until [`Relay::heal`].
+    pub(crate) fn silence(&self) {
+        self.wire.send_replace(Wire::Silent);
+    }
+
+    /// As good as new.
+    pub(crate) fn heal(&self) {
+        self.wire.send_replace(Wire::Whole);
     }
 
     /// Everything so far, one text for each connection and direction, in the order of their beginning.
@@ -112,13 +136,23 @@ fn frame(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     Some((payload.iter().enumerate().map(unmask).collect(), rest))
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, record: Bytes) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, record: Bytes, mut wire: watch::Receiver<Wire>) {
     let mut buffer = [0; 16 * 1024];
-    // Errors: one side has hung up, and so does the other by the drop of our halves.
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        record.lock().unwrap().extend_from_slice(&buffer[..length]);
-        if to.write_all(&buffer[..length]).await.is_err() {
-            return;
+    let mut state = wire.clone();
+    let passing = async {
+        // Errors: one side has hung up, and so does the other by the drop of our halves.
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            if state.wait_for(|wire| *wire != Wire::Silent).await.is_err() {
+                return;
+            }
+            record.lock().unwrap().extend_from_slice(&buffer[..length]);
+            if to.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
         }
+    };
+    tokio::select! {
+        () = passing => {}
+        _cut_or_test_over = wire.wait_for(|wire| *wire == Wire::Cut) => {}
     }
 }

@@ -254,7 +254,11 @@ impl Broadcast {
     pub(super) fn begin_outage(&mut self, now: Instant) {
         self.restore_budget(now);
         self.healthy_since = None;
-        self.outage.get_or_insert(Outage { since: now, told: None });
+        let seen = match &self.state {
+            State::Live(session) => session.last_acknowledged(),
+            State::Off | State::Waiting(_) => None,
+        };
+        self.outage.get_or_insert(Outage { since: now, told: None, seen });
     }
 
     /// After a stable spell the budget is whole again, and a new spell begins.
@@ -266,6 +270,31 @@ impl Broadcast {
             self.tries = if self.is_heir_a_retry() { 2 } else { 1 };
             self.healthy_since = Some(now);
             self.endpoints.sound(session.endpoint);
+        }
+    }
+
+    /// Viewers see pictures again, after so long.
+    pub(super) fn gap_is_over(&mut self, missed: Duration) {
+        self.gaps = (self.gaps.0 + 1, Some(missed));
+    }
+
+    /// Notes that the session became healthy or ceased to be.
+    pub(super) fn settle(&mut self, around: Around<'_>) {
+        let State::Live(session) = &self.state else { return };
+        match (session.is_healthy(), self.healthy_since) {
+            (true, None) => {
+                self.healthy_since = Some(around.now);
+                self.endpoints.proven(session.endpoint, around.now);
+                if let Some(seen) = self.outage.take().and_then(|outage| outage.seen) {
+                    self.gap_is_over(around.now.saturating_duration_since(seen));
+                }
+                self.trouble = None;
+            }
+            (false, Some(_)) => {
+                self.trouble = Some(Trouble::disturbed(around.is_cut_off()));
+                self.begin_outage(around.now);
+            }
+            (true, Some(_)) | (false, None) => {}
         }
     }
 }

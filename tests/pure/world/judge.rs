@@ -1073,6 +1073,10 @@ impl Judge {
                     self.hold(!self.told_stuck, "stuck was told twice in one outage");
                     self.told_stuck = true;
                 }
+                Notice::Gap(gap) => {
+                    let is_long = !is_on_air(before) || gap.seconds > 3.0;
+                    self.hold(is_on_air(after) && is_long && gap.seconds > 0.0, "a gap was told that is not over");
+                }
                 Notice::BroadcastStopped(_) => self.hold(after.broadcast.is_none(), "stopped and on air"),
                 _ => {}
             }
@@ -1227,4 +1231,9 @@ fn failure_of(event: &Event) -> Option<&Failure> {
         ) => Some(failure),
         _ => None,
     }
+}
+
+fn is_on_air(status: &Status) -> bool {
+    let message = status.broadcast.as_ref().map(|broadcast| broadcast.message);
+    matches!(message, Some(Message::Broadcasting | Message::Reconnecting))
 }
