@@ -16,9 +16,12 @@ mod control_api;
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;
+mod janus_cuts;
 mod janus_media;
 mod janus_program;
+mod janus_restarts;
 mod janus_session;
+mod janus_table;
 mod janus_words;
 mod media_devices;
 mod media_faults;
@@ -52,14 +55,17 @@ mod whip_tls;
 
 #[path = "../support/browser.rs"]
 mod browser;
+#[path = "../support/forward.rs"]
+mod forward;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/janus.rs"]
 mod janus;
+#[path = "../support/janus_rig.rs"]
+mod janus_rig;
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/publisher.rs"]
 mod publisher;
-#[cfg(feature = "ingest")]
 #[path = "../support/relay.rs"]
 mod relay;
