@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::janus_rig::{QUICK, Rig, session, wait_for_another};
+use serde_json::json;
+
+use crate::janus::ROOM;
+use crate::janus_rig::{QUICK, Rig, codes, session, wait_for_another};
 
 /// Nobody has noticed: same session, same publisher, nothing lost, nothing told but the signalling plane.
 fn assert_unnoticed(rig: &Rig, before: &(String, Vec<u64>)) {
@@ -14,6 +17,13 @@ fn assert_unnoticed(rig: &Rig, before: &(String, Vec<u64>)) {
     let (lost, came) = rig.viewers.lost();
     println!("{lost} of {came} packets lost");
     assert_eq!(lost, 0, "of {came} packets");
+}
+
+/// As an administrator of the room.
+fn kick(rig: &Rig) {
+    let id = rig.janus.publishers(ROOM)[0];
+    let request = json!({ "request": "kick", "room": ROOM, "id": id });
+    assert_eq!(rig.janus.room(request)["videoroom"], "success");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,11 +39,12 @@ async fn cuts_of_3_12_and_16_seconds_lose_no_packet_and_no_session() {
         // 15 a second; a third of them is enough on a busy machine to show that they never ceased.
         assert!(frames >= usize::try_from(seconds).unwrap() * 5, "{frames} frames in {seconds} s");
     }
-    // The claimed session is of use: Janus knows the new connection, and ends when told so.
     rig.viewers.wait_for_frames(10, Instant::now());
     assert_unnoticed(&rig, &before);
-    rig.encoder.signal("TERM");
-    assert_eq!(rig.encoder.wait_for_exit(), 0);
+    // Keepalives alone would do so far. That the session was claimed shows when Janus has something to say.
+    kick(&rig);
+    assert_eq!(rig.encoder.wait_for_exit(), 77);
+    assert_eq!(codes(&rig.encoder).last(), Some(&"ADMIN_DISCONNECT"));
     assert_eq!(rig.janus.sessions(), [0_u64; 0]);
 }
 
@@ -51,6 +62,8 @@ async fn a_connection_that_goes_silent_is_found_by_ping_and_the_session_claimed_
     rig.signalling("connected");
     rig.viewers.wait_for_frames(10, Instant::now());
     assert_unnoticed(&rig, &before);
+    kick(&rig);
+    assert_eq!(rig.encoder.wait_for_exit(), 77);
 }
 
 /// Beyond the window Janus ends the session with all its media, so nothing is left to feed the viewers: a new session as
