@@ -60,7 +60,7 @@
 //!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
-//!   janus.rs janus_text.rs (-)(P) Janus VideoRoom; roamcast.rs roamcast_text.rs (-)(P) docs/signalling.md
+//!   janus.rs janus/ghost.rs janus_text.rs (-)(-)(P) Janus VideoRoom; roamcast.rs roamcast_text.rs (-)(P) docs/signalling.md
 //!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
 //!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
 //!   state.rs         (-) what outlives a kill -9

@@ -1,5 +1,7 @@
 //! The Janus VideoRoom client: one session with one publisher, over one WebSocket at a time. Never retries.
 
+mod ghost;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,7 @@ use super::token::renewal::Renewal;
 use super::watchdog::{Look, Watchdog};
 use super::whip_text::shown;
 use super::ws::Socket;
-use super::{Accepted, Ghost, LocalCandidate, Memory, Oddities, ResumeError, Resumed, Trickle, Word, address_of_ghost};
+use super::{Accepted, LocalCandidate, Oddities, ResumeError, Resumed, Trickle, Word};
 
 /// Janus drops the handshake of a client that does not ask for it.
 const SUBPROTOCOL: &str = "janus-protocol";
@@ -213,38 +215,6 @@ impl Janus {
         Ok(())
     }
 
-    pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let digger = Self::new(&self.uplink, Arc::clone(&self.tokens), self.timeouts);
-        async move {
-            let mut digger = digger?;
-            digger.remember(ghost.0)?;
-            digger.goodbye().await
-        }
-    }
-
-    /// Takes up a session that another client (perhaps in an earlier process) has left.
-    fn remember(&mut self, memory: Memory) -> Result<(), Failure> {
-        let internal = |words| Err(failure::internal(Phase::Request, words));
-        let (url, id, handle) = match memory {
-            Memory::Janus { url, session_id, handle_id } => (url, session_id, handle_id),
-            Memory::Whip { .. } | Memory::Roamcast { .. } => {
-                return internal("the session left behind is none of Janus");
-            }
-        };
-        self.url = address_of_ghost(&url, "destroy", &self.uplink)?;
-        self.session = Some(Session { id, handle: Some(handle), name: String::new(), ended: false });
-        Ok(())
-    }
-
-    pub(super) fn memory(&self) -> Option<Memory> {
-        let session = self.session.as_ref()?;
-        Some(Memory::Janus {
-            url: self.url.to_string(),
-            session_id: session.id,
-            handle_id: session.handle.unwrap_or_default(),
-        })
-    }
-
     pub(super) async fn resume(&mut self) -> Result<Resumed, ResumeError> {
         let Some(session) = &self.session else {
             let failure = failure::internal(Phase::Request, "Janus: there is no session to resume");
@@ -402,6 +372,7 @@ impl Janus {
         let failure = match message.said {
             Said::Timeout => lost("our session has expired, because the server has not heard from us"),
             Said::Error(error) if error.is_session_gone() => lost("our session is gone"),
+            Said::Error(error) if error.is_unauthorized() => return self.shut_out(error),
             Said::Detached => lost("our handle is gone"),
             Said::Hangup(reason) => {
                 let how = format!("the peer connection was taken down (it says: {reason})");
@@ -427,6 +398,14 @@ impl Janus {
         let Some(session) = self.session.as_mut().filter(|session| !session.ended) else { return };
         session.ended = true;
         self.heard.push_back(Word::Ended(failure));
+    }
+
+    /// The server takes our token or secret no more: whatever we ask over this connection is for nothing, so it counts as
+    /// lost. It stays open until the session is claimed over another one, with a fresh token: a server that keeps no
+    /// sessions without a connection would end it.
+    fn shut_out(&mut self, error: JanusError) {
+        let failure = self.failure(Unanswered::Refused(error));
+        self.heard.push_back(Word::Lost(failure));
     }
 
     fn candidate(&mut self, mline: u32, candidate: String) {
@@ -466,7 +445,10 @@ impl Janus {
             Unanswered::Late => {
                 failure::transport(Place { method: "a request to", url: &url, token_sent }, &Transport::TimedOut)
             }
-            Unanswered::Refused(error) => failure::janus(&url, self.room.room, token_sent, &error),
+            Unanswered::Refused(error) => {
+                let token = self.line.as_ref().and_then(|line| line.token.as_ref());
+                self.tokens.blamed(token, failure::janus(&url, self.room.room, token_sent, &error))
+            }
         }
     }
 

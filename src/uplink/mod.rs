@@ -137,6 +137,7 @@ async fn live(
         timeouts,
         messenger: None,
         peer: None,
+        connected: false,
         acknowledged: None,
         keyframe_requests: 0,
     };
@@ -159,6 +160,8 @@ struct Life<'a> {
     timeouts: Timeouts,
     messenger: Option<Messenger>,
     peer: Option<Peer>,
+    /// ICE and DTLS have been up.
+    connected: bool,
     /// Highest sequence number of our leading stream that the far end has acknowledged.
     acknowledged: Option<u32>,
     keyframe_requests: u64,
@@ -325,6 +328,10 @@ impl Life<'_> {
     #[allow(clippy::wildcard_enum_match_arm, reason = "an open enum of GStreamer; two states matter")]
     fn ice(&self, state: WebRTCICEConnectionState) -> Result<(), Failure> {
         match state {
+            WebRTCICEConnectionState::Failed if self.connected => {
+                let words = "the network path to the server is dead: ICE got no answer for too long (RFC 7675: 30 s)";
+                Err(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words))
+            }
             WebRTCICEConnectionState::Failed => {
                 let words = "no path between us and the server: ICE found no pair of addresses that works \
                              (is UDP open? would a TURN server in `uplink.iceServers` help?)";
@@ -345,6 +352,7 @@ impl Life<'_> {
                 if let Some(peer) = &mut self.peer {
                     peer.open_outlets();
                 }
+                self.connected = true;
                 self.voice(SessionEvent::Connected);
                 Ok(())
             }

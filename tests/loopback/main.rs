@@ -16,9 +16,12 @@ mod control_api;
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;
+mod janus_cuts;
 mod janus_media;
 mod janus_program;
+mod janus_restarts;
 mod janus_session;
+mod janus_table;
 mod janus_words;
 mod logs;
 #[cfg(feature = "ingest")]
@@ -65,15 +68,18 @@ mod whip_tls;
 mod browser;
 #[path = "../support/captured.rs"]
 mod captured;
+#[path = "../support/forward.rs"]
+mod forward;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/janus.rs"]
 mod janus;
+#[path = "../support/janus_rig.rs"]
+mod janus_rig;
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/publisher.rs"]
 mod publisher;
-#[cfg(feature = "ingest")]
 #[path = "../support/relay.rs"]
 mod relay;
 #[path = "../support/secrets.rs"]

@@ -132,7 +132,10 @@ impl Program {
                 return event;
             }
         }
-        panic!("no {what}\nevents: {:#?}\nlines: {:#?}\nlog: {}", self.messages(), self.text, self.log());
+        let errors = self.events.iter().filter(|(_, event)| event["event"] == "BroadcastError");
+        let errors: Vec<_> = errors.map(|(_, event)| event["data"]["words"].as_str().unwrap_or_default()).collect();
+        let (messages, lines, log) = (self.messages(), &self.text, self.log());
+        panic!("no {what}\nevents: {messages:#?}\nerrors: {errors:#?}\nlines: {lines:#?}\nlog: {log}");
     }
 
     /// Waits for a BroadcastStatus with this message.

@@ -1,4 +1,4 @@
-//! A TCP relay on 127.0.0.1 that passes everything on, remembers it, and can be cut.
+//! A TCP relay that passes everything on, remembers it, and can be cut.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -43,9 +43,10 @@ impl Relay {
         Self::to_address(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)).await
     }
 
-    /// Passes connections on to this address.
+    /// Passes connections on to this address, and listens at the same IP: the encoder looks at where the server is when it
+    /// chooses the addresses that it offers.
     pub(crate) async fn to_address(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((server.ip(), 0)).await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let sent: Arc<Mutex<Vec<Bytes>>> = Arc::default();
         let record = Arc::clone(&sent);
