@@ -1,10 +1,11 @@
 # roamcast - `make run`: live demo from a fresh Debian or Ubuntu machine; `make test`: all tests. See README.md.
 #   make run CONFIG=my.toml    runs the encoder with this config instead of the demo
+#   make fuzz TIME=180        fuzzes each parser for so many seconds
 #   make run ARGS="--for 30s"  passes more arguments on
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test check lint packages-run packages-test peers bench clean help
+.PHONY: run test check lint fuzz packages-run packages-test peers bench clean help
 
 BIN := target/release/roamcast
 CARGO := cargo --locked
@@ -29,5 +30,8 @@ lint:
 
 test: packages-test
 	@./scripts/test
+
+fuzz:
+	@TIME="$(or $(TIME),60)" ./scripts/fuzz
 
 check: lint test

@@ -13,11 +13,11 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::inbox::Inbox;
-use crate::media::Studio;
 use crate::media::handover::TrackKind;
+use crate::media::{self, Studio};
 use crate::status::{CaptureState, ErrorCode, StopReason};
 use crate::supervisor::Supervisor;
-use crate::supervisor::event::{Action, Attempt, Event, Failure, MediaEvent, Phase, Retry};
+use crate::supervisor::event::{Action, Attempt, Command, Event, Failure, MediaEvent, Phase, Retry};
 use crate::systemd;
 use crate::uplink::{Line, Parting, Session};
 
@@ -44,7 +44,8 @@ impl Driver {
     /// Hands with nothing in them yet.
     #[must_use]
     pub fn new(inbox: Inbox, line: Arc<Line>, config: Arc<Config>, board: Board) -> Self {
-        let brain = Supervisor::new(config.policy.clone(), fastrand::u64(..), now());
+        let brain =
+            Supervisor::new(config.policy.clone(), fastrand::u64(..), now()).with_source(media::source(&config));
         Self {
             brain,
             inbox,
@@ -66,9 +67,14 @@ impl Driver {
                 continue;
             };
             let before = self.brain.status().clone();
+            let is_policy = matches!(event, Event::Command(Command::Policy(_)));
             let actions = self.brain.step(now(), event);
             self.board.publish(&before, self.brain.status());
             self.tell_systemd();
+            if is_policy {
+                let patience = self.brain.policy().signalling.inactivity_timeout;
+                self.sessions.values().for_each(|session| session.set_inactivity(patience));
+            }
             for action in actions {
                 if let Some(reason) = self.carry_out(action) {
                     systemd::stopping();
@@ -109,7 +115,8 @@ impl Driver {
             Action::StartCapture(attempt) => self.start_capture(attempt),
             Action::StopCapture(attempt) => drop(self.studios.remove(&attempt)),
             Action::Open { attempt, endpoint } => {
-                self.sessions.insert(attempt, Session::open(&self.line, attempt, endpoint));
+                let inactivity = self.brain.policy().signalling.inactivity_timeout;
+                self.sessions.insert(attempt, Session::open(&self.line, attempt, endpoint, inactivity));
             }
             Action::Close { attempt, goodbye } => {
                 if let Some(session) = self.sessions.remove(&attempt) {

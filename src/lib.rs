@@ -44,6 +44,7 @@
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
 //!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
 //!   playback.rs test_card.rs (-) a file as a live source; the clock, flash and beep of the test picture
+//!   rehearsal.rs     (-) is there anything to play in a file?
 //!   devices.rs       (-) what is plugged in
 //!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
@@ -64,12 +65,13 @@
 //!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
-//!   janus.rs janus_text.rs (-)(P) Janus VideoRoom; roamcast.rs roamcast_text.rs (-)(P) docs/signalling.md
-//!   ws.rs            (-) one WebSocket with limits
+//!   janus.rs janus/ghost.rs janus_text.rs (-)(-)(P) Janus VideoRoom; roamcast.rs roamcast_text.rs (-)(P) docs/signalling.md
+//!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
 //!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
 //!   state.rs         (-) what outlives a kill -9
 //!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
+//!                        renewal.rs: when the one of a live session is renewed
 //! network/             6 THE LOOKOUT - mod.rs (-) and netlink.rs (P): snapshot; diff.rs (P) -> PathEvent
 //! supervisor/          7 THE BRAIN - std and status types only
 //!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
@@ -92,7 +94,7 @@
 //!   desk.rs          (-) every wish of an operator -> inbox; settings.rs (P): which settings may change while media flows
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
 //! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs and sessions.rs (WebSocket), faults.rs; pure: broadcast.rs, timeline.rs, sdp.rs
+//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs; pure: broadcast.rs, timeline.rs, tally.rs, sdp.rs
 //! ```
 //!
 //! # The laws

@@ -22,6 +22,7 @@ Environment:
   ROAMCAST_CONFIG           path of the config
   ROAMCAST_SOCKET           control socket of the running encoder
   ROAMCAST_LOG              log filter, such as debug; wins over [log] level
+  ROAMCAST_TRACE_FILE       a file that gets the whole log at level trace besides, for bug reports
   ROAMCAST__SECTION__KEY    overrides a key: ROAMCAST__RECONNECT__MAX_RETRIES=3";
 
 /// A live-broadcast ingest encoder: GStreamer in, WebRTC out, on air while networks change
@@ -167,7 +168,7 @@ pub struct Check {
 /// Which encoder, and for whom.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Socket {
-    /// The encoder's control socket; without it that of roamcast.service. roamcast@x has /run/roamcast/x/control.sock
+    /// The encoder's control socket; without it that of roamcast.service. roamcast@x has /run/roamcast-x/control.sock
     #[arg(long, value_name = "PATH", env = "ROAMCAST_SOCKET")]
     pub socket: Option<PathBuf>,
     /// For machines
@@ -237,7 +238,7 @@ mod tests {
             "check --offline -c f",
             "devices --json",
             "status --json",
-            "events --socket /run/roamcast/x/control.sock",
+            "events --socket /run/roamcast-x/control.sock",
             "reconnect",
             "start",
             "stop --json",

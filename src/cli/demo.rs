@@ -10,7 +10,7 @@ use super::{Exit, default_config, load_config, logging, print, world};
 use crate::config::{Config, Protocol, TokenSource, Uplink};
 use crate::house;
 use crate::house::board::Board;
-use crate::ingest::{Ingest, Options};
+use crate::ingest::Options;
 
 /// Broadcasts to itself until it is stopped.
 #[must_use]
@@ -32,12 +32,9 @@ pub fn run(args: &Demo) -> Exit {
     let options = Options { status_feed: Some(feed), token: token(&config), ..Options::new(args.listen) };
     let stop_after = args.stop_after;
     world::enter(async move {
-        let server = match Ingest::start(options).await {
+        let server = match super::ingest::open(options).await {
             Ok(server) => server,
-            Err(error) => {
-                print::err(&format!("error: {error}"));
-                return Exit::CONFIG;
-            }
+            Err(exit) => return exit,
         };
         let page = format!("http://{}/live", server.address());
         match format!("http://{}/whip/live", server.address()).parse() {

@@ -23,12 +23,9 @@ pub fn run(args: &Args) -> Exit {
     };
     let options = Options { token, faults: args.faults, ..Options::new(args.listen) };
     world::enter(async move {
-        let server = match Ingest::start(options).await {
+        let server = match open(options).await {
             Ok(server) => server,
-            Err(error) => {
-                print::err(&format!("error: {error}"));
-                return Exit::CONFIG;
-            }
+            Err(exit) => return exit,
         };
         let address = server.address();
         // Nobody has to read it.
@@ -38,6 +35,17 @@ pub fn run(args: &Args) -> Exit {
         told_to_stop().await;
         server.stop().await;
         Exit::SUCCESS
+    })
+}
+
+/// A server that listens.
+///
+/// # Errors
+/// [`Exit::CONFIG`] after telling why it cannot.
+pub(super) async fn open(options: Options) -> Result<Ingest, Exit> {
+    Ingest::start(options).await.map_err(|error| {
+        print::err(&format!("error: {error}"));
+        Exit::CONFIG
     })
 }
 

@@ -1,5 +1,11 @@
 //! Where the log goes, and how much of it.
 
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Mutex;
+
 use tracing::warn;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -9,11 +15,15 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 use super::print;
 use crate::config::{Log, LogFormat};
 
+/// Names a file that gets everything at level `trace`, whatever else is logged where.
+const TRACE_FILE: &str = "ROAMCAST_TRACE_FILE";
+
 /// Whatever the filter says: some crates of others show secrets when they are loud.
 ///
 /// `is` (ICE of `str0m`) prints the ICE passwords at `debug`; `tungstenite` prints whole requests with their bearer token, and
 /// messages with resume tokens, at `trace`.
-fn without_secrets() -> Targets {
+#[must_use]
+pub fn without_secrets() -> Targets {
     Targets::new().with_default(LevelFilter::TRACE).with_targets([
         ("is::", LevelFilter::INFO),
         ("str0m", LevelFilter::INFO),
@@ -52,14 +62,33 @@ pub(super) fn start(log: &Log) -> impl Fn(&str) + Send + Sync + use<> {
             }
         },
     };
+    let layers: Vec<_> = [Some(layer), trace_file()].into_iter().flatten().collect();
     // A second call (tests) keeps the first.
-    let _ = tracing_subscriber::registry().with(layer).try_init();
+    let _ = tracing_subscriber::registry().with(layers).try_init();
     move |level| match &overruled {
         Some((variable, _)) => warn!("`log.level` is overruled by ${variable}"),
         None => {
             let _log_gone = handle.reload(parse(level));
         }
     }
+}
+
+fn trace_file() -> Option<Box<dyn Layer<Registry> + Send + Sync>> {
+    let path = std::env::var_os(TRACE_FILE).filter(|path| !path.is_empty())?;
+    match open(Path::new(&path)) {
+        // Each line is one write, so that the last one before a crash is there.
+        Ok(file) => {
+            Some(fmt::layer().with_writer(Mutex::new(file)).with_ansi(false).with_filter(without_secrets()).boxed())
+        }
+        Err(error) => {
+            print::err(&format!("warning: ${TRACE_FILE} cannot be written ({error}): it is ignored"));
+            None
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 fn parse(level: &str) -> EnvFilter {

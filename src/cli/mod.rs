@@ -11,7 +11,7 @@ pub mod events;
 #[cfg(feature = "ingest")]
 pub mod ingest;
 pub mod lines;
-mod logging;
+pub mod logging;
 pub mod man;
 pub mod print;
 pub mod run;

@@ -44,8 +44,8 @@ fn for_people(report: &Report) -> String {
         lines.extend(path.map(|path| row("path", path)));
         lines.extend(broadcast.session_id.as_ref().map(|session| row("session", session)));
     }
-    let camera = Notice::CaptureStatus(CaptureStatus { state: status.capture }).line();
-    lines.push(row("camera", &camera));
+    let capture = CaptureStatus { state: status.capture, source: status.source };
+    lines.push(row("source", &Notice::CaptureStatus(capture).line()));
     if let Some(error) = &status.error {
         let count = if status.errors > 1 { format!(" (the last of {})", status.errors) } else { String::new() };
         lines.push(row("last error", &format!("{} [{}]{count}", error.words, conditions::of(error.code).id)));
@@ -68,7 +68,7 @@ fn rough(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Broadcast, BroadcastError, CaptureState, ErrorCode, LinkStats, Message, RetryAdvice, Status};
+    use crate::status::{Broadcast, BroadcastError, CaptureState, ErrorCode, LinkStats, RetryAdvice, Status};
 
     fn report(status: Status) -> Report {
         Report {
@@ -84,18 +84,7 @@ mod tests {
 
     #[test]
     fn on_air_everything_is_there() {
-        let broadcast = Broadcast {
-            message: Message::Broadcasting,
-            reason: None,
-            attempt: 0,
-            max_retries: Some(10),
-            retry_in: None,
-            waiting_for: None,
-            layer: None,
-            path: Some("192.168.1.4".into()),
-            session_id: Some("/whip/live/1".into()),
-            recovered_session_id: None,
-        };
+        let broadcast = Broadcast { path: Some("192.168.1.4".into()), ..Broadcast::on_air() };
         let link = LinkStats {
             bitrate: 2_480_700,
             target: 2_596_000,
@@ -123,8 +112,8 @@ street: On air
   round trip  48 ms
   loss        0.2 %
   path        192.168.1.4
-  session     /whip/live/1
-  camera      The camera delivers
+  session     /whip/1
+  source      The camera delivers
   last error  the server closed the session [NETWORK_DISCONNECT] (the last of 3)
   encoder     roamcast 0.1.0, up 2h 1m 5s, /etc/roamcast/street.toml"
         );
@@ -137,7 +126,7 @@ street: On air
             "\
 street: Off air
   since       2026-11-22T10:00:00Z (1m 1s)
-  camera      The camera is closed
+  source      The camera is closed
   encoder     roamcast 0.1.0, up 2h 1m 5s, /etc/roamcast/street.toml"
         );
     }

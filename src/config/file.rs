@@ -172,7 +172,7 @@ pub struct Uplink {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IceServer {
-    /// `stun:host[:port]`, `turn:host[:port][?transport=udp|tcp]`, or `stuns:` and `turns:` for TLS.
+    /// `stun:host[:port]`, `turn:host[:port][?transport=udp|tcp]`, or `turns:` for TLS.
     #[schemars(length(min = 1))]
     pub urls: Vec<String>,
     /// TURN user name.
@@ -233,6 +233,10 @@ pub struct Signalling {
     /// Tries in a row before the session counts as lost; `"unlimited"` never gives up.
     #[schemars(schema_with = "retries")]
     pub max_attempts: Quantity,
+    /// A server that answers nothing this long over a connection that stands has hung, and the connection is opened again;
+    /// 1s to 1h. (A connection that is dead is found within 10 s, whatever this says.)
+    #[schemars(schema_with = "duration")]
+    pub inactivity_timeout: Quantity,
 }
 
 /// When media counts as lost.
@@ -430,6 +434,7 @@ impl Default for Signalling {
             max_delay: 30.into(),
             jitter: 0.2,
             max_attempts: 100.into(),
+            inactivity_timeout: 60.into(),
         }
     }
 }

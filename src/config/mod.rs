@@ -180,11 +180,19 @@ impl Uplink {
         std::iter::once(&self.url).chain(&self.fallback_urls)
     }
 
-    /// The same with the server of this number as `url`; one that is not there is the first.
+    /// The same with the server of this number as `url`, and all others as `fallback_urls`; one that is not there is the
+    /// first.
     #[must_use]
     pub fn at(&self, endpoint: usize) -> Self {
-        let url = self.urls().nth(endpoint).unwrap_or(&self.url).clone();
-        Self { url, ..self.clone() }
+        let mut urls: Vec<Url> = self.urls().cloned().collect();
+        let url = if endpoint < urls.len() { urls.remove(endpoint) } else { urls.remove(0) };
+        Self { url, fallback_urls: urls, ..self.clone() }
+    }
+
+    /// The configured server that this address belongs to: the one of the same origin.
+    #[must_use]
+    pub fn home_of(&self, address: &Url) -> Option<&Url> {
+        self.urls().find(|url| url.origin() == address.origin())
     }
 }
 
@@ -288,6 +296,19 @@ pub struct Network {
     pub suspect_after: Duration,
     /// `uplink.iceAgent`.
     pub agent: IceAgent,
+}
+
+impl Default for Network {
+    /// As with an empty config file.
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            exclude: Vec::new(),
+            redundancy: Redundancy::Handover,
+            suspect_after: Duration::from_millis(400),
+            agent: IceAgent::Roaming,
+        }
+    }
 }
 
 /// Key type of the DTLS certificate (webrtcbin alone makes RSA-2048; ECDSA-only peers refuse that).

@@ -155,7 +155,7 @@ fn what_an_operator_sets_wins_over_everything_and_gets_the_same_complaints() {
 fn the_keys_of_signalling_are_the_policy_of_signalling() {
     let config = read(
         "[signalling]\nkeepMediaOnLoss = false\nminDelay = \"1s\"\nmaxDelay = 9\njitter = 0.25\n\
-         maxAttempts = \"unlimited\"",
+         maxAttempts = \"unlimited\"\ninactivityTimeout = \"2m\"",
         &[],
     );
     let expected = crate::supervisor::SignallingPolicy {
@@ -164,6 +164,7 @@ fn the_keys_of_signalling_are_the_policy_of_signalling() {
         max_delay: Duration::from_secs(9),
         jitter_percent: 25,
         max_attempts: Retries::Unlimited,
+        inactivity_timeout: Duration::from_secs(120),
     };
     assert_eq!(config.unwrap().policy.signalling, expected);
     assert_eq!(read("", &[]).unwrap().policy.signalling, crate::supervisor::SignallingPolicy::default());
@@ -517,11 +518,13 @@ protocol = "rtmp""#,
 minDelay = 40
 jitter = 1.5
 maxAttempts = "forever"
+inactivityTimeout = 0
 keepMediaOnLoss = 1"#,
         r#"2:12 `signalling.minDelay` (40s) must not be longer than `signalling.maxDelay` (30s)
 3:10 `signalling.jitter` must be between 0 and 1, not 1.5
 4:15 `signalling.maxAttempts` must be a whole number or "unlimited", not "forever"
-5:19 `signalling.keepMediaOnLoss` must be `true` or `false`, not a whole number"#,
+5:21 `signalling.inactivityTimeout` must be between 1s and 1h, not 0
+6:19 `signalling.keepMediaOnLoss` must be `true` or `false`, not a whole number"#,
     ),
     (
         r#"[control]
@@ -712,7 +715,7 @@ const ENV_CASES: &[(&[(&str, &str)], &str)] = &[
     (
         &[("ROAMCAST__UPLINK__ICE_SERVERS", "[{urls=[\"x\"], foo=3}]")],
         r"ROAMCAST__UPLINK__ICE_SERVERS: unknown key `uplink.iceServers[0].foo` (the keys of `uplink.iceServers[0]` are `credential`, `urls`, `username`)
-ROAMCAST__UPLINK__ICE_SERVERS: `uplink.iceServers[0].urls[0]` must begin with `stun:`, `stuns:`, `turn:` or `turns:`",
+ROAMCAST__UPLINK__ICE_SERVERS: `uplink.iceServers[0].urls[0]` must begin with `stun:`, `turn:` or `turns:`",
     ),
     (
         &[("ROAMCAST__RECONNECT__MIN_DELAY", "20")],

@@ -31,7 +31,7 @@ pub use feed::Report;
 /// At the end readers get this long for the last events; Ctrl-C has to be done within 2 s.
 const GOODBYE: Duration = Duration::from_millis(200);
 
-/// Where the socket is when nobody says: in systemd's `RuntimeDirectory=` (for `roamcast@x` it is /run/roamcast/x), else
+/// Where the socket is when nobody says: in systemd's `RuntimeDirectory=` (for `roamcast@x` it is /run/roamcast-x), else
 /// where the unit of a single encoder would have it.
 #[must_use]
 pub fn default_socket() -> PathBuf {

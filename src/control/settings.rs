@@ -131,6 +131,7 @@ mod tests {
             "[signalling]\nmaxDelay = 31",
             "[signalling]\njitter = 0.3",
             "[signalling]\nmaxAttempts = 101",
+            "[signalling]\ninactivityTimeout = 61",
             "[mediaPlane]\ndisconnectedTimeout = 5",
             "[mediaPlane]\nstatusGrace = 2",
             "[fallback]\nretryDelay = 3",

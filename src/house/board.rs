@@ -2,6 +2,7 @@
 //! page, control API.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 use tracing::info;
@@ -49,7 +50,9 @@ impl Board {
         let mut told = Vec::new();
         for notice in notices(before, after) {
             self.sequence += 1;
-            let time = wall_clock();
+            let now = wall_clock();
+            let time = written(now);
+            let notice = notice.dated(|ago| written(now.checked_sub(ago).unwrap_or(now)));
             let json = notice.to_json(&time, self.sequence);
             let line =
                 is_for_people(&notice).then(|| format!("{}  {}", time.get(11..19).unwrap_or_default(), notice.line()));
@@ -74,8 +77,12 @@ impl Board {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the time field of events is wall-clock time; nothing is decided by it")]
-fn wall_clock() -> String {
-    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+fn written(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// The planes and the figures of each second are for machines; people are told what they mean for the broadcast.
@@ -86,6 +93,7 @@ const fn is_for_people(notice: &Notice) -> bool {
         | Notice::BroadcastStatus(_)
         | Notice::CaptureStatus(_)
         | Notice::ReconnectStuck(_)
+        | Notice::Gap(_)
         | Notice::GoingAway(_)
         | Notice::TokenProviderError(_)
         | Notice::BroadcastStopped(_) => true,

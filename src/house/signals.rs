@@ -21,7 +21,7 @@ pub(super) fn listen(inbox: &Inbox, desk: &Arc<Desk>) {
     match (interrupt, terminate, signal(SignalKind::user_defined1()), signal(SignalKind::hangup())) {
         (Ok(interrupt), Ok(terminate), Ok(user), Ok(hangup)) => {
             tokio::spawn(stop_on(interrupt, terminate, inbox.clone()));
-            tokio::spawn(reconnect_on(user, inbox.clone()));
+            tokio::spawn(reconnect_on(user, Arc::clone(desk)));
             tokio::spawn(reload_on(hangup, Arc::clone(desk)));
         }
         (Err(error), _, _, _) | (_, Err(error), _, _) | (_, _, Err(error), _) | (_, _, _, Err(error)) => {
@@ -45,9 +45,11 @@ async fn stop_on(mut interrupt: Signal, mut terminate: Signal, inbox: Inbox) {
     }
 }
 
-async fn reconnect_on(mut user: Signal, inbox: Inbox) {
+async fn reconnect_on(mut user: Signal, desk: Arc<Desk>) {
     while user.recv().await.is_some() {
-        inbox.post(Event::Command(Command::Reconnect));
+        if let Err(refusal) = desk.reconnect() {
+            warn!("{}", refusal.words);
+        }
     }
 }
 

@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::signal::roamcast_text::Stats;
+
 use super::timeline::{Kind, Report, SenderClock, Timeline};
 
-/// No media for this long: viewers are told `interrupted`, and another publisher may take the place. Shorter would flicker
-/// at every hiccup of a mobile network.
+/// A publisher that has sent nothing for this long, and has no signalling, is a ghost: another may take its place. With one
+/// more sign of a loss (signalling or ICE) viewers are told `interrupted`, too. Shorter would flicker at every hiccup.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(1);
 /// A publisher that has not sent anything yet is given this long to bring up ICE and DTLS over a slow network.
 const CONNECT_GRACE: Duration = Duration::from_secs(5);
 /// A silent publisher's session is kept this long (product.md, `resumeWindow`).
 pub(super) const RESUME_WINDOW: Duration = Duration::from_secs(12);
+/// No media for this long, with no other sign of a loss: viewers are told `interrupted`. A mobile network that hands over
+/// is silent for a second or three, and then goes on.
+const INTERRUPTED_AFTER: Duration = Duration::from_secs(4);
 /// No media for this long: viewers are told `offline`.
 const OFFLINE_AFTER: Duration = Duration::from_secs(20);
 /// Whoever has half of what it takes (signalling without media, media without signalling) is ended after this long.
@@ -64,6 +69,10 @@ struct Publisher {
     heard: Instant,
     sends: bool,
     signalling: Signalling,
+    /// ICE has lost it since its newest frame.
+    is_unreachable: bool,
+    /// What it last told of itself.
+    figures: Option<Stats>,
 }
 
 /// The connection beside the media on which a publisher talks to us.
@@ -145,6 +154,11 @@ impl Broadcast {
         self.publishers().any(|publisher| publisher.id == id)
     }
 
+    /// Whose frames viewers get.
+    pub(super) fn publisher(&self) -> Option<PeerId> {
+        self.publisher.as_ref().map(|publisher| publisher.id)
+    }
+
     fn publishers(&self) -> impl Iterator<Item = &Publisher> {
         self.publisher.iter().chain(&self.successor)
     }
@@ -153,14 +167,16 @@ impl Broadcast {
     /// back who is out.
     pub(super) fn publish(&mut self, id: PeerId, signalling: Signalling, now: Instant) -> Vec<PeerId> {
         self.empty_since = None;
-        let publisher = Publisher { id, heard: now, sends: false, signalling };
+        let publisher = Publisher { id, heard: now, sends: false, signalling, is_unreachable: false, figures: None };
         let out = self.successor.take();
         let live = self.publisher.as_ref().is_some_and(|old| old.sends && now < old.silent_at());
         let replaced = if live {
             self.successor = Some(publisher);
             None
         } else {
-            self.seat(publisher)
+            let replaced = self.seat(publisher);
+            self.cut |= replaced.is_some();
+            replaced
         };
         out.into_iter().map(|out| out.id).chain(replaced).collect()
     }
@@ -175,10 +191,33 @@ impl Broadcast {
 
     /// What has become of the signalling connection of `id`.
     pub(super) fn signalling(&mut self, id: PeerId, signalling: Signalling) {
-        let mut publishers = self.publisher.iter_mut().chain(&mut self.successor);
-        if let Some(publisher) = publishers.find(|publisher| publisher.id == id) {
+        if let Some(publisher) = self.find(id) {
             publisher.signalling = signalling;
         }
+    }
+
+    /// ICE has lost `id`. It may come back, and if frames come they say more.
+    pub(super) fn unreachable(&mut self, id: PeerId) {
+        if let Some(publisher) = self.find(id) {
+            publisher.is_unreachable = true;
+        }
+    }
+
+    /// What `id` tells of itself.
+    pub(super) fn tell_figures(&mut self, id: PeerId, figures: Stats) {
+        if let Some(publisher) = self.find(id) {
+            publisher.figures = Some(figures);
+        }
+    }
+
+    /// What the publisher last told of itself; nothing once it is silent.
+    pub(super) fn figures(&self, now: Instant) -> Option<&Stats> {
+        let is_live = matches!(self.phase(now), Phase::Live(_));
+        self.publisher.as_ref().filter(|_| is_live)?.figures.as_ref()
+    }
+
+    fn find(&mut self, id: PeerId) -> Option<&mut Publisher> {
+        self.publisher.iter_mut().chain(&mut self.successor).find(|publisher| publisher.id == id)
     }
 
     /// `id` wants to watch; it gets frames once it is connected.
@@ -221,7 +260,7 @@ impl Broadcast {
     pub(super) fn frame(&mut self, id: PeerId, frame: Arrived, now: Instant) -> Option<Stamped> {
         let replaced = self.succeed(id, frame, now);
         let publisher = self.publisher.as_mut().filter(|publisher| publisher.id == id)?;
-        (publisher.heard, publisher.sends) = (now, true);
+        (publisher.heard, publisher.sends, publisher.is_unreachable) = (now, true, false);
         let since = match self.phase(now) {
             Phase::Live(since) | Phase::Interrupted(since) => since,
             Phase::Waiting | Phase::Offline => now,
@@ -289,11 +328,18 @@ impl Broadcast {
         let silent = now.saturating_duration_since(newest);
         if self.ended || silent >= OFFLINE_AFTER {
             Phase::Offline
-        } else if self.cut || silent >= SILENT_AFTER {
+        } else if self.cut || silent >= self.interrupted_after() {
             Phase::Interrupted(since)
         } else {
             Phase::Live(since)
         }
+    }
+
+    /// At once, so to say, when there are two signs of a loss; silence alone has to last.
+    fn interrupted_after(&self) -> Duration {
+        let is_lost =
+            |publisher: &Publisher| publisher.is_unreachable || matches!(publisher.signalling, Signalling::Lost(_));
+        if self.publisher.as_ref().is_some_and(is_lost) { SILENT_AFTER } else { INTERRUPTED_AFTER }
     }
 
     /// Publishers that nothing was heard of for longer than their sessions are kept.
@@ -312,7 +358,7 @@ impl Broadcast {
         let kept = self.publishers().map(Publisher::kept_until).min();
         let keyframe = self.sender().and(self.keyframe.next());
         [
-            newest.map(|at| at + SILENT_AFTER),
+            newest.map(|at| at + self.interrupted_after()),
             newest.map(|at| at + OFFLINE_AFTER),
             kept,
             self.empty_since.map(|at| at + EMPTY_FOR),
@@ -392,10 +438,11 @@ mod tests {
         let broadcast = live(t);
         for (after_ms, phase, given_up) in [
             (0, Phase::Live(t), None),
-            (999, Phase::Live(t), None),
-            (1000, Phase::Interrupted(t), None),
+            (3_999, Phase::Live(t), None),
+            (4_000, Phase::Interrupted(t), None),
             (11_999, Phase::Interrupted(t), None),
             (12_000, Phase::Interrupted(t), Some(FIRST)),
+            (19_999, Phase::Interrupted(t), Some(FIRST)),
             (20_000, Phase::Offline, Some(FIRST)),
         ] {
             let now = t + after_ms * MS;
@@ -413,7 +460,7 @@ mod tests {
             now = next;
             seen.push((now - t).as_secs());
         }
-        assert_eq!(seen, [1, 12, 20]);
+        assert_eq!(seen, [4, 12, 20]);
     }
 
     #[test]
@@ -571,15 +618,76 @@ mod tests {
         assert!(broadcast.frame(FIRST, picture(true, true), t).is_some(), "the old one goes on");
     }
 
+    /// What viewers are told just before and just at each time, with nothing heard of the publisher from `t` on.
+    fn told(broadcast: &Broadcast, t: Instant, after: Duration) -> (Phase, Phase) {
+        (broadcast.phase(t + after - MS), broadcast.phase(t + after))
+    }
+
     #[test]
-    fn viewers_hear_in_time_and_an_empty_broadcast_closes() {
+    fn silence_alone_is_interrupted_after_four_seconds_and_offline_after_twenty() {
+        let t = Instant::now();
+        for signalling in [Signalling::None, Signalling::Up] {
+            let broadcast = live_with(signalling, t);
+            assert_eq!(told(&broadcast, t, 4 * S), (Phase::Live(t), Phase::Interrupted(t)), "{signalling:?}");
+            assert_eq!(told(&broadcast, t, 20 * S), (Phase::Interrupted(t), Phase::Offline), "{signalling:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_sign_of_a_loss_is_enough_after_one_second_and_frames_say_more() {
         let t = Instant::now();
         let mut broadcast = live_with(Signalling::Lost(t), t);
-        assert!(matches!(broadcast.phase(t + 4 * S), Phase::Interrupted(_)), "interrupted at 4 s at the latest");
+        assert_eq!(told(&broadcast, t, S), (Phase::Live(t), Phase::Interrupted(t)));
+        assert_eq!(broadcast.deadline(t), Some(t + S));
+        broadcast.signalling(FIRST, Signalling::Up);
+        assert_eq!(broadcast.phase(t + S), Phase::Live(t), "it is back, and may be restarting ICE");
+
+        let mut broadcast = live_with(Signalling::Up, t);
+        broadcast.unreachable(FIRST);
+        assert_eq!(told(&broadcast, t, S), (Phase::Live(t), Phase::Interrupted(t)));
+        broadcast.frame(FIRST, picture(true, true), t + S);
+        assert_eq!(told(&broadcast, t + S, 4 * S), (Phase::Live(t), Phase::Interrupted(t)));
+    }
+
+    #[test]
+    fn viewers_that_nobody_publishes_for_keep_the_broadcast_and_ten_seconds_without_anybody_end_it() {
+        let t = Instant::now();
+        let mut broadcast = live_with(Signalling::Lost(t), t);
         broadcast.leave(FIRST, false, t + 12 * S);
-        assert!(matches!(broadcast.phase(t + 19 * S), Phase::Interrupted(_)));
-        assert_eq!(broadcast.phase(t + 20 * S), Phase::Offline);
+        assert_eq!(told(&broadcast, t, 20 * S), (Phase::Interrupted(t), Phase::Offline));
+        assert!(!broadcast.is_over(t + 3600 * S), "a viewer waits");
         broadcast.leave(VIEWER, true, t + 30 * S);
-        assert!(!broadcast.is_over(t + 39 * S) && broadcast.is_over(t + 40 * S));
+        assert!(!broadcast.is_over(t + 40 * S - MS) && broadcast.is_over(t + 40 * S));
+        broadcast.watch(VIEWER);
+        assert!(!broadcast.is_over(t + 40 * S), "somebody came just in time");
+    }
+
+    #[test]
+    fn half_a_session_is_given_up_after_twenty_minutes() {
+        let t = Instant::now();
+        let limit = 20 * 60 * S;
+        let given_up = |broadcast: &Broadcast, at| broadcast.given_up(at).next();
+        let silent = live_with(Signalling::Up, t);
+        assert_eq!((given_up(&silent, t + limit - MS), given_up(&silent, t + limit)), (None, Some(FIRST)));
+        let mut deaf = live_with(Signalling::Lost(t), t);
+        deaf.frame(FIRST, picture(true, true), t + limit - MS);
+        assert_eq!((given_up(&deaf, t + limit - MS), given_up(&deaf, t + limit)), (None, Some(FIRST)));
+        let mut both = live_with(Signalling::Up, t);
+        both.frame(FIRST, picture(true, true), t + limit);
+        assert_eq!(given_up(&both, t + 2 * limit - MS), None, "it has all that it takes");
+    }
+
+    #[test]
+    fn the_figures_of_the_publisher_are_shown_while_it_is_live() {
+        let t = Instant::now();
+        let mut broadcast = live_with(Signalling::Up, t);
+        let figures = Stats { bitrate: Some(7), ..Stats::default() };
+        broadcast.tell_figures(SECOND, figures.clone());
+        assert_eq!(broadcast.figures(t), None, "of somebody else");
+        broadcast.tell_figures(FIRST, figures.clone());
+        assert_eq!(broadcast.figures(t), Some(&figures));
+        assert_eq!(broadcast.figures(t + 4 * S), None);
+        broadcast.leave(FIRST, true, t);
+        assert_eq!(broadcast.figures(t), None);
     }
 }

@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::signal::roamcast_text::Stats;
+
 use super::broadcast::Phase;
 use super::http::{Refusal, Server, check_name};
 use super::media;
@@ -25,7 +27,7 @@ pub(super) async fn stream(
 ) -> Result<Response, Refusal> {
     server.authorize(&headers)?;
     check_name(&name)?;
-    let teller = Teller { server, name, told: [None, None], waiting: Vec::new() };
+    let teller = Teller { server, name, told: [None, None, None], waiting: Vec::new() };
     let events = futures_util::stream::unfold(teller, async |mut teller| {
         let line = teller.next().await?;
         Some((Ok::<_, Infallible>(Event::default().data(line)), teller))
@@ -37,8 +39,8 @@ pub(super) async fn stream(
 struct Teller {
     server: Server,
     name: String,
-    /// The BroadcastState and the BroadcastStatus last told.
-    told: [Option<Told>; 2],
+    /// The BroadcastState, the BroadcastStatus and the PublisherStats last told.
+    told: [Option<Told>; 3],
     waiting: Vec<String>,
 }
 
@@ -46,6 +48,7 @@ struct Teller {
 enum Told {
     State(Phase),
     Status(String),
+    Figures(Stats),
 }
 
 impl Teller {
@@ -68,10 +71,14 @@ impl Teller {
     }
 
     fn look(&mut self) {
-        let phase = self.server.board.borrow_and_update().get(&self.name).copied().unwrap_or(Phase::Waiting);
+        let shown = self.server.board.borrow_and_update().get(&self.name).cloned();
+        let phase = shown.as_ref().map_or(Phase::Waiting, |shown| shown.phase);
         let fed = self.server.status_feed.as_mut().map(|feed| feed.borrow_and_update().clone());
         let status = fed.unwrap_or_else(|| json!({ "message": derived_status(phase) }).to_string());
         // Popped in reverse: the state comes first.
+        if let Some(figures) = shown.and_then(|shown| shown.figures) {
+            self.tell(2, Told::Figures(figures));
+        }
         self.tell(1, Told::Status(status));
         self.tell(0, Told::State(phase));
     }
@@ -82,6 +89,9 @@ impl Teller {
         }
         match &news {
             Told::State(phase) => self.waiting.push(state_event(*phase).to_string()),
+            Told::Figures(figures) => {
+                self.waiting.push(json!({ "event": "PublisherStats", "data": figures }).to_string());
+            }
             Told::Status(data) => {
                 let data: Value = serde_json::from_str(data).unwrap_or_default();
                 if data.is_object() {

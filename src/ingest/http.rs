@@ -78,7 +78,8 @@ fn routes(server: Server) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/{name}", get(page::viewer))
         .route("/signal/{name}", get(signalling::upgrade))
-        .route("/api/{name}/events", get(events::stream).options(async || StatusCode::NO_CONTENT));
+        .route("/api/{name}/events", get(events::stream).options(async || StatusCode::NO_CONTENT))
+        .route("/api/{name}/stats", get(stats).options(async || StatusCode::NO_CONTENT));
     for (path, role) in [("whip", Role::Publisher), ("whep", Role::Viewer)] {
         let preflight = async || (StatusCode::NO_CONTENT, [(header::HeaderName::from_static("accept-post"), SDP)]);
         let create = post(move |state, reached, path, headers, body| create(role, state, reached, path, headers, body));
@@ -234,6 +235,18 @@ async fn patch(
         }
         Err(PatchError::Refused(error)) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
     }
+}
+
+/// `GET /api/<name>/stats`: what came of the publisher.
+async fn stats(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    server.authorize(&headers)?;
+    check_name(&name)?;
+    let publisher = server.ask(|reply| Request::Tally { name, reply }).await?;
+    Ok(axum::Json(serde_json::json!({ "publisher": publisher })).into_response())
 }
 
 /// DELETE: goodbye.

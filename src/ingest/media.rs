@@ -8,10 +8,13 @@ use str0m::media::{MediaData, MediaTime};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::signal::roamcast_text::Stats;
+
 use super::broadcast::{Arrived, Broadcast, PeerId, Phase, Signalling};
 use super::peer::{Frame, OfferError, Peer, PeerEvent, Role};
 use super::sdp::Fragment;
 use super::sessions::{self, Sessions};
+use super::tally::Tally;
 use super::timeline::Report;
 
 /// A viewer that is not connected for this long is gone.
@@ -22,7 +25,21 @@ const DATAGRAM_MAX: usize = 65_536;
 const IDLE: Duration = Duration::from_secs(60);
 
 /// What viewers are told about each broadcast, for all to see.
-pub(super) type Board = BTreeMap<String, Phase>;
+pub(super) type Board = BTreeMap<String, Shown>;
+
+/// What viewers are told about one broadcast.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shown {
+    pub(super) phase: Phase,
+    /// What the publisher tells of itself over roamcast signalling.
+    pub(super) figures: Option<Stats>,
+}
+
+impl Shown {
+    fn of(broadcast: &Broadcast, now: Instant) -> Self {
+        Self { phase: broadcast.phase(now), figures: broadcast.figures(now).cloned() }
+    }
+}
 
 /// A session as URLs name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,6 +58,8 @@ pub(super) enum Request {
     Patch { at: Address, fragment: Fragment, guard: Guard, reply: oneshot::Sender<Result<Patched, PatchError>> },
     /// Goodbye. `false`: there is no such session.
     Leave { at: Address, reply: oneshot::Sender<bool> },
+    /// What came of the publisher of this name. `None`: there is none.
+    Tally { name: String, reply: oneshot::Sender<Option<Tally>> },
     /// Of roamcast signalling.
     Session(sessions::Request),
 }
@@ -199,14 +218,17 @@ impl Media {
     }
 
     fn publish_board(&self, now: Instant) {
+        let is_same = |shown: &Shown, broadcast: &Broadcast| {
+            shown.phase == broadcast.phase(now) && shown.figures.as_ref() == broadcast.figures(now)
+        };
         let same = |board: &Board| {
-            board.len() == self.broadcasts.len()
-                && self.broadcasts.iter().all(|(name, broadcast)| board.get(name) == Some(&broadcast.phase(now)))
+            let is_there = |name, broadcast| board.get(name).is_some_and(|shown| is_same(shown, broadcast));
+            board.len() == self.broadcasts.len() && self.broadcasts.iter().all(|(name, b)| is_there(name, b))
         };
         self.board.send_if_modified(|board| {
             let changed = !same(board);
             if changed {
-                *board = self.broadcasts.iter().map(|(name, b)| (name.clone(), b.phase(now))).collect();
+                *board = self.broadcasts.iter().map(|(name, b)| (name.clone(), Shown::of(b, now))).collect();
             }
             changed
         });
@@ -230,7 +252,7 @@ impl Media {
                 (PeerEvent::KeyframeWanted, Role::Viewer) => broadcast.wants_keyframe(),
                 (PeerEvent::Media(data), Role::Publisher) => self.forward(id, &name, *data, now),
                 (PeerEvent::Closed, _) => self.remove(id, false, now),
-                // A publisher that ICE has lost is silent, and silence has its own clock.
+                (PeerEvent::Disconnected, Role::Publisher) => broadcast.unreachable(id),
                 (PeerEvent::Connected | PeerEvent::Disconnected | PeerEvent::KeyframeWanted, _)
                 | (PeerEvent::Media(_), Role::Viewer) => {}
             }
@@ -240,7 +262,9 @@ impl Media {
     /// A frame from a publisher to its viewers.
     fn forward(&mut self, from: PeerId, name: &str, data: MediaData, now: Instant) {
         let Self { peers, broadcasts, socket, .. } = self;
-        let Some(kind) = peers.get(&from).and_then(|(_, peer)| peer.kind(data.mid)) else { return };
+        let Some((_, publisher)) = peers.get_mut(&from) else { return };
+        let Some(kind) = publisher.kind(data.mid) else { return };
+        publisher.tally.frame(kind, &(**data.seq_range.start()..=**data.seq_range.end()));
         let Some(broadcast) = broadcasts.get_mut(name) else { return };
         let frequency = data.time.frequency();
         let arrived = Arrived {
@@ -287,6 +311,11 @@ impl Media {
                     self.remove(id, true, now);
                 }
                 let _ = reply.send(id.is_some());
+            }
+            Request::Tally { name, reply } => {
+                let publisher = self.broadcasts.get(&name).and_then(Broadcast::publisher);
+                let peer = publisher.and_then(|id| self.peers.get(&id));
+                let _ = reply.send(peer.map(|(_, peer)| peer.tally));
             }
             Request::Session(request) => self.session(request, now),
         }

@@ -8,6 +8,7 @@
 //!                       ^                           |  peer.rs       one str0m connection
 //!                       '--------- Board -----------'  broadcast.rs  who publishes, who watches, what viewers are told
 //!                                                      timeline.rs   RTP time and wall clocks for viewers
+//!                                                      tally.rs      frames, packets and holes of a publisher
 //! ```
 
 mod broadcast;
@@ -17,9 +18,10 @@ mod http;
 mod media;
 mod page;
 mod peer;
-mod sdp;
+pub mod sdp;
 mod sessions;
 mod signalling;
+mod tally;
 mod timeline;
 
 use std::io;

@@ -12,6 +12,7 @@ use str0m::net::{DatagramRecv, Protocol, Receive};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
 use super::sdp::{self, Fragment};
+use super::tally::Tally;
 use super::timeline::Kind;
 
 /// RTCP reports go out this often. The encoder calls itself broadcasting at the first report, and browsers bring picture
@@ -83,6 +84,8 @@ pub(super) struct Peer {
     pub(super) unconnected_since: Option<Instant>,
     /// The number of the ICE session: the entity tag of RFC 9725, section 4.3.1.
     pub(super) ice_session: u32,
+    /// What came of it.
+    pub(super) tally: Tally,
 }
 
 impl Peer {
@@ -111,6 +114,7 @@ impl Peer {
             deadline: now,
             unconnected_since: Some(now),
             ice_session: 1,
+            tally: Tally::default(),
         };
         peer.find_tracks(role)?;
         Ok((peer, sdp::in_one_stream(&answer.to_sdp_string())))

@@ -3,30 +3,35 @@
 use std::fmt::Write;
 
 /// More candidates than any honest client has; the rest of a longer fragment is refused.
-pub(super) const CANDIDATES_MAX: usize = 100;
+pub const CANDIDATES_MAX: usize = 100;
 
 /// What an `application/trickle-ice-sdpfrag` body says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Fragment {
+pub struct Fragment {
     /// `a=ice-ufrag`.
-    pub(super) ufrag: Option<String>,
+    pub ufrag: Option<String>,
     /// `a=ice-pwd`.
-    pub(super) pwd: Option<String>,
+    pub pwd: Option<String>,
     /// The `candidate:` attributes, without the leading `a=`.
-    pub(super) candidates: Vec<String>,
+    pub candidates: Vec<String>,
 }
 
 /// Why a fragment cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FragmentError {
+pub enum FragmentError {
+    /// A line is no line of SDP.
     #[error("line {0} of the fragment is not of the form `x=value`")]
     NotALine(usize),
+    /// A user fragment or password has characters or a length that none has.
     #[error("line {0} of the fragment: `{1}` must be 4 to 256 letters, digits, `+` or `/`")]
     BadCredential(usize, &'static str),
+    /// One of user fragment and password is missing.
     #[error("the fragment must have `a=ice-ufrag` and `a=ice-pwd`, or neither")]
     HalfCredentials,
+    /// It says nothing.
     #[error("the fragment has neither candidates nor ICE credentials")]
     Empty,
+    /// More candidates than [`CANDIDATES_MAX`].
     #[error("the fragment has more than {CANDIDATES_MAX} candidates")]
     TooMany,
 }
@@ -36,7 +41,7 @@ impl Fragment {
     ///
     /// # Errors
     /// [`FragmentError`], with the line number where there is one.
-    pub(super) fn parse(text: &str) -> Result<Self, FragmentError> {
+    pub fn parse(text: &str) -> Result<Self, FragmentError> {
         let mut fragment = Self::default();
         let mut ended = false;
         for (number, line) in (1..).zip(text.lines().map(str::trim_end)) {
@@ -63,7 +68,7 @@ impl Fragment {
     }
 
     /// The ICE part of a whole description: credentials and candidates of its first media section.
-    pub(super) fn of_description(sdp: &str) -> Self {
+    pub fn of_description(sdp: &str) -> Self {
         let attribute = |name: &str| attributes(sdp).find_map(|line| line.strip_prefix(name)).map(str::to_owned);
         let candidates = attributes(sdp).filter(|line| line.starts_with("candidate:"));
         let mut candidates: Vec<_> = candidates.map(str::to_owned).collect();
@@ -73,7 +78,7 @@ impl Fragment {
     }
 
     /// As the body of an answer to an ICE restart (RFC 9725, section 4.3.3): one section stands for the whole bundle.
-    pub(super) fn to_text(&self, mid: &str) -> String {
+    pub fn to_text(&self, mid: &str) -> String {
         let mut text = String::new();
         let credentials = [("ice-ufrag", &self.ufrag), ("ice-pwd", &self.pwd)];
         for (name, value) in credentials.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
@@ -89,7 +94,7 @@ impl Fragment {
 }
 
 /// The offer as it would read if it were made again with the ICE credentials and candidates of `fragment`.
-pub(super) fn restarted_offer(offer: &str, fragment: &Fragment) -> String {
+pub fn restarted_offer(offer: &str, fragment: &Fragment) -> String {
     let mut text = String::with_capacity(offer.len());
     for line in offer.lines() {
         match (line.split_once(':').unwrap_or((line, "")).0, &fragment.ufrag, &fragment.pwd) {
@@ -104,13 +109,13 @@ pub(super) fn restarted_offer(offer: &str, fragment: &Fragment) -> String {
 }
 
 /// `a=mid` of each media section.
-pub(super) fn mids(sdp: &str) -> impl Iterator<Item = &str> {
+pub fn mids(sdp: &str) -> impl Iterator<Item = &str> {
     attributes(sdp).filter_map(|line| line.strip_prefix("mid:"))
 }
 
 /// The answer with all tracks in one stream: browsers play only tracks of the same stream in lip-sync, and str0m answers
 /// a `recvonly` offer with a stream of its own for each track.
-pub(super) fn in_one_stream(answer: &str) -> String {
+pub fn in_one_stream(answer: &str) -> String {
     const STREAM: &str = "roamcast";
     let mut text = String::with_capacity(answer.len());
     for line in answer.lines() {

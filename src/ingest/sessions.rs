@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::signal::roamcast_text::{Claim, ErrorName, ErrorText, Hidden, ToClient, ends_session};
+use crate::signal::roamcast_text::{Claim, ErrorName, ErrorText, Hidden, Stats, ToClient, ends_session};
 
 use super::broadcast::{PeerId, RESUME_WINDOW, Signalling};
 use super::media::{Address, Busy, Media};
@@ -38,6 +38,8 @@ pub(super) enum Request {
     Candidate { id: String, candidate: String, reply: oneshot::Sender<Result<(), Refused>> },
     /// New ICE credentials. Gives the answer.
     IceRestart { id: String, offer: String, reply: oneshot::Sender<Result<String, Refused>> },
+    /// What the publisher tells of itself.
+    Figures { id: String, figures: Stats },
     /// The connection is lost; the session is kept for a while.
     Lost { id: String, line: Line },
     /// The session is over.
@@ -186,6 +188,14 @@ impl Media {
                 drop(reply.send(taken.map(|media| self.drain(media, now))));
             }
             Request::IceRestart { id, offer, reply } => drop(reply.send(self.ice_restart(&id, &offer, now))),
+            Request::Figures { id, figures } => {
+                let session = self.sessions.by_id.get(&id);
+                if let Some((name, media)) = session.and_then(|session| Some((&session.name, session.media?)))
+                    && let Some(broadcast) = self.broadcasts.get_mut(name)
+                {
+                    broadcast.tell_figures(media, figures);
+                }
+            }
             Request::Lost { id, line } => {
                 if let Some(session) = self.sessions.by_id.get_mut(&id).filter(|session| session.has(&line)) {
                     (session.line, session.lost) = (None, now);
@@ -227,8 +237,10 @@ impl Media {
             refused => {
                 let inherits = refused.and_then(|(_, old)| {
                     old.line.iter().for_each(take_over);
-                    self.signalling(&name, old.media, Signalling::Lost(now));
-                    old.media
+                    // The owner of a session that was refused before, and never published, still owns what that one did.
+                    let held = old.media.or(old.inherits);
+                    self.signalling(&name, held, Signalling::Lost(now));
+                    held
                 });
                 let resume_token = new.resume_token;
                 let session = Session { name, resume_token, media: None, inherits, line: Some(line), lost: now };

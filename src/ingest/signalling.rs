@@ -1,15 +1,12 @@
 //! The server side of roamcast signalling v1 (docs/signalling.md): one task a WebSocket. It says who may and what is
 //! well-formed; sessions live in the media loop.
 
+mod upgrade;
+
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, State};
-use axum::http::header::{self, HeaderMap, HeaderValue};
-use axum::http::{self, StatusCode};
-use axum::response::Response;
 use futures_util::{SinkExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -18,16 +15,17 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::server::create_response;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role as Side, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::signal::roamcast_text::{
-    self as text, Claim, ErrorName, ErrorText, MESSAGE_BYTES_MAX, ParseError, SUBPROTOCOL, ToClient, ToServer, VERSION,
+    self as text, Claim, ErrorName, ErrorText, ParseError, ToClient, ToServer, VERSION,
 };
 
+pub(super) use upgrade::upgrade;
+
 use super::broadcast::{RESUME_WINDOW, SILENT_AFTER};
-use super::http::{Reached, Refusal, Server, check_name, random_key};
+use super::http::{Server, random_key};
 use super::media::{self, Busy};
 use super::peer::Role;
 use super::sessions::{self, Claimed, New, Order, Refused, Request};
@@ -43,65 +41,12 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(400);
 /// A restart takes about this long.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// More messages that cannot be used are no mistake any more.
-const BAD_MESSAGES_MAX: u32 = 20;
+const BAD_MESSAGES_MAX: usize = 20;
 /// Orders are rare.
 const ORDERS_MAX: usize = 16;
 /// RFC 6455: protocol error; message too big.
 const PROTOCOL_ERROR: u16 = 1002;
 const TOO_BIG: u16 = 1009;
-
-/// `GET /signal/<name>`
-pub(super) async fn upgrade(
-    State(server): State<Server>,
-    ConnectInfo(Reached(reached)): ConnectInfo<Reached>,
-    Path(name): Path<String>,
-    mut request: axum::extract::Request,
-) -> Result<Response, Refusal> {
-    check_name(&name)?;
-    let reached = reached.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the connection is gone"))?;
-    if request.headers().get(header::ORIGIN).is_some_and(|origin| !server.lets_in(origin)) {
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "pages of other machines may not publish here"));
-    }
-    if let Some(faults) = &server.faults {
-        faults.refuse(&name)?;
-    }
-    let upgrading = hyper::upgrade::on(&mut request);
-    let (parts, _) = request.into_parts();
-    if !offers_subprotocol(&parts.headers) {
-        let words = format!("this is a WebSocket of the subprotocol `{SUBPROTOCOL}`");
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, words));
-    }
-    let bearer = bearer(&parts.headers);
-    let response = create_response(&http::Request::from_parts(parts, ()))
-        .map_err(|_| Refusal::new(StatusCode::UPGRADE_REQUIRED, "this needs a WebSocket handshake (RFC 6455)"))?;
-    let mut response = response.map(|()| Body::empty());
-    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
-
-    tokio::spawn(async move {
-        match upgrading.await {
-            Ok(upgraded) => {
-                let limits = WebSocketConfig::default()
-                    .max_message_size(Some(MESSAGE_BYTES_MAX))
-                    .max_frame_size(Some(MESSAGE_BYTES_MAX));
-                let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Side::Server, Some(limits)).await;
-                Conversation::new(server, socket, name, reached, bearer).run().await;
-            }
-            Err(error) => tracing::debug!(%error, "a WebSocket did not come to be"),
-        }
-    });
-    Ok(response)
-}
-
-fn offers_subprotocol(headers: &HeaderMap) -> bool {
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
-    offered.flat_map(|value| value.split(',')).any(|name| name.trim() == SUBPROTOCOL)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
-}
 
 /// One WebSocket.
 struct Conversation {
@@ -119,7 +64,8 @@ struct Conversation {
     session: Option<String>,
     /// When anything was heard.
     heard: Instant,
-    bad_messages: u32,
+    /// What was wrong with each message that could not be used.
+    bad_messages: Vec<String>,
 }
 
 /// Break: the connection ends here.
@@ -149,7 +95,7 @@ impl Conversation {
             orders,
             session: None,
             heard,
-            bad_messages: 0,
+            bad_messages: Vec::new(),
         }
     }
 
@@ -234,6 +180,9 @@ impl Conversation {
             },
             ToServer::Stats(stats) => {
                 tracing::debug!(name = self.name, ?stats, "the publisher's figures");
+                let figures = media::Request::Session(Request::Figures { id, figures: stats });
+                // A loop that is busy or gone has no need of them.
+                let _next_second = self.server.requests.try_send(figures);
                 Flow::Continue(())
             }
             ToServer::TokenRefresh { token } => match self.judge(&token.0) {
@@ -418,11 +367,13 @@ impl Conversation {
     /// A message that cannot be used: says so, unless there were too many.
     async fn bad(&mut self, name: ErrorName, words: impl Into<String>) -> Flow {
         let words = words.into();
-        self.bad_messages += 1;
-        if self.bad_messages > BAD_MESSAGES_MAX {
+        if self.bad_messages.len() >= BAD_MESSAGES_MAX {
             return self.close(PROTOCOL_ERROR, "too many messages that cannot be used").await;
         }
-        tracing::warn!(name = self.name, "over roamcast signalling: {words}");
+        if !self.bad_messages.contains(&words) {
+            tracing::warn!(name = self.name, "over roamcast signalling: {words}; it is not said again");
+        }
+        self.bad_messages.push(words.clone());
         self.error(name, words).await
     }
 

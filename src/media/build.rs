@@ -9,16 +9,18 @@ use url::Url;
 
 use super::library::Library;
 use super::packages::how_to_get;
+use super::rehearsal::rehearse;
 use super::template::{self, Complaint, LaunchFile, Part, Plan, VIDEO_ENCODER, Values, codec_name};
 use crate::config::{Config, Video};
-use crate::status::ErrorCode;
+use crate::status::{ErrorCode, Source};
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 /// The major number of `/dev/video*` (Documentation/admin-guide/devices.txt).
 const VIDEO4LINUX_MAJOR: u64 = 81;
 
 /// All complaints about pipelines, plugins, devices and media file of this config; empty when the studio can start.
-/// Opens no camera or microphone; `encoder = "auto"` opens encoders. `gst::init` must have been called.
+/// Opens no camera or microphone, but plays a media file up to its first picture; `encoder = "auto"` opens encoders.
+/// `gst::init` must have been called.
 #[must_use]
 pub fn check(config: &Config) -> Vec<String> {
     let library = &Library::of_this_machine();
@@ -27,13 +29,22 @@ pub fn check(config: &Config) -> Vec<String> {
     let video = library.load(Part::Video, &config.video.pipeline);
     let audio = config.audio.as_ref().map(|audio| library.load(Part::Audio, &audio.pipeline));
     let encoder = video.as_ref().map_or(Ok(None), |video| encoder_for(config, library, video));
+    let mut file = None;
     if let Ok(video) = &video {
-        keep(source_is_there(config, video));
+        let is_there = source_is_there(config, video);
+        file = file_at_hand(config, video).filter(|_| is_there.is_ok());
+        keep(is_there);
     }
     match (video, encoder, audio.transpose()) {
-        (Ok(video), Ok(encoder), Ok(audio)) => keep(
-            plan(config, &video, encoder.as_ref(), audio.as_ref()).and_then(|plan| pipeline(&plan.launch).map(drop)),
-        ),
+        (Ok(video), Ok(encoder), Ok(audio)) => {
+            keep(plan(config, &video, encoder.as_ref(), audio.as_ref()).and_then(|plan| {
+                pipeline(&plan.launch)?;
+                if file.is_some() {
+                    rehearse(config, plan.audio_from_file).map_err(Complaint)?;
+                }
+                Ok(())
+            }))
+        }
         (video, encoder, audio) => {
             keep(video.map(drop));
             keep(encoder.map(drop));
@@ -43,19 +54,31 @@ pub fn check(config: &Config) -> Vec<String> {
     complaints
 }
 
+/// What brings the pictures.
+#[must_use]
+pub fn source(config: &Config) -> Source {
+    // What cannot be loaded is complained about when it is started.
+    Library::of_this_machine()
+        .load(Part::Video, &config.video.pipeline)
+        .map_or_else(|_| Source::default(), |f| f.source())
+}
+
 /// The plan and its pipeline, still in NULL.
 pub(super) fn build(config: &Config, library: &Library) -> Result<(Plan, gst::Pipeline), Failure> {
     let hopeless = |code| move |complaint: Complaint| Failure::new(Phase::Capture, Retry::Never, code, complaint.0);
-    let video = library.load(Part::Video, &config.video.pipeline).map_err(hopeless(ErrorCode::CaptureLost))?;
+    let video = library.load(Part::Video, &config.video.pipeline).map_err(hopeless(ErrorCode::BadConfig))?;
     let audio = config.audio.as_ref().map(|audio| library.load(Part::Audio, &audio.pipeline)).transpose();
-    let audio = audio.map_err(hopeless(ErrorCode::CaptureLost))?;
+    let audio = audio.map_err(hopeless(ErrorCode::BadConfig))?;
     let encoder = encoder_for(config, library, &video).map_err(hopeless(ErrorCode::EncoderFailed))?;
     // A camera may be plugged in again; a file that is not there stays away.
-    let retry = if video.is_media_file() { Retry::Never } else { Retry::Backoff };
-    source_is_there(config, &video)
-        .map_err(|complaint| Failure::new(Phase::Capture, retry, ErrorCode::CaptureLost, complaint.0))?;
-    let plan = plan(config, &video, encoder.as_ref(), audio.as_ref()).map_err(hopeless(ErrorCode::CaptureLost))?;
-    let pipeline = pipeline(&plan.launch).map_err(hopeless(ErrorCode::CaptureLost))?;
+    let (retry, code) = if video.is_media_file() {
+        (Retry::Never, ErrorCode::BadConfig)
+    } else {
+        (Retry::Backoff, ErrorCode::CaptureLost)
+    };
+    source_is_there(config, &video).map_err(|complaint| Failure::new(Phase::Capture, retry, code, complaint.0))?;
+    let plan = plan(config, &video, encoder.as_ref(), audio.as_ref()).map_err(hopeless(ErrorCode::BadConfig))?;
+    let pipeline = pipeline(&plan.launch).map_err(hopeless(ErrorCode::BadConfig))?;
     Ok((plan, pipeline))
 }
 
@@ -83,12 +106,15 @@ fn media_path(uri: &str) -> Option<&Path> {
     (!path.contains("://")).then(|| Path::new(path))
 }
 
+/// The media file, when it is one on this machine.
+fn file_at_hand<'a>(config: &'a Config, video: &LaunchFile) -> Option<&'a Path> {
+    config.video.uri.as_deref().and_then(media_path).filter(|_| video.is_media_file())
+}
+
 /// Looks at the media file or the device node, without opening the device.
 fn source_is_there(config: &Config, video: &LaunchFile) -> Result<(), Complaint> {
     let complain = |words: String| Err(Complaint(words));
-    if video.is_media_file()
-        && let Some(path) = config.video.uri.as_deref().and_then(media_path)
-    {
+    if let Some(path) = file_at_hand(config, video) {
         let shown = path.display();
         return match File::open(path).and_then(|file| file.metadata()) {
             Err(error) => complain(format!("`video.uri`: media file `{shown}` cannot be read: {error}")),

@@ -73,7 +73,9 @@ pub fn failure(fault: &Fault, subject: &Subject) -> Failure {
         Side::Video | Side::Encoder => (format!("video source {}", subject.video), "video"),
         Side::Audio => (format!("audio source {}", subject.audio), "audio"),
     };
-    let same_file_again = if subject.is_media_file { Retry::Never } else { Retry::Backoff };
+    // A microphone beside a file may be plugged in again.
+    let is_of_file = subject.is_media_file && fault.side == Side::Video;
+    let same_file_again = if is_of_file { Retry::Never } else { Retry::Backoff };
     let (retry, words) = match fault.kind {
         FaultKind::NotFound => (
             same_file_again,
@@ -103,7 +105,8 @@ pub fn failure(fault: &Fault, subject: &Subject) -> Failure {
         }
         FaultKind::Other => (Retry::Backoff, format!("{what} failed in `{}`: {gst}", fault.element)),
     };
-    Failure::new(Phase::Capture, retry, ErrorCode::CaptureLost, words)
+    let code = if retry == Retry::Never { ErrorCode::BadConfig } else { ErrorCode::CaptureLost };
+    Failure::new(Phase::Capture, retry, code, words)
 }
 
 /// The failure of a source that ended though it should not.
@@ -130,7 +133,8 @@ mod tests {
             let failure = told(kind, Side::Video, false);
             assert!(failure.words.starts_with("video source `v4l2` (`/dev/video0`) "), "{failure}");
             assert!(failure.words.contains("It broke"), "{failure}");
-            assert_eq!(failure.code, ErrorCode::CaptureLost);
+            let is_hopeless = failure.retry == Retry::Never;
+            assert_eq!(failure.code, if is_hopeless { ErrorCode::BadConfig } else { ErrorCode::CaptureLost });
             assert!(told(kind, Side::Audio, false).words.starts_with("audio source `pulse` "));
         }
     }
@@ -139,7 +143,9 @@ mod tests {
     fn a_camera_may_come_back_but_a_bad_file_stays_bad() {
         assert_eq!(told(FaultKind::NotFound, Side::Video, false).retry, Retry::Backoff);
         assert_eq!(told(FaultKind::NotFound, Side::Video, true).retry, Retry::Never);
-        assert_eq!(told(FaultKind::NotMedia, Side::Video, true).retry, Retry::Never);
+        let bad_file = told(FaultKind::NotMedia, Side::Video, true);
+        assert_eq!((bad_file.retry, bad_file.code), (Retry::Never, ErrorCode::BadConfig));
+        assert_eq!(told(FaultKind::NotFound, Side::Audio, true).retry, Retry::Backoff, "a microphone beside a file");
         assert_eq!(told(FaultKind::MissingPlugin, Side::Video, false).retry, Retry::Never);
     }
 

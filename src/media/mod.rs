@@ -10,6 +10,7 @@ pub mod library;
 mod nearest;
 pub mod packages;
 mod playback;
+mod rehearsal;
 pub mod template;
 mod test_card;
 mod watch;
@@ -35,7 +36,7 @@ use library::Library;
 use template::{AUDIO_OUT, BitrateControl, Plan, VIDEO_ENCODER, VIDEO_OUT};
 use watch::{Wake, Watcher};
 
-pub use build::check;
+pub use build::{check, source};
 
 /// Gets GStreamer ready. Once for each process, before anything else of this room or the line.
 ///

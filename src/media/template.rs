@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use super::nearest::did_you_mean;
 use crate::config::{Audio, Config, Video, VideoCodec};
+use crate::status::Source;
 
 /// What is wrong with a pipeline, as one sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,7 +127,13 @@ impl LaunchFile {
     /// `# kind: file`: it is paced, can be repeated, and its end is an end, not a fault.
     #[must_use]
     pub fn is_media_file(&self) -> bool {
-        self.header("kind") == Some("file")
+        self.source() == Source::File
+    }
+
+    /// What it is called in front of people: `# kind: file`, `screen` or `test`; else a camera.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        Source::of_kind(self.header("kind"))
     }
 
     /// `# rank: 0..`: the highest usable encoder is what `auto` takes; without a rank it is never taken by `auto`.

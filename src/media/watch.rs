@@ -138,7 +138,7 @@ impl Watcher {
             Wake::NoPicture => "has no picture",
         };
         let words = format!("video source {} {words}", self.subject.video);
-        Some(MediaEvent::Failed(Failure::new(Phase::Capture, Retry::Never, ErrorCode::CaptureLost, words)))
+        Some(MediaEvent::Failed(Failure::new(Phase::Capture, Retry::Never, ErrorCode::BadConfig, words)))
     }
 
     fn look(&mut self) {

@@ -24,18 +24,52 @@ pub(super) struct Courier {
     timeouts: Timeouts,
 }
 
+/// What is asked.
+#[derive(Clone)]
+pub(super) struct Letter {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: String,
+    pub(super) token: Option<Secret>,
+}
+
 /// A reply, and what was asked.
 pub(super) struct Asked {
-    method: Method,
-    /// The address that answered, after all redirects.
-    pub(super) url: Url,
-    token: Option<Secret>,
+    /// Its address is the one that answered, after all redirects.
+    letter: Letter,
     pub(super) reply: Reply,
 }
 
-impl Asked {
-    pub(super) fn place<'a>(&'a self, url: &'a str) -> Place<'a> {
+impl Letter {
+    fn place<'a>(&'a self, url: &'a str) -> Place<'a> {
         Place { method: self.method.as_str(), url, token_sent: self.token.is_some() }
+    }
+
+    fn request(&self) -> Result<Request, Failure> {
+        let mut request = Request::new(self.method.clone(), self.url.clone());
+        *request.headers_mut() = self.headers.clone();
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| {
+                failure::internal(Phase::Request, "the token passed its check but fits into no HTTP header")
+            })?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        if !self.body.is_empty() {
+            *request.body_mut() = Some(self.body.clone().into());
+        }
+        Ok(request)
+    }
+}
+
+impl Asked {
+    pub(super) const fn url(&self) -> &Url {
+        &self.letter.url
+    }
+
+    pub(super) fn place<'a>(&'a self, url: &'a str) -> Place<'a> {
+        self.letter.place(url)
     }
 
     pub(super) fn header(&self, name: header::HeaderName) -> Option<&str> {
@@ -50,8 +84,8 @@ impl Asked {
     pub(super) fn said(&self) -> Option<String> {
         let content_type = self.header(header::CONTENT_TYPE).unwrap_or_default();
         // Servers like to quote the request, and some carry a stream key in the query.
-        let in_query: Vec<_> = self.url.query_pairs().map(|(_, value)| value).collect();
-        let token = self.token.as_ref().map(Secret::expose);
+        let in_query: Vec<_> = self.url().query_pairs().map(|(_, value)| value).collect();
+        let token = self.letter.token.as_ref().map(Secret::expose);
         let secrets: Vec<&str> = in_query.iter().map(AsRef::as_ref).chain(token).collect();
         text::excerpt(content_type, &self.reply.body, &secrets)
     }
@@ -84,44 +118,25 @@ impl Courier {
 
     /// One request, redirects included, within the time it may take. Statuses are given back as they are, except
     /// redirects that are not followed.
-    pub(super) async fn exchange(
-        &self,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        body: String,
-        token: Option<Secret>,
-    ) -> Result<Asked, Failure> {
-        let start = shown(&url);
-        let place = Place { method: method.as_str(), url: &start, token_sent: token.is_some() };
-        let exchange = self.follow(method.clone(), url, &headers, &body, token.clone());
-        match tokio::time::timeout(self.timeouts.request, exchange).await {
-            Ok(asked) => asked,
-            Err(_elapsed) => Err(failure::transport(place, &Transport::TimedOut)),
-        }
+    pub(super) async fn exchange(&self, letter: Letter) -> Result<Asked, Failure> {
+        let start = shown(&letter.url);
+        let late = failure::transport(letter.place(&start), &Transport::TimedOut);
+        tokio::time::timeout(self.timeouts.request, self.follow(letter)).await.unwrap_or(Err(late))
     }
 
-    async fn follow(
-        &self,
-        method: Method,
-        mut url: Url,
-        headers: &HeaderMap,
-        body: &str,
-        token: Option<Secret>,
-    ) -> Result<Asked, Failure> {
+    async fn follow(&self, mut letter: Letter) -> Result<Asked, Failure> {
         for _hop in 0..=REDIRECTS_MAX {
-            let here = shown(&url);
-            let place = Place { method: method.as_str(), url: &here, token_sent: token.is_some() };
-            let request = request(&method, &url, headers, body, token.as_ref())?;
+            let here = shown(&letter.url);
+            let place = letter.place(&here);
+            let request = letter.request()?;
             let reply = http::send(&self.client, request).await.map_err(|why| failure::transport(place, &why))?;
             if !(300..400).contains(&reply.status) {
-                return Ok(Asked { method, url, token, reply });
+                return Ok(Asked { letter, reply });
             }
-            url = self.next_hop(place, &url, &reply)?;
+            letter.url = self.next_hop(place, &letter.url, &reply)?;
         }
-        let here = shown(&url);
-        let place = Place { method: method.as_str(), url: &here, token_sent: token.is_some() };
-        Err(failure::redirect(place, None, &Redirect::TooMany(REDIRECTS_MAX)))
+        let here = shown(&letter.url);
+        Err(failure::redirect(letter.place(&here), None, &Redirect::TooMany(REDIRECTS_MAX)))
     }
 
     fn next_hop(&self, place: Place<'_>, from: &Url, reply: &Reply) -> Result<Url, Failure> {
@@ -145,26 +160,4 @@ impl Courier {
         };
         Err(failure::redirect(place, Some(&shown(target)), &why))
     }
-}
-
-fn request(
-    method: &Method,
-    url: &Url,
-    headers: &HeaderMap,
-    body: &str,
-    token: Option<&Secret>,
-) -> Result<Request, Failure> {
-    let mut request = Request::new(method.clone(), url.clone());
-    *request.headers_mut() = headers.clone();
-    if let Some(token) = token {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| {
-            failure::internal(Phase::Request, "the token passed its check but fits into no HTTP header")
-        })?;
-        value.set_sensitive(true);
-        request.headers_mut().insert(header::AUTHORIZATION, value);
-    }
-    if !body.is_empty() {
-        *request.body_mut() = Some(body.to_owned().into());
-    }
-    Ok(request)
 }

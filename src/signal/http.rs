@@ -30,12 +30,15 @@ pub struct Timeouts {
     pub connect: Duration,
     /// The whole exchange with all its redirects, to the last byte of the body.
     pub request: Duration,
+    /// `signalling.inactivityTimeout`: a server that says nothing over an open connection for this long, though it is
+    /// asked, has hung.
+    pub inactivity: Duration,
 }
 
 impl Default for Timeouts {
     /// Three SYN retransmissions fit into 5 s; a server that needs more than 10 s for an answer is not well.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), request: Duration::from_secs(10) }
+        Self { connect: Duration::from_secs(5), request: Duration::from_secs(10), inactivity: Duration::from_secs(60) }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The Janus VideoRoom client: one session with one publisher, over one WebSocket at a time. Never retries.
 
-use std::collections::{BTreeSet, VecDeque};
+mod ghost;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,24 +15,20 @@ use crate::config::units::Secret;
 use crate::config::{JanusRoom, Uplink};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
-use crate::uplink::failure::{self, Closed, JanusError, Place, ROOM_EXISTS, Redirect, Transport};
+use crate::uplink::failure::{self, Closed, JanusError, Place, ROOM_EXISTS, Transport};
 use crate::uplink::sdp;
 
 use super::http::Timeouts;
 use super::janus_text::{self as text, Envelope, Message, Room, Said};
 use super::token::Tokens;
-use super::whip_text::{may_carry_token, shown};
+use super::token::renewal::Renewal;
+use super::watchdog::{Look, Watchdog};
+use super::whip_text::shown;
 use super::ws::Socket;
-use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word};
+use super::{Accepted, LocalCandidate, Oddities, ResumeError, Resumed, Trickle, Word};
 
 /// Janus drops the handshake of a client that does not ask for it.
 const SUBPROTOCOL: &str = "janus-protocol";
-/// The session lives `reclaim_session_timeout` from our last request on, so this is what a reconnect may lose of it.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// A server that answers our pings, but none of so many keepalives, hangs.
-const INACTIVITY_MAX: Duration = Duration::from_secs(60);
-/// A server that says more kinds of nonsense than this is not worth more lines in the log.
-const ODDITIES_MAX: usize = 32;
 
 /// The client side of one room.
 pub struct Janus {
@@ -43,7 +41,7 @@ pub struct Janus {
     session: Option<Session>,
     /// What the server said unasked while we waited for an answer.
     heard: VecDeque<Word>,
-    oddities: BTreeSet<String>,
+    oddities: Oddities,
     transactions: u64,
 }
 
@@ -57,11 +55,10 @@ impl std::fmt::Debug for Janus {
 /// An open connection.
 struct Line {
     socket: Socket,
-    /// As it was when the connection was opened.
+    /// In every request; renewed in place.
     token: Option<Secret>,
-    keepalive_at: Instant,
-    /// When the server last said something.
-    heard_at: Instant,
+    renewal: Renewal,
+    watchdog: Watchdog,
 }
 
 struct Session {
@@ -105,7 +102,7 @@ impl Janus {
             line: None,
             session: None,
             heard: VecDeque::new(),
-            oddities: BTreeSet::new(),
+            oddities: Oddities::default(),
             transactions: 0,
         })
     }
@@ -218,45 +215,6 @@ impl Janus {
         Ok(())
     }
 
-    pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let digger = Self::new(&self.uplink, Arc::clone(&self.tokens), self.timeouts);
-        async move {
-            let mut digger = digger?;
-            digger.remember(ghost.0)?;
-            digger.goodbye().await
-        }
-    }
-
-    /// Takes up a session that another client (perhaps in an earlier process) has left.
-    fn remember(&mut self, memory: Memory) -> Result<(), Failure> {
-        let internal = |words| Err(failure::internal(Phase::Request, words));
-        let (url, id, handle) = match memory {
-            Memory::Janus { url, session_id, handle_id } => (url, session_id, handle_id),
-            Memory::Whip { .. } | Memory::Roamcast { .. } => {
-                return internal("the session left behind is none of Janus");
-            }
-        };
-        let Ok(url) = url.parse::<Url>() else { return internal("the session left behind is nowhere") };
-        // The memory may be older than the config: secrets go to servers of the config only.
-        if may_carry_token(&self.url, &self.uplink.trusted_origins, &self.url, &url).is_err() {
-            let here = shown(&self.url);
-            let place = Place { method: "destroy", url: &here, token_sent: false };
-            return Err(failure::redirect(place, Some(&shown(&url)), &Redirect::Foreign));
-        }
-        self.url = url;
-        self.session = Some(Session { id, handle: Some(handle), name: String::new(), ended: false });
-        Ok(())
-    }
-
-    pub(super) fn memory(&self) -> Option<Memory> {
-        let session = self.session.as_ref()?;
-        Some(Memory::Janus {
-            url: self.url.to_string(),
-            session_id: session.id,
-            handle_id: session.handle.unwrap_or_default(),
-        })
-    }
-
     pub(super) async fn resume(&mut self) -> Result<Resumed, ResumeError> {
         let Some(session) = &self.session else {
             let failure = failure::internal(Phase::Request, "Janus: there is no session to resume");
@@ -285,32 +243,43 @@ impl Janus {
                 return word;
             }
             let Some(line) = &mut self.line else { return std::future::pending().await };
-            match timeout_at(line.keepalive_at, line.socket.next()).await {
-                Ok(Ok(text)) => {
-                    if let Some(message) = self.read(&text) {
-                        self.unasked(message);
+            let Line { socket, token, renewal, watchdog } = line;
+            tokio::select! {
+                biased;
+                received = timeout_at(watchdog.due().into(), socket.next()) => match received {
+                    Ok(Ok(text)) => {
+                        if let Some(message) = self.read(&text) {
+                            self.unasked(message);
+                        }
                     }
-                }
-                Ok(Err(closed)) => {
-                    self.lost(&closed);
-                }
-                Err(_due) => self.keepalive().await,
+                    Ok(Err(closed)) => {
+                        self.lost(&closed);
+                    }
+                    Err(_due) => self.look().await,
+                },
+                // The next request carries it.
+                fresh = renewal.next(&self.tokens, token.as_ref()) => *token = Some(fresh),
             }
         }
     }
 
-    /// Its answer is not waited for.
-    async fn keepalive(&mut self) {
-        let Some(line) = &self.line else { return };
-        let now = Instant::now();
-        // Not after the process was suspended: then it was us who said nothing.
-        let is_punctual = now < line.keepalive_at + KEEPALIVE_INTERVAL;
-        if is_punctual && now > line.heard_at + INACTIVITY_MAX {
-            self.lost(&Closed::HalfOpen(INACTIVITY_MAX));
-            return;
+    /// Is the server still there? The answer to a keepalive is not waited for; any request keeps the session alive.
+    async fn look(&mut self) {
+        let Some(line) = &mut self.line else { return };
+        match line.watchdog.look(Instant::now().into_std()) {
+            Look::Wait => {}
+            Look::Silent(patience) => drop(self.lost(&Closed::Hung(patience))),
+            // What goes wrong is kept to be heard.
+            Look::Ask => drop(self.send("keepalive", Map::new()).await),
         }
-        // What goes wrong is kept to be heard.
-        let _heard = self.send("keepalive", Map::new()).await;
+    }
+
+    /// `signalling.inactivityTimeout` is another one from now on.
+    pub(super) fn set_inactivity(&mut self, patience: Duration) {
+        self.timeouts.inactivity = patience;
+        if let Some(line) = &mut self.line {
+            line.watchdog.set_patience(patience, Instant::now().into_std());
+        }
     }
 }
 
@@ -321,8 +290,9 @@ impl Janus {
         let token = self.tokens.fresh().await?;
         let socket = Socket::open(&self.url, SUBPROTOCOL, token.as_ref(), &self.uplink, self.timeouts).await;
         let socket = socket.map_err(|failure| self.tokens.blamed(token.as_ref(), failure))?;
-        let now = Instant::now();
-        Ok(Line { socket, token, keepalive_at: now + KEEPALIVE_INTERVAL, heard_at: now })
+        let watchdog = Watchdog::new(self.timeouts.inactivity, Instant::now().into_std());
+        let renewal = Renewal::new(&self.tokens, None);
+        Ok(Line { socket, token, renewal, watchdog })
     }
 
     /// A request that makes something; gives its number.
@@ -371,8 +341,7 @@ impl Janus {
             api_secret: self.room.api_secret.as_ref(),
             token: line.token.as_ref(),
         };
-        // Any request keeps the session alive.
-        line.keepalive_at = Instant::now() + KEEPALIVE_INTERVAL;
+        line.watchdog.asked(Instant::now().into_std());
         match line.socket.send(text::request(verb, &envelope, content)).await {
             Ok(()) => Ok(transaction),
             Err(closed) => Err(self.lost(&closed)),
@@ -381,7 +350,7 @@ impl Janus {
 
     fn read(&mut self, text: &str) -> Option<Message> {
         if let Some(line) = &mut self.line {
-            line.heard_at = Instant::now();
+            line.watchdog.heard(Instant::now().into_std());
         }
         match text::read(text) {
             Ok(message) => Some(message),
@@ -403,6 +372,7 @@ impl Janus {
         let failure = match message.said {
             Said::Timeout => lost("our session has expired, because the server has not heard from us"),
             Said::Error(error) if error.is_session_gone() => lost("our session is gone"),
+            Said::Error(error) if error.is_unauthorized() => return self.shut_out(error),
             Said::Detached => lost("our handle is gone"),
             Said::Hangup(reason) => {
                 let how = format!("the peer connection was taken down (it says: {reason})");
@@ -430,6 +400,14 @@ impl Janus {
         self.heard.push_back(Word::Ended(failure));
     }
 
+    /// The server takes our token or secret no more: whatever we ask over this connection is for nothing, so it counts as
+    /// lost. It stays open until the session is claimed over another one, with a fresh token: a server that keeps no
+    /// sessions without a connection would end it.
+    fn shut_out(&mut self, error: JanusError) {
+        let failure = self.failure(Unanswered::Refused(error));
+        self.heard.push_back(Word::Lost(failure));
+    }
+
     fn candidate(&mut self, mline: u32, candidate: String) {
         match sdp::check_candidate(&candidate) {
             Ok(()) if self.heard.len() < sdp::CANDIDATES_MAX => {
@@ -442,9 +420,8 @@ impl Janus {
 
     /// Each kind is named once.
     fn odd(&mut self, what: String) {
-        if self.oddities.len() < ODDITIES_MAX && !self.oddities.contains(&what) {
+        if self.oddities.is_news(&what) {
             info!("Janus at `{}`: {what}; it is ignored, now and from now on", shown(&self.url));
-            self.oddities.insert(what);
         }
     }
 
@@ -468,7 +445,10 @@ impl Janus {
             Unanswered::Late => {
                 failure::transport(Place { method: "a request to", url: &url, token_sent }, &Transport::TimedOut)
             }
-            Unanswered::Refused(error) => failure::janus(&url, self.room.room, token_sent, &error),
+            Unanswered::Refused(error) => {
+                let token = self.line.as_ref().and_then(|line| line.token.as_ref());
+                self.tokens.blamed(token, failure::janus(&url, self.room.room, token_sent, &error))
+            }
         }
     }
 

@@ -9,24 +9,29 @@ pub mod roamcast;
 pub mod roamcast_text;
 pub mod state;
 pub mod token;
+mod watchdog;
 pub mod whip;
 pub mod whip_text;
 mod ws;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::config::units::IceServer;
 use crate::config::{Protocol, Uplink};
+use crate::status::LinkStats;
 use crate::supervisor::event::{Failure, Phase};
-use crate::uplink::failure;
+use crate::uplink::failure::{self, Place, Redirect};
 
 pub use http::Timeouts;
 use token::Tokens;
+use whip_text::{may_carry_token, shown};
 
 /// What the server said to our offer.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +116,17 @@ pub enum Memory {
         /// Lets its holder take the session over.
         resume_token: String,
     },
+}
+
+impl Memory {
+    /// Where the session is; `None` when that is no address.
+    #[must_use]
+    pub fn address(&self) -> Option<Url> {
+        match self {
+            Self::Whip { resource } => resource.parse().ok(),
+            Self::Janus { url, .. } | Self::Roamcast { url, .. } => url.parse().ok(),
+        }
+    }
 }
 
 impl fmt::Debug for Memory {
@@ -215,13 +231,30 @@ impl Signaller {
         }
     }
 
-    /// The next thing that the server says unasked; keeps the connection alive meanwhile (pings, keepalives). Never ends
-    /// for a protocol without a connection of its own (WHIP). May be dropped at any await.
+    /// The next thing that the server says unasked; keeps the connection alive meanwhile (pings, keepalives) and renews the
+    /// token before it expires. Never ends for a protocol without a connection of its own (WHIP). May be dropped at any await.
     pub async fn next(&mut self) -> Word {
         match self {
-            Self::Whip(_) => std::future::pending().await,
+            Self::Whip(whip) => whip.next().await,
             Self::Janus(janus) => janus.next().await,
             Self::Roamcast(roamcast) => roamcast.next().await,
+        }
+    }
+
+    /// Tells the server our figures, where the protocol has words for that.
+    pub async fn stats(&mut self, link: &LinkStats) {
+        if let Self::Roamcast(roamcast) = self {
+            let (bitrate, fps) = (Some(link.bitrate), Some(link.fps));
+            roamcast.stats(roamcast_text::Stats { bitrate, rtt_ms: link.rtt_ms, loss: link.loss, fps }).await;
+        }
+    }
+
+    /// `signalling.inactivityTimeout` is another one from now on.
+    pub fn set_inactivity(&mut self, patience: Duration) {
+        match self {
+            Self::Whip(_) => {}
+            Self::Janus(janus) => janus.set_inactivity(patience),
+            Self::Roamcast(roamcast) => roamcast.set_inactivity(patience),
         }
     }
 
@@ -289,5 +322,34 @@ impl Signaller {
             Self::Roamcast(roamcast) => Box::pin(roamcast.bury(ghost)),
         };
         burial
+    }
+}
+
+/// The address of a session that was left behind. The memory may be older than the config: secrets go to servers of the
+/// config only.
+fn address_of_ghost(address: &str, method: &'static str, uplink: &Uplink) -> Result<Url, Failure> {
+    let Ok(url) = address.parse::<Url>() else {
+        return Err(failure::internal(Phase::Request, "the session left behind is nowhere"));
+    };
+    let home = uplink.home_of(&url).unwrap_or(&uplink.url);
+    if may_carry_token(home, &uplink.trusted_origins, home, &url).is_err() {
+        let here = shown(home);
+        let place = Place { method, url: &here, token_sent: false };
+        return Err(failure::redirect(place, Some(&shown(&url)), &Redirect::Foreign));
+    }
+    Ok(url)
+}
+
+/// A server that says more kinds of nonsense than this is not worth more lines in the log.
+const ODDITIES_MAX: usize = 32;
+
+/// What a server says that cannot be used.
+#[derive(Default)]
+struct Oddities(BTreeSet<String>);
+
+impl Oddities {
+    /// Is this one to be told? Each kind is, once.
+    fn is_news(&mut self, what: &str) -> bool {
+        self.0.len() < ODDITIES_MAX && self.0.insert(what.to_owned())
     }
 }

@@ -1,18 +1,18 @@
 //! The client of roamcast signalling v1 (`docs/signalling.md`): one session, over one WebSocket at a time. Never retries.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::{IceServer, Secret};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
-use crate::uplink::failure::{self, Closed, Place, Redirect, Transport};
+use crate::uplink::failure::{self, Closed, Place, Transport};
 use crate::uplink::sdp;
 
 use super::http::{Timeouts, wall_clock};
@@ -20,16 +20,16 @@ use super::roamcast_text::{
     self as text, Candidate, Claim, ErrorName, ErrorText, Hidden, OutputState, SUBPROTOCOL, ToClient, ToServer, VERSION,
 };
 use super::token::Tokens;
-use super::whip_text::{is_near, may_carry_token, shown};
+use super::token::renewal::Renewal;
+use super::watchdog::{Look, Watchdog};
+use super::whip_text::{is_near, shown};
 use super::ws::Socket;
-use super::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Trickle, Word};
+use super::{Accepted, Ghost, LocalCandidate, Memory, Oddities, ResumeError, Resumed, Trickle, Word, address_of_ghost};
 
-/// A fresh token is asked for this long before the one in use expires: enough for some tries.
+/// A fresh token is asked for this long before the server says that the one in use expires: enough for some tries.
 const REFRESH_BEFORE: Duration = Duration::from_secs(30);
-/// Not more often than this, whatever our clock and the server's say.
-const REFRESH_EVERY_MIN: Duration = Duration::from_secs(1);
-/// A server that says more kinds of nonsense than this is not worth more lines in the log.
-const ODDITIES_MAX: usize = 32;
+/// Figures are told at most this often (docs/signalling.md).
+const STATS_EVERY: Duration = Duration::from_secs(1);
 
 /// The client side of one broadcast.
 pub struct Roamcast {
@@ -43,13 +43,15 @@ pub struct Roamcast {
     ice_servers: Vec<IceServer>,
     /// In use on this connection.
     token: Option<Secret>,
-    /// When to ask for a fresh one.
-    refresh_at: Option<Instant>,
+    renewal: Renewal,
+    watchdog: Watchdog,
+    /// When figures were last told.
+    stats_told: Option<Instant>,
     /// What the server said unasked while we waited for an answer.
     heard: VecDeque<Word>,
     /// The error that the close that comes next is about.
     last_error: Option<ErrorText>,
-    oddities: BTreeSet<String>,
+    oddities: Oddities,
 }
 
 struct Session {
@@ -76,16 +78,18 @@ impl Roamcast {
         Self {
             url: uplink.url.clone(),
             uplink: uplink.clone(),
+            renewal: Renewal::new(&tokens, None),
+            watchdog: Watchdog::new(timeouts.inactivity, Instant::now().into_std()),
+            stats_told: None,
             tokens,
             timeouts,
             socket: None,
             session: None,
             ice_servers: Vec::new(),
             token: None,
-            refresh_at: None,
             heard: VecDeque::new(),
             last_error: None,
-            oddities: BTreeSet::new(),
+            oddities: Oddities::default(),
         }
     }
 
@@ -156,25 +160,11 @@ impl Roamcast {
                     "the session left behind is none of roamcast signalling",
                 ));
             };
-            digger.turn_to(&url)?;
+            digger.url = address_of_ghost(&url, "bye", &digger.uplink)?;
             let claim = Claim { session_id, resume_token: Hidden(resume_token) };
             digger.session = Some(Session { claim, published: true });
             digger.goodbye().await
         }
-    }
-
-    /// The memory may be older than the config: secrets go to servers of the config only.
-    fn turn_to(&mut self, url: &str) -> Result<(), Failure> {
-        let Ok(url) = url.parse::<Url>() else {
-            return Err(failure::internal(Phase::Request, "the session left behind is nowhere"));
-        };
-        if may_carry_token(&self.url, &self.uplink.trusted_origins, &self.url, &url).is_err() {
-            let here = shown(&self.url);
-            let place = Place { method: "bye", url: &here, token_sent: false };
-            return Err(failure::redirect(place, Some(&shown(&url)), &Redirect::Foreign));
-        }
-        self.url = url;
-        Ok(())
     }
 
     pub(super) fn recall(&mut self, memory: Memory) -> Option<Ghost> {
@@ -224,36 +214,58 @@ impl Roamcast {
                 return word;
             }
             let Some(socket) = &mut self.socket else { return std::future::pending().await };
-            let received = match self.refresh_at {
-                Some(at) => timeout_at(at, socket.next()).await,
-                None => Ok(socket.next().await),
-            };
-            match received {
-                Ok(Ok(text)) => {
-                    if let Some(message) = self.read(&text) {
-                        self.unasked(message).await;
+            tokio::select! {
+                biased;
+                received = timeout_at(self.watchdog.due().into(), socket.next()) => match received {
+                    Ok(Ok(text)) => {
+                        if let Some(message) = self.read(&text) {
+                            self.unasked(message).await;
+                        }
                     }
-                }
-                Ok(Err(closed)) => drop(self.lost(&closed)),
-                Err(_due) => self.refresh_token().await,
+                    Ok(Err(closed)) => drop(self.lost(&closed)),
+                    Err(_due) => self.look().await,
+                },
+                fresh = self.renewal.next(&self.tokens, self.token.as_ref()) => self.refresh_token(fresh).await,
+            }
+        }
+    }
+
+    /// Is the server still there? The answer is not waited for.
+    async fn look(&mut self) {
+        let now = Instant::now().into_std();
+        match self.watchdog.look(now) {
+            Look::Wait => {}
+            Look::Silent(patience) => drop(self.lost(&Closed::Hung(patience))),
+            Look::Ask => {
+                self.watchdog.asked(now);
+                // What goes wrong is kept to be heard.
+                let _heard = self.say(&ToServer::Ping {}).await;
             }
         }
     }
 
     /// Its answer is not waited for.
-    async fn refresh_token(&mut self) {
-        self.refresh_at = Some(Instant::now() + REFRESH_EVERY_MIN);
-        match self.tokens.fresh().await {
-            Ok(None) => self.refresh_at = None,
-            Ok(Some(fresh)) if self.token.as_ref() != Some(&fresh) => {
-                let token = Hidden(fresh.expose().to_owned());
-                self.token = Some(fresh);
-                // What goes wrong is kept to be heard.
-                let _heard = self.say(&ToServer::TokenRefresh { token }).await;
-            }
-            Ok(_) => debug!("the provider gives the same token again, and it expires soon"),
-            Err(failure) => debug!("no fresh token: {failure}"),
+    async fn refresh_token(&mut self, fresh: Secret) {
+        let token = Hidden(fresh.expose().to_owned());
+        self.token = Some(fresh);
+        // What goes wrong is kept to be heard.
+        let _heard = self.say(&ToServer::TokenRefresh { token }).await;
+    }
+
+    /// Figures of the sender; while there is no connection, or too soon after the last ones, they are dropped.
+    pub(super) async fn stats(&mut self, stats: text::Stats) {
+        let now = Instant::now();
+        if self.socket.is_some() && self.stats_told.is_none_or(|told| now >= told + STATS_EVERY) {
+            self.stats_told = Some(now);
+            // What goes wrong is kept to be heard.
+            let _heard = self.say(&ToServer::Stats(stats)).await;
         }
+    }
+
+    /// `signalling.inactivityTimeout` is another one from now on.
+    pub(super) fn set_inactivity(&mut self, patience: Duration) {
+        self.timeouts.inactivity = patience;
+        self.watchdog.set_patience(patience, Instant::now().into_std());
     }
 }
 
@@ -266,6 +278,7 @@ impl Roamcast {
         let socket = Socket::open(&self.url, SUBPROTOCOL, self.token.as_ref(), &self.uplink, self.timeouts).await;
         let socket = socket.map_err(|failure| self.tokens.blamed(self.token.as_ref(), failure))?;
         self.socket = Some(socket);
+        self.watchdog = Watchdog::new(self.timeouts.inactivity, Instant::now().into_std());
         let name = self.url.path_segments().and_then(|mut path| path.next_back()).unwrap_or_default().to_owned();
         let token = self.token.as_ref().map(|token| Hidden(token.expose().to_owned()));
         let was = claim.as_ref().map(|claim| claim.session_id.clone());
@@ -282,7 +295,7 @@ impl Roamcast {
         let (usable, left_out) = text::usable(ice_servers, near);
         self.ice_servers = usable;
         left_out.into_iter().for_each(|why| self.odd(why));
-        self.refresh_at = expires.map(refresh_at);
+        self.renewal = Renewal::new(&self.tokens, expires.map(refresh_in));
         let Some(was) = was else {
             self.session = Some(Session { claim, published: false });
             return Ok(Opened::New(None));
@@ -352,6 +365,7 @@ impl Roamcast {
     }
 
     fn read(&mut self, text: &str) -> Option<ToClient> {
+        self.watchdog.heard(Instant::now().into_std());
         match text::parse(text) {
             Ok(message) => Some(message),
             Err(why) => {
@@ -375,7 +389,7 @@ impl Roamcast {
                 Err(why) => return self.odd(format!("a candidate is of no use: {why}")),
             },
             ToClient::TokenRefreshed { token_expires_at } => {
-                self.refresh_at = token_expires_at.map(refresh_at);
+                self.renewal = Renewal::new(&self.tokens, token_expires_at.map(refresh_in));
                 return;
             }
             ToClient::Ping {} => {
@@ -403,9 +417,8 @@ impl Roamcast {
 
     /// Each kind is named once.
     fn odd(&mut self, what: String) {
-        if self.oddities.len() < ODDITIES_MAX && !self.oddities.contains(&what) {
+        if self.oddities.is_news(&what) {
             warn!("from `{}`: {what}; it is ignored, now and from now on", shown(&self.url));
-            self.oddities.insert(what);
         }
     }
 
@@ -424,7 +437,7 @@ impl Roamcast {
                 self.session = None;
                 self.heard.push_back(Word::Ended(failure.clone()));
             }
-            (Closed::ByServer { .. } | Closed::HalfOpen(_) | Closed::Broken(_), _) => {
+            (Closed::ByServer { .. } | Closed::HalfOpen(_) | Closed::Hung(_) | Closed::Broken(_), _) => {
                 self.heard.push_back(Word::Lost(failure.clone()));
             }
         }
@@ -440,11 +453,9 @@ impl Roamcast {
     }
 }
 
-/// When to ask for a fresh token, if the one in use expires then (milliseconds since 1970).
-fn refresh_at(expires_ms: u64) -> Instant {
+/// How long until a fresh token is to be asked for, if the one in use expires then (milliseconds since 1970).
+fn refresh_in(expires_ms: u64) -> Duration {
     let now = wall_clock().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let left = Duration::from_millis(expires_ms).saturating_sub(now);
-    let wait = left.saturating_sub(REFRESH_BEFORE).max(left / 2).max(REFRESH_EVERY_MIN);
-    // A year that our clock cannot count to is far enough.
-    Instant::now() + wait.min(Duration::from_secs(365 * 24 * 3600))
+    left.saturating_sub(REFRESH_BEFORE).max(left / 2)
 }

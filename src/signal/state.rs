@@ -47,7 +47,7 @@ struct Inner {
 struct Document {
     version: u32,
     memory: Memory,
-    /// Origin of `uplink.url`.
+    /// Origin of the one of `uplink.url` and `uplink.fallbackUrls` that the session is at.
     server: String,
     /// RFC 3339.
     since: String,
@@ -67,7 +67,7 @@ impl StateFile {
         Self { folder, inner: Mutex::default() }
     }
 
-    /// What the process before has left behind, if it was talking to the server of `uplink`. A file that cannot be used is
+    /// What the process before has left behind, if it was talking to a server of `uplink`. A file that cannot be used is
     /// renamed to `session.json.ignored`, with one warning.
     pub fn load(&self, uplink: &Uplink) -> Option<Memory> {
         let mut inner = self.lock();
@@ -89,7 +89,12 @@ impl StateFile {
         let document = Document {
             version: VERSION,
             memory: memory.clone(),
-            server: uplink.url.origin().ascii_serialization(),
+            server: memory
+                .address()
+                .and_then(|address| uplink.home_of(&address).cloned())
+                .unwrap_or_else(|| uplink.url.clone())
+                .origin()
+                .ascii_serialization(),
             since: humantime::format_rfc3339_seconds(wall_clock()).to_string(),
         };
         let written = serde_json::to_vec(&document).map_err(io::Error::other).and_then(|text| self.write(&text));
@@ -185,8 +190,11 @@ fn first_folder(folders: &OsString) -> Option<PathBuf> {
     Some(folder)
 }
 
-/// The words never quote the file: it holds a resume token.
-fn understood(text: &[u8], uplink: &Uplink, now: SystemTime) -> Result<Memory, String> {
+/// The session in the text of the file, if it can be used `now` with this uplink.
+///
+/// # Errors
+/// Half a sentence. It never quotes the file, which holds a resume token.
+pub fn understood(text: &[u8], uplink: &Uplink, now: SystemTime) -> Result<Memory, String> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -206,8 +214,8 @@ fn understood(text: &[u8], uplink: &Uplink, now: SystemTime) -> Result<Memory, S
         return Err(format!("it is older than {} h", AGE_MAX.as_secs() / 3600));
     }
     let is_ours = |url: &Url| url.origin().ascii_serialization() == document.server;
-    if !is_ours(&uplink.url) {
-        return Err("it is about another server than `uplink.url`".to_owned());
+    if !uplink.urls().any(is_ours) {
+        return Err("it is about another server than those of `uplink`".to_owned());
     }
     Ok(document.memory)
 }
@@ -251,6 +259,20 @@ mod tests {
         next.erase();
         assert_eq!((next.load(&uplink), names(folder.path())), (None, vec![]));
         assert!(!format!("{next:?}").contains("session/"));
+    }
+
+    #[test]
+    fn a_session_at_a_fallback_server_is_remembered_while_that_is_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |fallback| format!("[uplink]\nurl = \"https://first.example/whip\"\nfallbackUrls = [{fallback}]");
+        let uplink = |fallback| config::load(&text(fallback), "test", std::iter::empty()).unwrap().uplink;
+        let both = uplink("\"https://h.example/whip\"");
+        for saver in [both.at(1), both.clone()] {
+            StateFile::new(folder.path().to_owned()).save(&memory("1"), &saver);
+            assert_eq!(StateFile::new(folder.path().to_owned()).load(&both), Some(memory("1")));
+        }
+        assert_eq!(StateFile::new(folder.path().to_owned()).load(&uplink("")), None);
+        assert_eq!(names(folder.path()), ["session.json.ignored"]);
     }
 
     #[test]

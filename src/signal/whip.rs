@@ -12,16 +12,22 @@ use crate::config::units::Secret;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Body, Place};
 
-use super::courier::{Asked, Courier};
+use super::courier::{Asked, Courier, Letter};
 use super::http::Timeouts;
 use super::token::Tokens;
+use super::token::renewal::Renewal;
 use super::whip_text::{self as text, shown};
-use super::{Accepted, Ghost, LocalCandidate, Memory, Trickle};
+use super::{Accepted, Ghost, LocalCandidate, Memory, Trickle, Word};
 
 /// The client side of one WHIP endpoint, and of the session that the last POST made there.
 pub struct Whip {
+    uplink: Uplink,
+    timeouts: Timeouts,
     endpoint: Endpoint,
     session: Option<Session>,
+    /// Given last, to know the next one from it.
+    token: Option<Secret>,
+    renewal: Renewal,
 }
 
 impl std::fmt::Debug for Whip {
@@ -42,7 +48,24 @@ struct Session {
 impl Whip {
     pub(super) fn new(uplink: &Uplink, tokens: Arc<Tokens>, timeouts: Timeouts) -> Result<Self, Failure> {
         let courier = Courier::new(&uplink.url, uplink, timeouts)?;
-        Ok(Self { endpoint: Endpoint { courier, tokens }, session: None })
+        let renewal = Renewal::new(&tokens, None);
+        Ok(Self {
+            uplink: uplink.clone(),
+            timeouts,
+            endpoint: Endpoint { courier, tokens },
+            session: None,
+            token: None,
+            renewal,
+        })
+    }
+
+    /// Never ends: WHIP has no connection to speak over. Renews the token for the next PATCH or DELETE meanwhile.
+    pub(super) async fn next(&mut self) -> Word {
+        loop {
+            // Kept by `tokens`, too, where the next request finds it.
+            let in_use = self.token.as_ref();
+            self.token = Some(self.renewal.next(&self.endpoint.tokens, in_use).await);
+        }
     }
 
     pub(super) async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
@@ -51,11 +74,13 @@ impl Whip {
             (header::CONTENT_TYPE, HeaderValue::from_static("application/sdp")),
             (header::ACCEPT, HeaderValue::from_static("application/sdp")),
         ];
-        let address = self.endpoint.courier.address().clone();
+        let url = self.endpoint.courier.address().clone();
         let token = self.endpoint.tokens.fresh().await?;
+        (self.token, self.renewal) = (token.clone(), Renewal::new(&self.endpoint.tokens, None));
         let headers = HeaderMap::from_iter(headers);
-        let asked = self.endpoint.ask(Method::POST, address, headers, offer.to_owned(), token).await?;
-        let url = shown(&asked.url);
+        let letter = Letter { method: Method::POST, url, headers, body: offer.to_owned(), token };
+        let asked = self.endpoint.ask(letter).await?;
+        let url = shown(asked.url());
         let place = asked.place(&url);
         // Some servers say 200 instead of 201; with an SDP answer there is no doubt what they mean.
         let accepted = asked.reply.status == 201 || (asked.reply.status == 200 && asked.body() == Body::Sdp);
@@ -76,7 +101,7 @@ impl Whip {
         let (ice_servers, left_out) =
             text::ice_servers(links.iter().filter_map(|link| link.to_str().ok()), asked.reply.near);
         left_out.iter().for_each(|sentence| warn!("{sentence}"));
-        let session_id = resource.as_ref().unwrap_or(&asked.url).path().to_owned();
+        let session_id = resource.as_ref().unwrap_or(asked.url()).path().to_owned();
         Ok(Accepted { answer, ice_servers, session_id })
     }
 
@@ -84,24 +109,25 @@ impl Whip {
         let Some(Session { offer, resource: Some(resource), etag, takes_trickle: true }) = &self.session else {
             return Ok(Trickle::Unsupported);
         };
-        let frag = text::sdpfrag(offer, parts, end);
+        let body = text::sdpfrag(offer, parts, end);
         let content_type = HeaderValue::from_static("application/trickle-ice-sdpfrag");
         let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)]);
         if let Some(etag) = etag {
             headers.insert(header::IF_MATCH, etag.clone());
         }
         let token = self.endpoint.tokens.present().await?;
-        let asked = self.endpoint.ask(Method::PATCH, resource.clone(), headers, frag, token).await?;
+        let letter = Letter { method: Method::PATCH, url: resource.clone(), headers, body, token };
+        let asked = self.endpoint.ask(letter).await?;
         match asked.reply.status {
             200..=299 => Ok(Trickle::Taken),
-            408 | 425 | 429 => Err(asked.refusal(&asked.place(&shown(&asked.url)))),
+            408 | 425 | 429 => Err(asked.refusal(&asked.place(&shown(asked.url())))),
             400..=499 | 501 => {
                 if let Some(session) = &mut self.session {
                     session.takes_trickle = false;
                 }
                 Ok(Trickle::Unsupported)
             }
-            _ => Err(asked.refusal(&asked.place(&shown(&asked.url)))),
+            _ => Err(asked.refusal(&asked.place(&shown(asked.url())))),
         }
     }
 
@@ -117,12 +143,18 @@ impl Whip {
     }
 
     pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let endpoint = self.endpoint.clone();
+        let resource = match ghost.0 {
+            Memory::Whip { resource } => resource.parse::<Url>().ok(),
+            Memory::Janus { .. } | Memory::Roamcast { .. } => None,
+        };
+        // It may be of another of our servers than the one that this session is for.
+        let home = resource.as_ref().and_then(|resource| self.uplink.home_of(resource));
+        let courier = home.map(|home| Courier::new(home, &self.uplink, self.timeouts));
+        let mut endpoint = self.endpoint.clone();
         async move {
-            let resource = match ghost.0 {
-                Memory::Whip { resource } => resource.parse().ok(),
-                Memory::Janus { .. } | Memory::Roamcast { .. } => None,
-            };
+            if let Some(courier) = courier {
+                endpoint.courier = courier?;
+            }
             match resource {
                 Some(resource) => endpoint.delete(resource).await,
                 None => Err(failure::internal(Phase::Request, "the session left behind is none of WHIP")),
@@ -140,19 +172,13 @@ struct Endpoint {
 
 impl Endpoint {
     /// Gives every status back, except 401.
-    async fn ask(
-        &self,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        body: String,
-        token: Option<Secret>,
-    ) -> Result<Asked, Failure> {
-        let asked = self.courier.exchange(method, url, headers, body, token.clone()).await?;
+    async fn ask(&self, letter: Letter) -> Result<Asked, Failure> {
+        let token = letter.token.clone();
+        let asked = self.courier.exchange(letter).await?;
         if asked.reply.status != 401 {
             return Ok(asked);
         }
-        let failure = asked.refusal(&asked.place(&shown(&asked.url)));
+        let failure = asked.refusal(&asked.place(&shown(asked.url())));
         Err(self.tokens.blamed(token.as_ref(), failure))
     }
 
@@ -165,22 +191,23 @@ impl Endpoint {
             &resource,
         )?;
         let token = self.tokens.present().await?;
-        let asked = self.ask(Method::DELETE, resource, HeaderMap::new(), String::new(), token).await?;
+        let (headers, body) = (HeaderMap::new(), String::new());
+        let asked = self.ask(Letter { method: Method::DELETE, url: resource, headers, body, token }).await?;
         match asked.reply.status {
             // 404 and 410: gone already, which is what we want.
             200..=299 | 404 | 410 => Ok(()),
-            _ => Err(asked.refusal(&asked.place(&shown(&asked.url)))),
+            _ => Err(asked.refusal(&asked.place(&shown(asked.url())))),
         }
     }
 }
 
 /// The session's own address out of a 201.
 fn resource_of(courier: &Courier, asked: &Asked, place: Place<'_>) -> Result<Option<Url>, Failure> {
-    let resource = asked.header(header::LOCATION).and_then(|value| text::location(&asked.url, value));
+    let resource = asked.header(header::LOCATION).and_then(|value| text::location(asked.url(), value));
     let Some(resource) = resource else {
         warn!("`{}` names no usable `Location` for the session, so it cannot be ended by us", place.url);
         return Ok(None);
     };
-    courier.trust(place, &asked.url, &resource)?;
+    courier.trust(place, asked.url(), &resource)?;
     Ok(Some(resource))
 }

@@ -213,14 +213,14 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<std::net::Ipv4Addr> {
     ip.to_ipv4_mapped().or_else(|| nat64.then(|| [a, b, c, d].into()))
 }
 
-/// The host of a `stun:`, `stuns:`, `turn:` or `turns:` address (RFC 7064, 7065).
+/// The host of a `stun:`, `turn:` or `turns:` address (RFC 7064, 7065). `stuns:` is none: webrtcbin speaks no STUN over TLS.
 fn ice_host(target: &str) -> Result<Host<String>, &'static str> {
     if target.len() > URL_LEN_MAX || target.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Err("its address is too long or holds blanks");
     }
     let (scheme, rest) = target.split_once(':').ok_or("its address has no scheme")?;
-    if !["stun", "stuns", "turn", "turns"].contains(&scheme.to_ascii_lowercase().as_str()) {
-        return Err("its scheme is not `stun`, `stuns`, `turn` or `turns`");
+    if !["stun", "turn", "turns"].contains(&scheme.to_ascii_lowercase().as_str()) {
+        return Err("its scheme is not `stun`, `turn` or `turns`");
     }
     let (host_port, query) = rest.split_once('?').unwrap_or((rest, "transport=udp"));
     if !["transport=udp", "transport=tcp"].contains(&query.to_ascii_lowercase().as_str()) {

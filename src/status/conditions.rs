@@ -60,7 +60,7 @@ pub const STUCK: Condition = row(
     AT_ONCE,
     &[],
     "the broadcast has been off air for longer than `reconnect.stuckAfter`",
-    "Look at the last error; SIGUSR1 to the process tries again at once.",
+    "Look at the last error; `roamcast reconnect` (or SIGUSR1) tries again at once.",
 );
 
 const SIGNALLING_LOST: Condition = row(
@@ -104,8 +104,8 @@ const CAPTURE_STALLED: Condition = row(
     Severity::Warning,
     AT_ONCE,
     &["CAPTURE_FAILED"],
-    "the camera delivers no frames",
-    "Look at the camera and its cable; it is opened again by itself.",
+    "no pictures come from the video source",
+    "Look at the camera and its cable, or at what else `[video]` names; it is opened again by itself.",
 );
 
 const CAPTURE_FAILED: Condition = row(
@@ -113,8 +113,8 @@ const CAPTURE_FAILED: Condition = row(
     Severity::Warning,
     AT_ONCE,
     &[],
-    "the camera or another source is gone",
-    "Look at the camera and its cable, and whether another program uses it; it is opened again by itself.",
+    "a source (camera, microphone, screen, file) or the encoder has failed",
+    "The last error names it; a camera: look at its cable, and whether another program uses it. It is opened again by itself.",
 );
 
 /// The row of a capture state, if that state is wrong at all.
@@ -177,7 +177,8 @@ errors! {
     TlsUntrusted "TLS_UNTRUSTED" Error AT_ONCE [] "the server's certificate is not trusted" "Check the clock of this machine and the host in `uplink.url`; a private CA goes into `uplink.caFile`.";
     BadAnswer "BAD_ANSWER" Error AT_ONCE [] "the server's answer cannot be used" "Check that `uplink.url` is a WHIP endpoint and that the server takes the codecs in `video.codec` and Opus.";
     UntrustedRedirect "UNTRUSTED_REDIRECT" Error AT_ONCE [] "the server sends us to another origin" "If that origin is yours, add it to `uplink.trustedOrigins`; the token goes nowhere else.";
-    CaptureLost "CAPTURE_LOST" Warning AT_ONCE ["CAPTURE_FAILED", "CAPTURE_STALLED"] "the camera or another source is gone" "Look at the camera and its cable, and whether another program uses it.";
+    CaptureLost "CAPTURE_LOST" Warning AT_ONCE ["CAPTURE_FAILED", "CAPTURE_STALLED"] "a source (camera, microphone, screen, file) is gone" "The message names it; a camera: look at its cable, and whether another program uses it.";
+    BadConfig "BAD_CONFIG" Error AT_ONCE [] "a pipeline or source in the config cannot be used" "Mend what the message names; `roamcast check` tells all that is wrong with the config.";
     EncoderFailed "ENCODER_FAILED" Error AT_ONCE [] "the encoder failed or is missing" "Set `video.encoder` to another one; the message names the package that is missing.";
     TokenProviderFailed "TOKEN_PROVIDER_FAILED" Warning AT_ONCE [] "the token could not be read" "Check that `uplink.tokenFile` exists and may be read by the user that roamcast runs as.";
     Internal "INTERNAL" Error AT_ONCE [] "something inside roamcast is broken" "Please report it with the log; the service starts afresh.";

@@ -16,8 +16,10 @@ pub struct Status {
     pub signalling: Plane,
     /// The media plane.
     pub media: Plane,
-    /// The camera.
+    /// The camera, or what else brings the pictures.
     pub capture: CaptureState,
+    /// What that is.
+    pub source: Source,
     /// The last thing that went wrong; stays when it is mended.
     pub error: Option<BroadcastError>,
     /// Things that went wrong since the process started. Tells two equal errors in a row apart.
@@ -26,6 +28,10 @@ pub struct Status {
     pub stuck: Option<f64>,
     /// The server will go away (deploy) and asks for so many ms of patience; `None` when it has not said so, or is back.
     pub going_away: Option<u64>,
+    /// Interruptions that viewers have seen since the process started, those that are over.
+    pub gaps: u64,
+    /// Seconds of the last one: from the last acknowledged media to the next; `None`: there was none.
+    pub gap: Option<f64>,
     /// How often in a row the provider of tokens gave none.
     pub token_failures: u32,
     /// Why the broadcast has ended; `None` while on air and before the first start.
@@ -58,6 +64,25 @@ pub struct Broadcast {
     pub session_id: Option<String>,
     /// The session that this one carries on, where the server gave it another name.
     pub recovered_session_id: Option<String>,
+}
+
+#[cfg(test)]
+impl Broadcast {
+    /// One that is on air, for tests to change.
+    pub(crate) fn on_air() -> Self {
+        Self {
+            message: Message::Broadcasting,
+            reason: None,
+            attempt: 0,
+            max_retries: Some(10),
+            retry_in: None,
+            waiting_for: None,
+            layer: None,
+            path: None,
+            session_id: Some("/whip/1".into()),
+            recovered_session_id: None,
+        }
+    }
 }
 
 /// One plane of the present session.
@@ -213,6 +238,8 @@ pub enum ErrorCode {
     UntrustedRedirect,
     /// The camera or another source is gone.
     CaptureLost,
+    /// A pipeline or source of the config cannot be used, and trying again does not help.
+    BadConfig,
     /// The encoder failed or is missing.
     EncoderFailed,
     /// The token could not be read.
@@ -270,6 +297,34 @@ pub enum CaptureState {
     Failed,
     /// Played to its end.
     Ended,
+}
+
+/// What brings the pictures: `# kind:` of the video pipeline's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// A camera or a grabber.
+    #[default]
+    Camera,
+    /// A media file.
+    File,
+    /// The screen of a computer.
+    Screen,
+    /// Made here.
+    TestPicture,
+}
+
+impl Source {
+    /// By the `# kind:` line of the pipeline's file.
+    #[must_use]
+    pub fn of_kind(kind: Option<&str>) -> Self {
+        match kind {
+            Some("file") => Self::File,
+            Some("screen") => Self::Screen,
+            Some("test") => Self::TestPicture,
+            Some(_) | None => Self::Camera,
+        }
+    }
 }
 
 /// Figures of the link in use, once a second.

@@ -1,10 +1,12 @@
 //! Pure: what the outside is told. Every event is derived by comparing two [`Status`] values, and by nothing else (law 7).
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{
-    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Status, StopReason,
-    WaitingFor,
+    Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Source, Status,
+    StopReason, WaitingFor,
 };
 
 /// From so many failures in a row on the provider of tokens is worth an event (product.md: "failing 3x").
@@ -20,10 +22,12 @@ pub enum Notice {
     ConnectionState(ConnectionState),
     /// The broadcast is somewhere else than before.
     BroadcastStatus(Broadcast),
-    /// The camera began or ceased to deliver.
+    /// The camera, or what else brings the pictures, began or ceased to deliver.
     CaptureStatus(CaptureStatus),
     /// The outage has lasted longer than `reconnect.stuckAfter`.
     ReconnectStuck(ReconnectStuck),
+    /// An interruption that viewers have seen is over.
+    Gap(Gap),
     /// The server will go away (deploy).
     GoingAway(GoingAway),
     /// The provider of tokens has given none, three times in a row or more. Live media goes on.
@@ -50,8 +54,10 @@ pub struct ConnectionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CaptureStatus {
-    /// What the camera does.
+    /// What the source does.
     pub state: CaptureState,
+    /// What it is.
+    pub source: Source,
 }
 
 /// `data` of a ReconnectStuck event.
@@ -60,6 +66,18 @@ pub struct CaptureStatus {
 pub struct ReconnectStuck {
     /// Seconds since the outage began.
     pub since: f64,
+}
+
+/// `data` of a Gap event: what the viewers missed, at most. Not told of what a new process missed of the one before.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gap {
+    /// When the far end last acknowledged media: RFC 3339 in UTC; `None` until [`Notice::dated`].
+    pub from: Option<String>,
+    /// When it did so again.
+    pub to: Option<String>,
+    /// Seconds from one to the other.
+    pub seconds: f64,
 }
 
 /// `data` of a GoingAway event.
@@ -95,6 +113,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
     let broadcast = after.broadcast.clone().filter(|now| before.broadcast.as_ref().map(essence) != Some(essence(now)));
     let capture = Some(after.capture).filter(|state| *state != before.capture);
     let stuck = after.stuck.filter(|_| before.stuck.is_none());
+    let gap = after.gap.filter(|_| after.gaps != before.gaps);
     let going_away = after.going_away.filter(|_| after.going_away != before.going_away);
     let token = Some(after.token_failures).filter(|now| *now != before.token_failures && *now >= TOKEN_FAILURES_TOLD);
     let stopped = after.stopped.filter(|_| before.stopped.is_none());
@@ -103,8 +122,9 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
         .into_iter()
         .chain(planes)
         .chain(broadcast.map(Notice::BroadcastStatus))
-        .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state })))
+        .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state, source: after.source })))
         .chain(stuck.map(|since| Notice::ReconnectStuck(ReconnectStuck { since })))
+        .chain(gap.map(|seconds| Notice::Gap(Gap { from: None, to: None, seconds })))
         .chain(going_away.map(|retry_after_ms| Notice::GoingAway(GoingAway { retry_after_ms })))
         .chain(
             token.map(|consecutive_failures| Notice::TokenProviderError(TokenProviderError { consecutive_failures })),
@@ -138,11 +158,23 @@ impl Notice {
             Self::BroadcastStatus(_) => "BroadcastStatus",
             Self::CaptureStatus(_) => "CaptureStatus",
             Self::ReconnectStuck(_) => "ReconnectStuck",
+            Self::Gap(_) => "Gap",
             Self::GoingAway(_) => "GoingAway",
             Self::TokenProviderError(_) => "TokenProviderError",
             Self::BroadcastStopped(_) => "BroadcastStopped",
             Self::Stats(_) => "Stats",
         }
+    }
+
+    /// The same with the dates that the brain, which knows no wall clock, cannot give. `ago`: the wall clock so long ago,
+    /// as RFC 3339 in UTC.
+    #[must_use]
+    pub fn dated(mut self, ago: impl Fn(Duration) -> String) -> Self {
+        if let Self::Gap(gap) = &mut self {
+            let length = Duration::try_from_secs_f64(gap.seconds).unwrap_or_default();
+            (gap.from, gap.to) = (Some(ago(length)), Some(ago(Duration::ZERO)));
+        }
+        self
     }
 
     /// The event as one line of JSON, without the newline. `time`: RFC 3339 in UTC; `seq`: counts the events of this
@@ -167,21 +199,6 @@ mod tests {
     use super::*;
     use crate::status::{ErrorCode, RetryAdvice};
 
-    fn on_air() -> Broadcast {
-        Broadcast {
-            message: Message::Broadcasting,
-            reason: None,
-            attempt: 0,
-            max_retries: Some(10),
-            retry_in: None,
-            waiting_for: None,
-            layer: None,
-            path: None,
-            session_id: Some("/whip/1".into()),
-            recovered_session_id: None,
-        }
-    }
-
     fn lost() -> Status {
         let broadcast = Broadcast {
             message: Message::ReconnectingBroadcast,
@@ -191,7 +208,7 @@ mod tests {
             waiting_for: Some(WaitingFor::Backoff),
             layer: Some(Layer::Media),
             path: Some("wwan0".into()),
-            ..on_air()
+            ..Broadcast::on_air()
         };
         Status { broadcast: Some(broadcast), ..Status::default() }
     }
@@ -226,12 +243,17 @@ mod tests {
                 r#"{"event":"ConnectionState","time":"t","seq":1,"data":{"plane":"media","state":"failed","reason":"iceFailed"}}"#,
             ),
             (
-                Notice::CaptureStatus(CaptureStatus { state: CaptureState::Stalled }),
-                r#"{"event":"CaptureStatus","time":"t","seq":1,"data":{"state":"stalled"}}"#,
+                Notice::CaptureStatus(CaptureStatus { state: CaptureState::Stalled, source: Source::TestPicture }),
+                r#"{"event":"CaptureStatus","time":"t","seq":1,"data":{"state":"stalled","source":"testPicture"}}"#,
             ),
             (
                 Notice::ReconnectStuck(ReconnectStuck { since: 30.0 }),
                 r#"{"event":"ReconnectStuck","time":"t","seq":1,"data":{"since":30.0}}"#,
+            ),
+            (
+                Notice::Gap(Gap { from: None, to: None, seconds: 2.5 })
+                    .dated(|ago| format!("{} ms ago", ago.as_millis())),
+                r#"{"event":"Gap","time":"t","seq":1,"data":{"from":"2500 ms ago","to":"0 ms ago","seconds":2.5}}"#,
             ),
             (
                 Notice::GoingAway(GoingAway { retry_after_ms: 3000 }),
@@ -264,9 +286,12 @@ mod tests {
 
     #[test]
     fn on_air_another_session_is_news() {
-        let before = Status { broadcast: Some(on_air()), ..Status::default() };
-        let resumed =
-            Broadcast { session_id: Some("/whip/2".into()), recovered_session_id: Some("/whip/1".into()), ..on_air() };
+        let before = Status { broadcast: Some(Broadcast::on_air()), ..Status::default() };
+        let resumed = Broadcast {
+            session_id: Some("/whip/2".into()),
+            recovered_session_id: Some("/whip/1".into()),
+            ..Broadcast::on_air()
+        };
         let after = Status { broadcast: Some(resumed.clone()), ..Status::default() };
         assert_eq!(notices(&before, &after), [Notice::BroadcastStatus(resumed)]);
     }
@@ -290,7 +315,7 @@ mod tests {
     #[test]
     fn the_error_is_told_before_what_follows_from_it() {
         let error = BroadcastError { code: ErrorCode::AuthFailed, retry: RetryAdvice::Never, words: "w".into() };
-        let before = Status { broadcast: Some(on_air()), ..Status::default() };
+        let before = Status { broadcast: Some(Broadcast::on_air()), ..Status::default() };
         let after = Status { error: Some(error), errors: 1, stopped: Some(StopReason::Refused), ..Status::default() };
         let names: Vec<_> = notices(&before, &after).iter().map(Notice::name).collect();
         assert_eq!(names, ["BroadcastError", "BroadcastStopped"]);

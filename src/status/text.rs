@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::conditions::{self, Condition, Severity};
-use super::notice::{ConnectionState, Notice};
+use super::notice::{CaptureStatus, ConnectionState, Notice};
 use super::{
     Broadcast, BroadcastError, CaptureState, ErrorCode, Layer, LinkStats, Message, PlaneState, Reason, RetryAdvice,
-    Status, StopReason, WaitingFor,
+    Source, Status, StopReason, WaitingFor,
 };
 
 impl Notice {
@@ -17,11 +17,12 @@ impl Notice {
             Self::BroadcastError(error) => error_line(error),
             Self::ConnectionState(connection) => connection_line(connection),
             Self::BroadcastStatus(broadcast) => broadcast.line(),
-            Self::CaptureStatus(capture) => capture_words(capture.state).to_owned(),
+            Self::CaptureStatus(capture) => capture_line(*capture),
             Self::ReconnectStuck(stuck) => {
                 let help = conditions::STUCK.help;
                 format!("Not on air for {:.0} s, still trying. {help}", stuck.since)
             }
+            Self::Gap(gap) => format!("Back on air: viewers missed up to {:.1} s", gap.seconds),
             Self::GoingAway(going) => {
                 let seconds = Duration::from_millis(going.retry_after_ms).as_secs_f64();
                 format!("The server will go away and wants to be left alone for {seconds:.1} s")
@@ -46,7 +47,7 @@ impl Notice {
                 conditions::of_capture(capture.state).map_or(Severity::Info, |condition| condition.severity)
             }
             Self::TokenProviderError(_) => conditions::of(ErrorCode::TokenProviderFailed).severity,
-            Self::BroadcastStatus(_) | Self::GoingAway(_) | Self::BroadcastStopped(_) => Severity::Info,
+            Self::BroadcastStatus(_) | Self::Gap(_) | Self::GoingAway(_) | Self::BroadcastStopped(_) => Severity::Info,
             Self::ConnectionState(_) | Self::Stats(_) => Severity::Detail,
         }
     }
@@ -156,14 +157,21 @@ const fn stop_words(reason: StopReason) -> &'static str {
     }
 }
 
-const fn capture_words(state: CaptureState) -> &'static str {
-    match state {
-        CaptureState::Stopped => "The camera is closed",
-        CaptureState::Starting => "Opening the camera",
-        CaptureState::Flowing => "The camera delivers",
-        CaptureState::Stalled => "The camera delivers nothing; it is opened again",
-        CaptureState::Failed => "The camera failed; it is opened again",
-        CaptureState::Ended => "The media has played to its end",
+fn capture_line(capture: CaptureStatus) -> String {
+    let source = match capture.source {
+        Source::Camera => "camera",
+        Source::File => "media file",
+        Source::Screen => "screen",
+        Source::TestPicture => "test picture",
+    };
+    match capture.state {
+        CaptureState::Stopped => format!("The {source} is closed"),
+        CaptureState::Starting => format!("Opening the {source}"),
+        CaptureState::Flowing => format!("The {source} delivers"),
+        CaptureState::Stalled => format!("The {source} delivers nothing; it is opened again"),
+        // It may have been the microphone or the encoder: the error before it says which.
+        CaptureState::Failed => "Capturing failed; all sources are opened again".to_owned(),
+        CaptureState::Ended => format!("The {source} has played to its end"),
     }
 }
 
@@ -171,20 +179,17 @@ const fn capture_words(state: CaptureState) -> &'static str {
 mod tests {
     use super::*;
     use crate::status::Plane;
-    use crate::status::notice::{CaptureStatus, GoingAway, TokenProviderError};
+    use crate::status::notice::{GoingAway, TokenProviderError};
 
     fn reconnecting() -> Broadcast {
         Broadcast {
             message: Message::ReconnectingBroadcast,
             reason: Some(Reason::ConnectFailed),
             attempt: 2,
-            max_retries: Some(10),
             retry_in: Some(4.25),
             waiting_for: Some(WaitingFor::Backoff),
             layer: Some(Layer::Signalling),
-            path: None,
-            session_id: None,
-            recovered_session_id: None,
+            ..Broadcast::on_air()
         }
     }
 
@@ -241,8 +246,20 @@ mod tests {
     }
 
     #[test]
+    fn each_source_is_called_by_its_name() {
+        let line = |state, source| Notice::CaptureStatus(CaptureStatus { state, source }).line();
+        let stalled = CaptureState::Stalled;
+        assert_eq!(line(stalled, Source::Camera), "The camera delivers nothing; it is opened again");
+        assert_eq!(line(CaptureState::Starting, Source::Screen), "Opening the screen");
+        assert_eq!(line(CaptureState::Flowing, Source::TestPicture), "The test picture delivers");
+        assert_eq!(line(CaptureState::Ended, Source::File), "The media file has played to its end");
+        // A dead microphone fails the whole capture: no word of a camera then.
+        assert_eq!(line(CaptureState::Failed, Source::Camera), "Capturing failed; all sources are opened again");
+    }
+
+    #[test]
     fn a_lost_camera_is_a_warning_a_found_one_is_news() {
-        let severity = |state| Notice::CaptureStatus(CaptureStatus { state }).severity();
+        let severity = |state| Notice::CaptureStatus(CaptureStatus { state, source: Source::Camera }).severity();
         assert_eq!(severity(CaptureState::Failed), Severity::Warning);
         assert_eq!(severity(CaptureState::Flowing), Severity::Info);
     }

@@ -43,11 +43,17 @@ pub(super) struct Broadcast {
     tries: u32,
     /// The server refused with `Retry::Once` and has accepted nothing since.
     refused_once: bool,
+    /// When a try was last made at once after a failure.
+    hurried: Option<Instant>,
+    /// Our own session that holds the slot of the next one: once it is closed, nothing is left to wait for.
+    in_the_way: Option<Attempt>,
     /// How often in a row there was no token.
     token_failures: u32,
     /// The server said that it will go away, and asked for this wait.
     going_away: Option<Duration>,
     outage: Option<Outage>,
+    /// How many gaps viewers have seen, and how long the last one was.
+    gaps: (u64, Option<Duration>),
     /// Since when it has been broadcasting.
     healthy_since: Option<Instant>,
     trouble: Option<Trouble>,
@@ -75,6 +81,8 @@ struct Outage {
     since: Instant,
     /// How long it had lasted when the operator was told.
     told: Option<Duration>,
+    /// When the far end last acknowledged media; `None`: it never has.
+    seen: Option<Instant>,
 }
 
 /// What the broadcast must know of the rest of the brain.
@@ -140,9 +148,12 @@ impl Broadcast {
             last: Attempt(0),
             tries: 0,
             refused_once: false,
+            hurried: None,
+            in_the_way: None,
             token_failures: 0,
             going_away: None,
             outage: None,
+            gaps: (0, None),
             healthy_since: None,
             trouble: None,
             session_id: None,
@@ -156,7 +167,7 @@ impl Broadcast {
             self.tries = 0;
             self.refused_once = false;
             self.endpoints.start();
-            self.outage = Some(Outage { since: around.now, told: None });
+            self.outage = Some(Outage { since: around.now, told: None, seen: None });
             self.try_now(around, orders);
         }
     }
@@ -166,10 +177,9 @@ impl Broadcast {
         self.close(now, orders);
         self.outage = None;
         self.healthy_since = None;
-        self.going_away = None;
+        (self.going_away, self.in_the_way) = (None, None);
         self.trouble = None;
-        self.session_id = None;
-        self.path = None;
+        (self.session_id, self.path) = (None, None);
     }
 
     /// A person wants a new session now. One that replaces a working session begins a whole budget; any other spends
@@ -273,6 +283,9 @@ impl Broadcast {
     ) -> Option<Verdict> {
         self.teardown.hear(attempt, &event);
         let is_end = matches!(event, SessionEvent::Closed | SessionEvent::TeardownStuck);
+        if is_end && self.in_the_way.take_if(|closing| *closing == attempt).is_some() {
+            self.slot_is_free(around, orders);
+        }
         let end = is_end.then(|| event.clone());
         let is_live = matches!(&self.state, State::Live(session) if session.attempt == attempt);
         let verdict = if is_live {
@@ -300,6 +313,11 @@ impl Broadcast {
                 let endpoint = session.endpoint;
                 self.server_goes_away(around, endpoint, retry_after);
                 return None;
+            }
+            SessionEvent::Acknowledged if self.outage.is_none() => {
+                if let Some(missed) = session.missed(around.now) {
+                    self.gap_is_over(missed);
+                }
             }
             SessionEvent::Accepted { .. } if !session.signalling.was_open() => self.server_is_back(),
             SessionEvent::SignallingResumed { .. } if session.signalling.is_away() => self.server_is_back(),
@@ -399,6 +417,7 @@ impl Broadcast {
 
     /// Opens the next session, or waits for what forbids it.
     fn try_now(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        self.in_the_way = None;
         let endpoint = self.endpoints.choose(around.now);
         match self.endpoints.not_before(endpoint, around.now) {
             Some(until) => self.wait(around, until, WaitingFor::ServerRetryAfter),
@@ -450,23 +469,5 @@ impl Broadcast {
             dice: &mut self.dice,
         };
         Some((session, terms))
-    }
-
-    /// Notes that the session became healthy or ceased to be.
-    fn settle(&mut self, around: Around<'_>) {
-        let State::Live(session) = &self.state else { return };
-        match (session.is_healthy(), self.healthy_since) {
-            (true, None) => {
-                self.healthy_since = Some(around.now);
-                self.endpoints.proven(session.endpoint, around.now);
-                self.outage = None;
-                self.trouble = None;
-            }
-            (false, Some(_)) => {
-                self.trouble = Some(Trouble::disturbed(around.is_cut_off()));
-                self.begin_outage(around.now);
-            }
-            (true, Some(_)) | (false, None) => {}
-        }
     }
 }

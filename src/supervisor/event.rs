@@ -56,8 +56,11 @@ pub enum Retry {
     Backoff,
     /// Yes, but not before this long from now (the server's `Retry-After`, already clamped).
     After(Duration),
-    /// Yes, once: a second failure of this kind in a row is final (401: the token may just have expired).
+    /// Yes, once, and at once: the provider gives another token by now. A second failure of this kind in a row is final
+    /// (401, 4002: the token may just have expired).
     Once,
+    /// Yes, at once: what stood in the way was a session of ours, and is gone by now.
+    AtOnce,
     /// No: trying again cannot help until a person changes something.
     Never,
 }

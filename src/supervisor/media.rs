@@ -22,6 +22,9 @@ const STALL_MIN: Duration = Duration::from_secs(3);
 const STALL_MAX: Duration = Duration::from_secs(16);
 /// A stall is this many times the longest recent interval: two reports in a row may be lost.
 const STALL_FACTOR: u32 = 3;
+/// A deadline that is seen this late was slept through: the process was suspended (or starved for as long), and so the
+/// silence was ours. More than any pause of a busy machine, less than any suspend that matters.
+const SLEPT_MIN: Duration = Duration::from_secs(5);
 /// How many intervals are recent.
 const RECENT: usize = 8;
 
@@ -140,6 +143,13 @@ impl Media {
         self.acks.proved
     }
 
+    /// What viewers have missed when media is acknowledged at `now`, if it is more than a report or two that were late: this
+    /// process or the camera stood still, and nobody had the time to call it a loss.
+    pub(super) fn missed(&self, now: Instant) -> Option<Duration> {
+        let silence = now.saturating_duration_since(self.acks.last?);
+        (self.acks.proved && silence > self.acks.limit()).then_some(silence)
+    }
+
     pub(super) const fn last_acknowledged(&self) -> Option<Instant> {
         self.acks.last
     }
@@ -167,7 +177,11 @@ impl Media {
 
     /// What is lost at `now`, if anything; also notes that a disturbance has outlived its grace.
     pub(super) fn due(&mut self, now: Instant, policy: &Policy) -> Option<Failure> {
-        self.deadline(policy).filter(|deadline| *deadline <= now)?;
+        let deadline = self.deadline(policy).filter(|deadline| *deadline <= now)?;
+        if now > deadline + SLEPT_MIN {
+            self.woke_up(now);
+            return None;
+        }
         match &mut self.ice {
             Ice::New => None,
             Ice::Connecting { .. } => {
@@ -191,6 +205,20 @@ impl Media {
                 Some(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words))
             }
         }
+    }
+}
+
+impl Media {
+    /// All clocks start afresh: what is broken will be so for as long again.
+    fn woke_up(&mut self, now: Instant) {
+        match &mut self.ice {
+            Ice::New | Ice::Connected => {}
+            Ice::Connecting { until } => *until = now + CONNECTING_TIMEOUT,
+            Ice::Disconnected { since, .. } => *since = now,
+        }
+        self.acks.interrupted = true;
+        self.acks.started = self.acks.started.map(|_| now);
+        self.acks.silent_since = self.acks.silent_since.map(|_| now);
     }
 }
 
@@ -314,6 +342,24 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_was_suspended_does_not_blame_the_far_end_for_its_own_silence() {
+        let (mut media, last) = acknowledged_every(1.0, 4);
+        assert!(media.due(at(last + 60.0), &policy()).is_none());
+        assert_eq!(media.deadline(&policy()), Some(at(last + 63.0)));
+        assert_eq!(media.due(at(last + 63.0), &policy()).expect("lost").code, ErrorCode::MediaStalled);
+
+        let (mut media, last) = acknowledged_every(1.0, 4);
+        media.disconnected(at(last));
+        assert!(media.due(at(last + 60.0), &policy()).is_none());
+        assert_eq!(media.deadline(&policy()), Some(at(last + 61.0)), "statusGrace begins anew");
+
+        let mut media = Media::new(true);
+        media.accepted(at(0.0));
+        assert!(media.due(at(60.0), &policy()).is_none());
+        assert_eq!(media.deadline(&policy()), Some(at(75.0)));
+    }
+
+    #[test]
     fn an_ice_that_flaps_without_any_acknowledgement_is_lost_in_the_end() {
         let (mut media, last) = acknowledged_every(1.0, 4);
         let mut lost = None;
@@ -338,6 +384,14 @@ mod tests {
         assert_eq!(media.due(at(17.0), &policy()).expect("lost").code, ErrorCode::MediaStalled);
         media.frames(at(5.0), false);
         assert_eq!(media.deadline(&policy()), None);
+    }
+
+    #[test]
+    fn late_reports_are_nothing_missed_and_a_long_silence_is() {
+        let (media, last) = acknowledged_every(1.0, 4);
+        assert_eq!(media.missed(at(last + 3.0)), None);
+        assert_eq!(media.missed(at(last + 8.0)), Some(Duration::from_secs(8)));
+        assert_eq!(connected(0.0).missed(at(99.0)), None, "nobody has seen anything yet");
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod trouble;
 
 use std::time::{Duration, Instant};
 
-use crate::status::{BroadcastError, ErrorCode, Status, StopReason};
+use crate::status::{BroadcastError, ErrorCode, Source, Status, StopReason};
 
 use broadcast::{Around, Broadcast, Verdict};
 use capture::{Capture, Heard};
@@ -79,6 +79,8 @@ pub struct SignallingPolicy {
     pub jitter_percent: u32,
     /// `maxAttempts` in a row, then the session counts as lost.
     pub max_attempts: Retries,
+    /// `inactivityTimeout`: a server that says nothing for this long has hung. For the messengers, not the brain.
+    pub inactivity_timeout: Duration,
 }
 
 impl Default for SignallingPolicy {
@@ -90,6 +92,7 @@ impl Default for SignallingPolicy {
             max_delay: Duration::from_secs(30),
             jitter_percent: 20,
             max_attempts: Retries::AtMost(100),
+            inactivity_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -139,6 +142,13 @@ impl Supervisor {
         }
     }
 
+    /// The same brain, which calls what brings the pictures by its name.
+    #[must_use]
+    pub fn with_source(mut self, source: Source) -> Self {
+        self.status.source = source;
+        self
+    }
+
     /// Hears one event and answers with what is to be done about it, in this order.
     ///
     /// Whatever is due is seen to at `Event::Deadline` alone. So that good news that waits in the inbox is not overtaken
@@ -177,6 +187,12 @@ impl Supervisor {
             Stage::Leaving { until, .. } => Some(until),
             Stage::Over => None,
         }
+    }
+
+    /// The numbers it lives by just now.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// What is true just now.
@@ -315,6 +331,7 @@ impl Supervisor {
         self.status.capture = self.capture.state();
         self.status.stuck = self.broadcast.stuck();
         self.status.going_away = self.broadcast.going_away();
+        (self.status.gaps, self.status.gap) = self.broadcast.gaps();
         self.status.link = self.broadcast.link().cloned();
     }
 }

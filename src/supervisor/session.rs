@@ -1,6 +1,6 @@
 //! Pure: the present session - its two planes, and where it is as a whole.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::status::{ErrorCode, LinkStats, Message, PlaneState};
 
@@ -119,6 +119,11 @@ impl Session {
     /// It was up and its path has been silent for longer than `statusGrace`.
     pub(super) const fn is_disturbed(&self) -> bool {
         self.media.is_disturbed()
+    }
+
+    /// What viewers have missed when media is acknowledged at `now`.
+    pub(super) fn missed(&self, now: Instant) -> Option<Duration> {
+        self.media.missed(now)
     }
 
     /// When the far end last acknowledged media; `None`: it never has.

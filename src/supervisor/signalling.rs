@@ -138,8 +138,9 @@ impl Signalling {
         }
     }
 
-    /// The connection broke, or a Resume failed. Waits for the next one; false: the session counts as lost.
-    pub(super) fn reopens(&mut self, failure: &Failure, terms: Terms<'_>) -> bool {
+    /// The connection broke, or a Resume failed. Waits for the next one (`at_once`: no longer than the server wants);
+    /// false: the session counts as lost.
+    pub(super) fn reopens(&mut self, failure: &Failure, at_once: bool, terms: Terms<'_>) -> bool {
         let (ordered, spent) = match self {
             Self::Open => (0, 0),
             Self::Away(away) => {
@@ -154,7 +155,7 @@ impl Signalling {
             return false;
         }
         let reason = if terms.cut_off { Reason::NetworkChange } else { trouble::reason(failure) };
-        let next = wait(ordered + 1, terms);
+        let next = wait(ordered + 1, at_once, terms);
         *self = Self::Away(Away { reason, ordered, spent, next });
         true
     }
@@ -210,9 +211,9 @@ impl Signalling {
 }
 
 /// The wait before Resume number `number`.
-fn wait(number: u32, terms: Terms<'_>) -> Next {
+fn wait(number: u32, at_once: bool, terms: Terms<'_>) -> Next {
     let Terms { now, policy, cut_off, not_before, dice } = terms;
-    let due = after(now, backoff::signalling_delay(policy, number, dice));
+    let due = if at_once { now } else { after(now, backoff::signalling_delay(policy, number, dice)) };
     Next::Waiting { since: now, until: (!cut_off).then(|| due.max(not_before.unwrap_or(due))) }
 }
 
@@ -243,7 +244,7 @@ mod tests {
         fn breaks(&mut self, now: Instant) -> bool {
             let failure = Failure::new(Phase::Dial, Retry::Backoff, ErrorCode::SignallingFailed, "no");
             let (signalling, terms) = self.terms(now);
-            signalling.reopens(&failure, terms)
+            signalling.reopens(&failure, false, terms)
         }
         /// Waits for the Resume to be ordered; the answer is when.
         fn resumes(&mut self) -> Instant {

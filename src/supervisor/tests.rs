@@ -78,6 +78,7 @@ impl Run {
                 Notice::BroadcastError(error) => self.story.push(format!("{:?}", error.code)),
                 Notice::BroadcastStopped(stopped) => self.story.push(format!("stopped {:?}", stopped.reason)),
                 Notice::ReconnectStuck(stuck) => self.story.push(format!("stuck {:.0}", stuck.since)),
+                Notice::Gap(gap) => self.story.push(format!("gap {:.1}", gap.seconds)),
                 Notice::GoingAway(going) => self.story.push(format!("going away {}", going.retry_after_ms)),
                 Notice::TokenProviderError(error) => {
                     self.story.push(format!("no token {}", error.consecutive_failures))
@@ -172,9 +173,20 @@ fn server_down_for_a_minute() {
     let mut story = run.story();
     assert_eq!(story.iter().filter(|line| *line == "stuck 30").count(), 1, "told once: {story:?}");
     story.retain(|line| line != "AuthFailed" && line != "stuck 30");
-    let (outage, last) = story.split_last_chunk::<2>().expect("a story");
-    assert_eq!(last, &["connected", "broadcasting"]);
+    let (outage, last) = story.split_last_chunk::<3>().expect("a story");
+    assert_eq!(last, &["connected", "broadcasting", "gap 65.2"], "from the last acknowledgement to the next");
     assert!(outage.chunks(2).all(|pair| pair == ["reconnecting_broadcast", "signalling"]), "{outage:?}");
+}
+
+/// The process was suspended, and the good news waits in the inbox before anything is due.
+#[test]
+fn a_gap_without_a_loss_is_told_too() {
+    let mut run = Run::on_air(policy());
+    run.stays_on_air(5);
+    run.story();
+    assert_eq!(run.session(8.0, SessionEvent::Acknowledged), []);
+    run.stays_on_air(5);
+    assert_eq!(run.story(), ["gap 8.0"], "once, and no outage");
 }
 
 #[test]
@@ -349,7 +361,7 @@ fn a_persons_reconnect_replaces_the_session_and_is_shown() {
     let (waited, orders) = run.due();
     assert_eq!((waited, orders), (0.0, vec![Action::Open { attempt: Attempt(2), endpoint: 0 }]));
     run.goes_on_air(0.1);
-    assert_eq!(run.story(), ["reconnecting_broadcast", "signalling", "connected", "broadcasting"]);
+    assert_eq!(run.story(), ["reconnecting_broadcast", "signalling", "connected", "broadcasting", "gap 1.1"]);
 }
 
 #[test]
@@ -525,7 +537,7 @@ fn a_heir_that_fails_is_tried_again_and_takes_over_when_the_old_session_dies() {
     let orders = run.hear(0.1, Event::Session(Attempt(1), SessionEvent::Failed(died)));
     assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
     run.goes_on_air(0.1);
-    assert_eq!(run.story(), ["IceConnectionFailed", "reconnecting_broadcast", "connected", "broadcasting"]);
+    assert_eq!(run.story(), ["IceConnectionFailed", "reconnecting_broadcast", "connected", "broadcasting", "gap 4.8"]);
 }
 
 #[test]
@@ -650,4 +662,123 @@ fn a_server_that_knows_us_not_is_no_end_while_there_is_another() {
     run.session(0.1, SessionEvent::Failed(unknown()));
     assert_eq!(run.brain.status().stopped, Some(StopReason::Refused));
     assert_eq!(run.newest, Attempt(2));
+}
+
+fn slot_taken(retry: Retry) -> SessionEvent {
+    SessionEvent::Failed(Failure::new(Phase::Request, retry, ErrorCode::ConcurrentLimit, "4010"))
+}
+
+#[test]
+fn the_first_401_asks_for_another_token_at_once_and_the_second_is_final() {
+    let mut run = Run::started(unlimited());
+    run.fails(Retry::Once);
+    assert_eq!(run.due(), (0.0, vec![Action::Open { attempt: Attempt(2), endpoint: 0 }]));
+    run.fails(Retry::Once);
+    assert_eq!(run.brain.status().stopped, Some(StopReason::Refused));
+}
+
+#[test]
+fn a_provider_that_gives_the_refused_token_again_is_told_and_given_time() {
+    let mut run = Run::started(Policy { max_retries: Retries::AtMost(1), ..policy() });
+    run.story();
+    run.fails(Retry::Once);
+    assert_eq!(run.opens(), 0.0);
+    let stale = Failure::new(Phase::Request, Retry::Backoff, ErrorCode::TokenProviderFailed, "the same token");
+    run.session(0.1, SessionEvent::Failed(stale));
+    run.session(0.0, SessionEvent::Closed);
+    assert!(run.story().contains(&"TokenProviderFailed".to_owned()));
+    let waited = run.opens();
+    assert!((2.0..=2.401).contains(&waited), "{waited}");
+    run.goes_on_air(0.1);
+}
+
+#[test]
+fn an_expired_token_on_the_signalling_plane_is_replaced_at_once_and_media_stays() {
+    let mut run = Run::on_air(policy());
+    run.story();
+    run.session(1.0, signalling_lost(Retry::Once));
+    assert_eq!(run.due(), (0.0, vec![Action::Resume(Attempt(1))]));
+    run.session(0.1, SessionEvent::SignallingResumed { session_id: "/whip/1".into(), recovered_from: None });
+    assert_eq!(run.story(), ["SignallingFailed"]);
+}
+
+#[test]
+fn a_server_that_takes_a_token_and_refuses_it_again_does_not_make_us_spin() {
+    let mut run = Run::on_air(unlimited());
+    let mut hurried = Vec::new();
+    for _ in 0..20 {
+        run.fails(Retry::Once);
+        if run.opens() < 2.0 {
+            hurried.push(run.now);
+        }
+        run.goes_on_air(0.1);
+    }
+    assert!(hurried.len() >= 2 && hurried.windows(2).all(|two| two[1] - two[0] >= 60.0), "once a minute: {hurried:?}");
+}
+
+#[test]
+fn a_slot_that_our_own_ghost_had_is_tried_at_once_and_then_every_thirty_seconds() {
+    let mut run = Run::started(unlimited());
+    run.session(0.1, slot_taken(Retry::AtOnce));
+    run.session(0.0, SessionEvent::Closed);
+    assert_eq!(run.opens(), 0.0);
+    for retry in [Retry::AtOnce, Retry::Backoff, Retry::After(Duration::from_secs(30))] {
+        run.session(0.1, slot_taken(retry));
+        run.session(0.0, SessionEvent::Closed);
+        run.hear(1.0, Event::Network(PathEvent::RouteAppeared));
+        let shown = run.brain.status().broadcast.clone().expect("on air");
+        assert_eq!(shown.waiting_for, Some(WaitingFor::ServerRetryAfter), "{retry:?}");
+        let waited = 1.0 + run.opens();
+        assert!((30.0..=33.001).contains(&waited), "{retry:?}: {waited}");
+    }
+}
+
+#[test]
+fn a_forgotten_session_that_holds_the_slot_makes_way_and_the_next_comes_when_it_is_closed() {
+    for is_silent in [false, true] {
+        let mut run = resuming(unlimited());
+        run.session(0.1, resume_refused());
+        let orders = run.session(0.1, slot_taken(Retry::After(Duration::from_secs(30))));
+        let close = |number| Action::Close { attempt: Attempt(number), goodbye: true };
+        assert_eq!(orders, [close(2), close(1)], "the heir has failed, and the old session is in its way");
+        assert_eq!(run.brain.status().broadcast.as_ref().expect("on air").message, Message::ReconnectingBroadcast);
+        let next = [Action::Open { attempt: Attempt(3), endpoint: 0 }];
+        run.hear(0.1, Event::Session(Attempt(2), SessionEvent::Closed));
+        if is_silent {
+            assert_eq!(run.due(), (1.4, next.to_vec()), "a goodbye takes no longer");
+        } else {
+            assert_eq!(run.hear(0.1, Event::Session(Attempt(1), SessionEvent::Closed)), next);
+        }
+        // Somebody else has it, then.
+        run.session(0.1, slot_taken(Retry::After(Duration::from_secs(30))));
+        run.session(0.0, SessionEvent::Closed);
+        let waited = run.opens();
+        assert!((30.0..=33.001).contains(&waited), "{waited}");
+    }
+}
+
+#[test]
+fn a_forgotten_session_feeds_on_when_the_server_wants_us_to_stay_away_for_longer() {
+    let mut run = resuming(unlimited());
+    run.session(0.1, resume_refused());
+    let orders = run.session(0.1, slot_taken(Retry::After(Duration::from_secs(90))));
+    assert_eq!(orders, [Action::Close { attempt: Attempt(2), goodbye: true }]);
+    assert_eq!(run.brain.status().broadcast.as_ref().expect("on air").message, Message::Broadcasting);
+}
+
+#[test]
+fn give_up_after_twenty_minutes_is_twenty_minutes() {
+    let minutes = Duration::from_secs(20 * 60);
+    let mut run = Run::on_air(Policy { give_up_after: Some(minutes), ..unlimited() });
+    run.stays_on_air(3);
+    run.fails(Retry::Backoff);
+    let lost_at = run.now;
+    while run.brain.status().stopped.is_none() {
+        assert!(run.now - lost_at < 1200.0, "it goes on");
+        run.due();
+        if run.brain.status().signalling.state == PlaneState::Connecting {
+            run.fails(Retry::Backoff);
+        }
+    }
+    assert!((1200.0..1200.2).contains(&(run.now - lost_at)), "{}", run.now - lost_at);
 }

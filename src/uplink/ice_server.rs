@@ -1,19 +1,34 @@
 //! Pure: RTCIceServer (RFC 7064, RFC 7065 URIs) -> the URLs that webrtcbin takes.
 
+use std::fmt;
+
 use crate::config::units::{IceServer, Secret};
 
 /// A server in webrtcbin's own form.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ServerUrl {
+#[derive(Clone, PartialEq, Eq)]
+pub enum ServerUrl {
     /// For property `stun-server` (webrtcbin knows one only).
     Stun(String),
     /// For action `add-turn-server`. Holds the password: never log it.
     Turn(String),
 }
 
+impl fmt::Debug for ServerUrl {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stun(url) => f.debug_tuple("Stun").field(url).finish(),
+            Self::Turn(url) => {
+                let host = url.rsplit_once('@').map_or("", |(_, host)| host);
+                f.debug_tuple("Turn").field(&format_args!("***@{host}")).finish()
+            }
+        }
+    }
+}
+
 /// `stun:host` -> `stun://host:3478`; `turn:host?transport=tcp` -> `turn://user:password@host:3478?transport=tcp`.
 /// What is neither is left out; config and messenger have checked the form before.
-pub(crate) fn for_webrtcbin(server: &IceServer) -> Vec<ServerUrl> {
+pub fn for_webrtcbin(server: &IceServer) -> Vec<ServerUrl> {
     server.urls.iter().filter_map(|url| one(url, server)).collect()
 }
 
@@ -71,7 +86,9 @@ mod tests {
                 username: Some("17:a".into()),
                 credential: Some(Secret::new("p@ss".into())),
             };
-            assert_eq!(for_webrtcbin(&server), [wanted], "{url}");
+            let urls = for_webrtcbin(&server);
+            assert!(!format!("{urls:?}").contains("p%40ss"), "{urls:?}");
+            assert_eq!(urls, [wanted], "{url}");
         }
     }
 }

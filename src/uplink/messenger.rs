@@ -2,6 +2,8 @@
 //! ended at any moment without cutting a request in two: a goodbye queues up behind the publish it belongs to, and no
 //! resource is left on the server that nobody knows of.
 
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,9 +14,10 @@ use tracing::{debug, warn};
 
 use crate::signal::state::StateFile;
 use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Signaller, Word};
-use crate::status::ErrorCode;
+use crate::status::{ErrorCode, LinkStats};
 use crate::supervisor::event::{Failure, Phase, Retry};
 
+use super::failure::SLOT_BUSY_WAIT_MIN;
 use super::{Line, Parting};
 
 /// Removing a file takes a millisecond; a disk that hangs must not keep us from the goodbye.
@@ -36,6 +39,8 @@ enum Order {
     Resume,
     Publish { offer: String, reply: oneshot::Sender<Result<Accepted, Failure>> },
     Candidates { batch: Vec<LocalCandidate>, end: bool },
+    Stats(LinkStats),
+    Inactivity(Duration),
     Part { how: Parting, reply: oneshot::Sender<Option<Ghost>> },
 }
 
@@ -74,6 +79,18 @@ impl Messenger {
         }
     }
 
+    /// Tells the server our figures; dropped while the line is busy. Never waits.
+    pub(crate) fn stats(&self, link: &LinkStats) {
+        let _next_second = self.orders.try_send(Order::Stats(link.clone()));
+    }
+
+    /// `signalling.inactivityTimeout` is another one from now on. Never waits.
+    pub(crate) fn inactivity(&self, patience: Duration) {
+        if self.orders.try_send(Order::Inactivity(patience)).is_err() {
+            warn!("the messenger is too busy to hear of `signalling.inactivityTimeout`");
+        }
+    }
+
     /// Ends the session at the server. What comes back is a ghost: a session that the server may still believe in.
     pub(crate) async fn part(self, how: Parting) -> Option<Ghost> {
         let (reply, answer) = oneshot::channel();
@@ -91,14 +108,19 @@ async fn serve(
     let mut keepsake = None;
     // Is there a connection that may speak?
     let mut attached = false;
+    let mut waiting = VecDeque::new();
     loop {
-        let order = tokio::select! {
-            word = signaller.next(), if attached => {
-                attached = !matches!(word, Word::Lost(_) | Word::Ended(_));
-                let _session_over = tell.send(Said::Word(word));
-                continue;
+        let order = if waiting.is_empty() {
+            tokio::select! {
+                word = signaller.next(), if attached => {
+                    attached = !matches!(word, Word::Lost(_) | Word::Ended(_));
+                    let _session_over = tell.send(Said::Word(word));
+                    continue;
+                }
+                order = orders.recv() => order,
             }
-            order = orders.recv() => order,
+        } else {
+            waiting.pop_front()
         };
         match order {
             None => return,
@@ -113,8 +135,11 @@ async fn serve(
                     debug!("trickle: {failure}");
                 }
             }
+            Some(Order::Stats(link)) if attached => signaller.stats(&link).await,
+            Some(Order::Stats(_)) => {}
+            Some(Order::Inactivity(patience)) => signaller.set_inactivity(patience),
             Some(Order::Resume) => {
-                let resumed = signaller.resume().await;
+                let Some(resumed) = resume(&mut signaller, &mut orders, &mut waiting).await else { continue };
                 attached = resumed.is_ok();
                 match &resumed {
                     Ok(_) => keepsake = Keepsake::new(&signaller, &line),
@@ -134,15 +159,45 @@ async fn serve(
     }
 }
 
+/// Resumes, as long as somebody waits for it: on a network that swallows everything that takes 10 s, and the session that
+/// follows must not begin without what is to be carried over into it. `None`: it is the turn of the orders that wait.
+async fn resume(
+    signaller: &mut Signaller,
+    orders: &mut mpsc::Receiver<Order>,
+    waiting: &mut VecDeque<Order>,
+) -> Option<Result<Resumed, ResumeError>> {
+    if carried(signaller).is_none() {
+        return Some(signaller.resume().await);
+    }
+    let mut resuming = pin!(signaller.resume());
+    loop {
+        tokio::select! {
+            resumed = &mut resuming => return Some(resumed),
+            order = orders.recv() => {
+                // Without an order the handle is gone, and nobody needs the outcome.
+                let is_last = matches!(order, None | Some(Order::Part { how: Parting::Replaced, .. }));
+                waiting.extend(order);
+                if is_last {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
 /// Lets the next session take up what the server can carry over; true when there is such a thing. (A WHIP resource or a
 /// Janus handle belongs to its media connection and goes with it.)
 fn leave_behind(signaller: &Signaller, line: &Line) -> bool {
-    let carried = signaller.memory().filter(|memory| matches!(memory, Memory::Roamcast { .. }));
+    let carried = carried(signaller);
     let any = carried.is_some();
     if any {
         *line.remembered.lock().unwrap_or_else(PoisonError::into_inner) = carried;
     }
     any
+}
+
+fn carried(signaller: &Signaller) -> Option<Memory> {
+    signaller.memory().filter(|memory| matches!(memory, Memory::Roamcast { .. }))
 }
 
 /// The offer goes out; the ghost of the line is buried meanwhile.
@@ -155,10 +210,23 @@ async fn publish(signaller: &mut Signaller, line: &Line, offer: &str) -> Result<
     if buried.as_ref().is_err_and(|failure| failure.retry != Retry::Never) {
         // Not reached, as at boot before the network is up, or busy: the next session tries again.
         *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
-    } else if let Err(failure) = buried {
+    } else if let Err(failure) = &buried {
         debug!("the session before is left to the server's own timeout: {failure}");
     }
-    result
+    match result {
+        Err(failure) if buried.is_ok() => Err(freed(failure)),
+        result => result,
+    }
+}
+
+/// A slot that was taken while our ghost was being buried is free by now, most likely.
+fn freed(failure: Failure) -> Failure {
+    let asks_for_more = matches!(failure.retry, Retry::After(wait) if wait > SLOT_BUSY_WAIT_MIN);
+    if failure.code != ErrorCode::ConcurrentLimit || asks_for_more {
+        return failure;
+    }
+    let words = format!("{}; it was a session of ours that had it, and that is ended now", failure.words);
+    Failure { retry: Retry::AtOnce, words, ..failure }
 }
 
 async fn part(signaller: &mut Signaller, keepsake: Option<Keepsake>, reply: oneshot::Sender<Option<Ghost>>) {

@@ -6,11 +6,11 @@
 pub mod certificate;
 pub mod failure;
 mod ice;
-mod ice_server;
+pub mod ice_server;
 mod messenger;
 mod outlet;
 mod peer;
-mod rtcp;
+pub mod rtcp;
 pub mod sdp;
 mod stats;
 
@@ -26,7 +26,7 @@ use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
-use crate::signal::{Ghost, LocalCandidate, Memory, ResumeError, Signaller, Word};
+use crate::signal::{Ghost, LocalCandidate, Memory, ResumeError, Signaller, Timeouts, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
@@ -87,23 +87,37 @@ pub enum Parting {
 /// One session. Ends with [`Session::close`], by value; a dropped one closes without a goodbye.
 pub struct Session {
     order: oneshot::Sender<Parting>,
-    resume: mpsc::UnboundedSender<()>,
+    wishes: mpsc::UnboundedSender<Wish>,
+}
+
+/// What is wanted of a session while it lives.
+#[derive(Debug, Clone, Copy)]
+enum Wish {
+    Resume,
+    /// `signalling.inactivityTimeout`.
+    Inactivity(Duration),
 }
 
 impl Session {
     /// Begins to open a session with one of the servers (0 is `uplink.url`). Returns at once; all that happens is told
-    /// to the inbox under `attempt`.
+    /// to the inbox under `attempt`. `inactivity`: `signalling.inactivityTimeout`.
     #[must_use]
-    pub fn open(line: &Arc<Line>, attempt: Attempt, endpoint: usize) -> Self {
+    pub fn open(line: &Arc<Line>, attempt: Attempt, endpoint: usize, inactivity: Duration) -> Self {
         let (order, ordered) = oneshot::channel();
-        let (resume, resumes) = mpsc::unbounded_channel();
-        tokio::spawn(live(Arc::clone(line), attempt, endpoint, ordered, resumes));
-        Self { order, resume }
+        let (wishes, wished) = mpsc::unbounded_channel();
+        let timeouts = Timeouts { inactivity, ..Timeouts::default() };
+        tokio::spawn(live(Arc::clone(line), attempt, endpoint, timeouts, ordered, wished));
+        Self { order, wishes }
+    }
+
+    /// `signalling.inactivityTimeout` is another one from now on.
+    pub fn set_inactivity(&self, patience: Duration) {
+        let _already_gone = self.wishes.send(Wish::Inactivity(patience));
     }
 
     /// Orders the signalling connection to be reopened. Returns at once; the outcome is told to the inbox.
     pub fn resume(&self) {
-        let _already_gone = self.resume.send(());
+        let _already_gone = self.wishes.send(Wish::Resume);
     }
 
     /// Orders the end, with or without telling the server. Returns at once; `Closed` or `TeardownStuck` follows.
@@ -116,15 +130,25 @@ async fn live(
     line: Arc<Line>,
     attempt: Attempt,
     endpoint: usize,
+    timeouts: Timeouts,
     mut ordered: oneshot::Receiver<Parting>,
-    mut resumes: mpsc::UnboundedReceiver<()>,
+    mut wishes: mpsc::UnboundedReceiver<Wish>,
 ) {
     let voice = |event| line.inbox.post(Event::Session(attempt, event));
     let uplink = line.uplink.at(endpoint);
-    let mut life =
-        Life { line: &line, attempt, uplink, messenger: None, peer: None, acknowledged: None, keyframe_requests: 0 };
+    let mut life = Life {
+        line: &line,
+        attempt,
+        uplink,
+        timeouts,
+        messenger: None,
+        peer: None,
+        connected: false,
+        acknowledged: None,
+        keyframe_requests: 0,
+    };
     let parting = tokio::select! {
-        failure = life.run(&mut resumes) => {
+        failure = life.run(&mut wishes) => {
             voice(SessionEvent::Failed(failure));
             ordered.await
         }
@@ -139,8 +163,11 @@ struct Life<'a> {
     attempt: Attempt,
     /// With the address of the server that this session is for.
     uplink: Uplink,
+    timeouts: Timeouts,
     messenger: Option<Messenger>,
     peer: Option<Peer>,
+    /// ICE and DTLS have been up.
+    connected: bool,
     /// Highest sequence number of our leading stream that the far end has acknowledged.
     acknowledged: Option<u32>,
     keyframe_requests: u64,
@@ -148,11 +175,11 @@ struct Life<'a> {
 
 impl Life<'_> {
     /// The whole life up to the failure that ends it. May be dropped at any await.
-    async fn run(&mut self, resumes: &mut mpsc::UnboundedReceiver<()>) -> Failure {
+    async fn run(&mut self, wishes: &mut mpsc::UnboundedReceiver<Wish>) -> Failure {
         let (tell, mut heard) = mpsc::unbounded_channel();
         let (say, mut said) = mpsc::unbounded_channel();
         match self.establish(&tell, say).await {
-            Ok(mids) => self.attend(&mut heard, &mut said, resumes, &mids).await,
+            Ok(mids) => self.attend(&mut heard, &mut said, wishes, &mids).await,
             Err(failure) => failure,
         }
     }
@@ -168,7 +195,7 @@ impl Life<'_> {
         tell: &mpsc::UnboundedSender<PeerEvent>,
         say: mpsc::UnboundedSender<Said>,
     ) -> Result<Vec<String>, Failure> {
-        let mut signaller = Signaller::new(&self.uplink, Arc::clone(&self.line.tokens))?;
+        let mut signaller = Signaller::with_timeouts(&self.uplink, Arc::clone(&self.line.tokens), self.timeouts)?;
         let remembered = self.line.remembered.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ghost) = remembered.and_then(|memory| signaller.recall(memory)) {
             *self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some(ghost);
@@ -208,7 +235,7 @@ impl Life<'_> {
         &mut self,
         heard: &mut mpsc::UnboundedReceiver<PeerEvent>,
         said: &mut mpsc::UnboundedReceiver<Said>,
-        resumes: &mut mpsc::UnboundedReceiver<()>,
+        wishes: &mut mpsc::UnboundedReceiver<Wish>,
         mids: &[String],
     ) -> Failure {
         let mut meter = stats::Meter::new(&self.line.hatch);
@@ -228,9 +255,11 @@ impl Life<'_> {
                         return failure;
                     }
                 }
-                Some(()) = resumes.recv() => {
-                    if let Some(messenger) = &self.messenger {
-                        messenger.resume();
+                Some(wish) = wishes.recv() => {
+                    match (&self.messenger, wish) {
+                        (Some(messenger), Wish::Resume) => messenger.resume(),
+                        (Some(messenger), Wish::Inactivity(patience)) => messenger.inactivity(patience),
+                        (None, _) => {}
                     }
                 }
                 now = tick.tick() => {
@@ -322,6 +351,10 @@ impl Life<'_> {
     #[allow(clippy::wildcard_enum_match_arm, reason = "an open enum of GStreamer; two states matter")]
     fn ice(&self, state: WebRTCICEConnectionState) -> Result<(), Failure> {
         match state {
+            WebRTCICEConnectionState::Failed if self.connected => {
+                let words = "the network path to the server is dead: ICE got no answer for too long (RFC 7675: 30 s)";
+                Err(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words))
+            }
             WebRTCICEConnectionState::Failed => {
                 let words = "no path between us and the server: ICE found no pair of addresses that works \
                              (is UDP open? would a TURN server in `uplink.iceServers` help?)";
@@ -342,6 +375,7 @@ impl Life<'_> {
                 if let Some(peer) = &mut self.peer {
                     peer.open_outlets();
                 }
+                self.connected = true;
                 self.voice(SessionEvent::Connected);
                 Ok(())
             }
@@ -378,6 +412,9 @@ impl Life<'_> {
         let Some(reading) = peer.stats().await.map(|stats| stats::read(&stats)) else { return };
         let line = self.line;
         let figures = meter.measure(elapsed, reading, &line.hatch, line.target, self.keyframe_requests);
+        if let Some(messenger) = &self.messenger {
+            messenger.stats(&figures);
+        }
         self.voice(SessionEvent::Link(figures));
     }
 

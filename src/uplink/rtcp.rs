@@ -10,7 +10,7 @@ const FMT_FIR: u8 = 4;
 
 /// One report block: what the far end says of one of our streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ReportBlock {
+pub struct ReportBlock {
     /// The stream of ours that this is about.
     pub ssrc: u32,
     /// Share of packets lost since the report before, in 1/256.
@@ -21,7 +21,7 @@ pub(crate) struct ReportBlock {
 
 /// What one compound packet says that we care for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Feedback {
+pub struct Feedback {
     /// All report blocks, in order.
     pub reports: Vec<ReportBlock>,
     /// How many times a keyframe was asked for (PLI or FIR).
@@ -30,7 +30,7 @@ pub(crate) struct Feedback {
 
 /// Reads a decrypted compound packet. What is cut short or unknown is passed over.
 #[must_use]
-pub(crate) fn read(mut packet: &[u8]) -> Feedback {
+pub fn read(mut packet: &[u8]) -> Feedback {
     let mut feedback = Feedback::default();
     while let [first, kind, high, low, ..] = *packet {
         let length = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;

@@ -110,7 +110,7 @@ fn the_status_tells_people_and_machines_what_is_on_air() {
     assert!(status["uptime"].as_f64().unwrap() >= status["for"].as_f64().unwrap());
     let said = studio.say("status");
     assert_eq!((said.code, said.out.lines().next()), (0, Some("street: On air")));
-    for row in ["since", "bitrate", "round trip", "loss", "session", "camera", "encoder"] {
+    for row in ["since", "bitrate", "round trip", "loss", "session", "source", "encoder"] {
         assert!(said.out.lines().any(|line| line.trim_start().starts_with(row)), "no {row}: {}", said.out);
     }
     studio.encoder.signal("TERM");
@@ -134,9 +134,7 @@ fn readers_of_events_hear_what_stdout_says_in_the_same_order() {
     // What comes first is where the broadcast is: then both are connected.
     machine.wait_for_message("broadcasting");
     person.wait_for_line("On air");
-    studio.encoder.signal("USR1");
-    studio.encoder.wait_for_message("reconnecting_broadcast");
-    studio.encoder.wait_for_message("broadcasting");
+    studio.encoder.reconnect();
     studio.encoder.signal("TERM");
     assert_eq!(studio.encoder.wait_for_exit(), 0);
     assert_eq!(machine.wait_for_exit(), 0, "{}", machine.log());
@@ -175,6 +173,27 @@ fn an_operator_reconnects_stops_and_starts() {
     assert_eq!(studio.say("start --json").out, "{\"accepted\":\"start\"}\n");
     studio.encoder.wait_for_message("broadcasting");
     assert_eq!(studio.status()["stopped"], Value::Null);
+}
+
+/// product.md: "stuck 30 s: ReconnectStuck; `roamcast reconnect` / SIGUSR1 retries at once".
+#[test]
+fn a_stuck_encoder_tries_again_at_once_when_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    // By itself it would try again after the patience of this test.
+    let slow = "stuckAfter = \"1s\"\nminDelay = \"10m\"\nmaxDelay = \"10m\"\n";
+    let text = config(free_port(), &format!("[reconnect]\n{slow}"));
+    std::fs::write(folder.path().join("config.toml"), text).unwrap();
+    let mut encoder = encoder(folder.path());
+    encoder.wait_for("the notice", |event| event["event"] == "ReconnectStuck");
+    let refused = |event: &Value| event["event"] == "BroadcastError" && event["data"]["code"] == "SIGNALLING_FAILED";
+    let tries = |encoder: &Program| encoder.events.iter().filter(|(_, event)| refused(event)).count();
+    assert_eq!(tries(&encoder), 1);
+    let said = verb(&folder.path().join("control.sock"), "reconnect");
+    assert_eq!(said.code, 0, "{}", said.err);
+    encoder.wait_for("second try", refused);
+    encoder.signal("USR1");
+    encoder.wait_for("third try", refused);
+    assert_eq!(encoder.log().matches("an operator wants: reconnect").count(), 2, "{}", encoder.log());
 }
 
 #[test]

@@ -150,21 +150,21 @@ async fn a_token_is_asked_for_and_read_anew_each_time() {
     let _house = house(&format!("{open}tokenFile = '{}'", file.display())).await.unwrap();
     let host = "Host: encoder.example";
     let status = async |headers: &[&str]| tcp(port, "GET /api/v1/status", headers).await;
-    let (code, body) = status(&[host, "Authorization: Bearer first"]).await;
+    let (code, body) = status(&[host, "Authorization: Bearer f1rst-c0ntrol"]).await;
     assert_eq!((code, error(&body).as_str()), (503, "`control.tokenFile` cannot be read, or is empty"));
     std::fs::write(&file, " \n").unwrap();
     assert_eq!(status(&[host, "Authorization: Bearer "]).await.0, 503, "no token lets nobody in");
-    std::fs::write(&file, "first\n").unwrap();
+    std::fs::write(&file, "f1rst-c0ntrol\n").unwrap();
     assert_eq!(status(&[host]).await.0, 401);
-    for wrong in ["Bearer", "Bearer firs", "Bearer first2", "Basic first", "first"] {
+    for wrong in ["Bearer", "Bearer f1rst-c0ntro", "Bearer f1rst-c0ntrol2", "Basic f1rst-c0ntrol", "f1rst-c0ntrol"] {
         let (code, body) = status(&[host, &format!("Authorization: {wrong}")]).await;
         assert_eq!(code, 401, "{wrong}");
-        assert!(!body.contains("first"), "{body}");
+        assert!(!body.contains("f1rst"), "{body}");
     }
-    assert_eq!(status(&[host, "Authorization: Bearer first"]).await.0, 200);
-    std::fs::write(&file, "second").unwrap();
-    assert_eq!(status(&[host, "Authorization: Bearer first"]).await.0, 401);
-    assert_eq!(status(&[host, "authorization: bearer second"]).await.0, 200);
+    assert_eq!(status(&[host, "Authorization: Bearer f1rst-c0ntrol"]).await.0, 200);
+    std::fs::write(&file, "sec0nd-c0ntrol").unwrap();
+    assert_eq!(status(&[host, "Authorization: Bearer f1rst-c0ntrol"]).await.0, 401);
+    assert_eq!(status(&[host, "authorization: bearer sec0nd-c0ntrol"]).await.0, 200);
     assert_eq!(tcp(port, "GET /healthz", &[host]).await.0, 200);
 }
 

@@ -47,6 +47,8 @@ async fn pictures_and_sound_arrive_at_a_real_janus() {
         target: 564_000,
         hatch,
         clock,
+        network: config.network.clone(),
+        addresses: None,
         certificate: Some(Certificate::generate().unwrap()),
         inbox: inbox.clone(),
         ghost: Mutex::new(None),
@@ -54,7 +56,7 @@ async fn pictures_and_sound_arrive_at_a_real_janus() {
         state: None,
         tokens: Arc::new(roamcast::signal::token::Tokens::new(&config.uplink, |_| {})),
     });
-    let session = Session::open(&line, Attempt(1), 0);
+    let session = Session::open(&line, Attempt(1), 0, std::time::Duration::from_secs(60));
     heard(&inbox, "answer", |event| matches!(event, SessionEvent::Accepted { .. })).await;
     heard(&inbox, "connection", |event| matches!(event, SessionEvent::Connected)).await;
     for _report in 0..2 {

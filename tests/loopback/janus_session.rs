@@ -146,8 +146,8 @@ async fn a_token_that_is_not_known_is_asked_for_anew_once() {
     let failure = signaller.publish(OFFER).await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::InvalidToken, Retry::Once), "{failure}");
 
-    janus.admin(json!({ "janus": "add_token", "token": "fresh" }));
-    std::fs::write(file.path(), "fresh").unwrap();
+    janus.admin(json!({ "janus": "add_token", "token": "fr3sh-of-janus" }));
+    std::fs::write(file.path(), "fr3sh-of-janus").unwrap();
     signaller.publish(OFFER).await.unwrap();
     signaller.resume().await.unwrap();
     signaller.goodbye().await.unwrap();

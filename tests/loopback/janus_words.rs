@@ -1,12 +1,11 @@
 //! The Janus messenger against a server that says what it should not, or not when it should.
 
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
 use roamcast::config::units::Secret;
 use roamcast::config::{JanusRoom, Protocol, TokenSource, Uplink};
-use roamcast::signal::{Signaller, Word};
+use roamcast::signal::{Signaller, Timeouts, Word};
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Failure, Retry};
 use serde_json::{Value, json};
@@ -19,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use url::Url;
 
+use crate::captured::Captured;
 use crate::http::{self, Server, TOKEN, reply};
 use crate::program::PATIENCE;
 
@@ -88,27 +88,9 @@ fn answer(request: &Value) -> String {
     .to_string()
 }
 
-/// Everything that is logged, at every level.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_nothing() {
-    let log = Log::default();
-    let kept = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || kept.clone());
-    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let (log, _guard) = Captured::start();
     let noise = [
         "no json at all",
         "",
@@ -127,8 +109,7 @@ async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_noth
     signaller.candidates(&[], true).await.unwrap();
     signaller.goodbye().await.unwrap();
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for what in [
+    log.says_once(&[
         "it is no JSON",
         "it is cut off",
         "it is no message of Janus",
@@ -136,9 +117,8 @@ async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_noth
         "error 490 answers nothing",
         "a session that is not ours",
         "late or twice",
-    ] {
-        assert_eq!(log.matches(what).count(), 1, "{what}: {log}");
-    }
+    ]);
+    let log = log.text();
     for secret in [SECRET, TOKEN, "a=ice-pwd"] {
         assert!(!log.contains(secret), "{log}");
     }
@@ -224,4 +204,49 @@ async fn a_ghost_elsewhere_never_sees_our_secrets() {
     let failure = crate::http::signaller(&config).unwrap().bury(ghost).await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Never), "{failure}");
     assert!(stranger.requests().is_empty());
+}
+
+/// Janus wants the token in every request, so a new one needs no new connection.
+#[tokio::test]
+async fn a_live_session_renews_its_token_in_place() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let provider = Server::start(move |_| {
+        let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let token = format!("{{\"token\":\"token-{number}\",\"expiresIn\":2}}");
+        reply("200 OK", &["Content-Type: application/json"], &token)
+    })
+    .await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let task = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        #[allow(clippy::result_large_err, reason = "the callback's type is not ours")]
+        let agree = |_: &Request, mut response: Response| {
+            response.headers_mut().insert("sec-websocket-protocol", "janus-protocol".parse().unwrap());
+            Ok(response)
+        };
+        let mut socket = accept_hdr_async(tcp, agree).await.unwrap();
+        while let Some(Ok(message)) = socket.next().await {
+            let Message::Text(text) = message else { continue };
+            let request: Value = serde_json::from_str(&text).unwrap();
+            let verb = request["janus"].as_str().unwrap().to_owned();
+            record.lock().unwrap().push((verb, request["token"].as_str().unwrap().to_owned()));
+            socket.send(Message::text(answer(&request))).await.unwrap();
+        }
+    });
+    let config = Uplink { token: Some(TokenSource::Url(provider.url("/"))), ..uplink(url) };
+    let timeouts = Timeouts { inactivity: std::time::Duration::from_secs(3), ..Timeouts::default() };
+    let mut signaller = http::signaller_with(&config, timeouts).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    assert!(seen.lock().unwrap().iter().all(|(_, token)| token == "token-1"));
+    let renewed = async {
+        while !seen.lock().unwrap().iter().any(|(verb, token)| verb == "keepalive" && token == "token-2") {
+            let said = timeout(std::time::Duration::from_millis(50), signaller.next()).await;
+            assert!(said.is_err(), "{said:?}");
+        }
+    };
+    timeout(PATIENCE, renewed).await.unwrap_or_else(|_| panic!("{:?}", seen.lock().unwrap()));
+    task.abort();
 }

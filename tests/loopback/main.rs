@@ -16,10 +16,16 @@ mod control_api;
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;
+mod janus_cuts;
 mod janus_media;
 mod janus_program;
+mod janus_restarts;
 mod janus_session;
+mod janus_table;
 mod janus_words;
+mod logs;
+#[cfg(feature = "ingest")]
+mod long_minute;
 mod media_devices;
 mod media_faults;
 mod media_file;
@@ -30,14 +36,22 @@ mod media_studio;
 mod on_air;
 #[cfg(feature = "ingest")]
 mod on_air_browser;
+#[cfg(feature = "ingest")]
+mod on_air_resume;
 mod receivers;
 #[cfg(feature = "ingest")]
 mod reconnect_table;
+#[cfg(feature = "ingest")]
+mod reconnect_tokens;
 mod refusals;
 #[cfg(feature = "ingest")]
 mod roamcast_bad_words;
 #[cfg(feature = "ingest")]
+mod roamcast_cuts;
+#[cfg(feature = "ingest")]
 mod roamcast_session;
+#[cfg(feature = "ingest")]
+mod roamcast_windows;
 mod secrets;
 #[cfg(feature = "ingest")]
 mod state_file;
@@ -52,14 +66,27 @@ mod whip_tls;
 
 #[path = "../support/browser.rs"]
 mod browser;
+#[path = "../support/captured.rs"]
+mod captured;
+#[path = "../support/forward.rs"]
+mod forward;
 #[path = "../support/http.rs"]
 mod http;
 #[path = "../support/janus.rs"]
 mod janus;
+#[path = "../support/janus_rig.rs"]
+mod janus_rig;
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/publisher.rs"]
 mod publisher;
-#[cfg(feature = "ingest")]
 #[path = "../support/relay.rs"]
 mod relay;
+#[path = "../support/secrets.rs"]
+mod secrets_kept;
+#[cfg(feature = "ingest")]
+#[path = "../support/stage.rs"]
+mod stage;
+#[cfg(feature = "ingest")]
+#[path = "../support/viewer.rs"]
+mod viewer;

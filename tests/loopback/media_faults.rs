@@ -204,8 +204,14 @@ fn what_cannot_start_is_one_clear_sentence_from_start_and_from_check() {
         assert!(failure.words.contains(part), "{what}: {failure}");
         assert!(!failure.words.contains('\n'), "{what}: {failure}");
         assert_eq!(failure.retry, retry, "{what}: {failure}");
+        let code = match retry {
+            Retry::Never if what == "unknown encoder" => ErrorCode::EncoderFailed,
+            Retry::Never => ErrorCode::BadConfig,
+            Retry::Backoff | Retry::After(_) | Retry::Once | Retry::AtOnce => ErrorCode::CaptureLost,
+        };
+        assert_eq!(failure.code, code, "{what}: {failure}");
         let complaints = media::check(&config);
-        assert!(complaints.iter().any(|complaint| complaint.contains(part)), "{what}: {complaints:?}");
+        assert!(complaints.len() == 1 && complaints[0].contains(part), "{what}: {complaints:?}");
     }
     assert_eq!(media::check(&config()), Vec::<String>::new(), "the test pipelines have nothing to complain about");
 }
@@ -231,7 +237,8 @@ fn a_file_that_is_no_media_is_refused_for_good() {
             }
         };
         assert!(failure.words.contains(name) && !failure.words.contains('\n'), "{failure}");
-        assert_eq!(failure.retry, Retry::Never, "{failure}");
+        assert_eq!((failure.retry, failure.code), (Retry::Never, ErrorCode::BadConfig), "{failure}");
+        assert_eq!(media::check(&config), [failure.words], "`roamcast check` says the same");
     }
 }
 

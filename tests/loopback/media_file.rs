@@ -5,6 +5,8 @@ use std::path::Path;
 use gst::ClockTime;
 use gst::prelude::*;
 use roamcast::config::Config;
+use roamcast::media;
+use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{MediaEvent, Retry};
 
 use super::media_kit::{Frame, Rig, assert_rising, config};
@@ -75,6 +77,7 @@ fn a_file_played_once_ends() {
     for (name, streams) in [("both.mkv", &[PICTURE, SOUND][..]), ("mute.mkv", &[PICTURE])] {
         let path = folder.path().join(name);
         make_file(&path, "matroskamux", streams);
+        assert_eq!(media::check(&playing(&path, false)), [""; 0], "{name}: `roamcast check` has no complaint");
         let rig = Rig::new();
         let studio = rig.start(4, &playing(&path, false)).unwrap();
         assert_eq!(rig.next(), (4, MediaEvent::Flowing), "{name}");
@@ -107,7 +110,8 @@ fn a_file_without_picture_is_refused_for_good() {
     let studio = rig.start(1, &playing(&path, true)).unwrap();
     let failure = rig.failure();
     assert!(failure.words.ends_with("has no picture"), "{failure}");
-    assert_eq!(failure.retry, Retry::Never);
+    assert_eq!((failure.retry, failure.code), (Retry::Never, ErrorCode::BadConfig));
+    assert_eq!(media::check(&playing(&path, true)), [failure.words], "`roamcast check` says the same");
     studio.stop();
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn config() -> Config {
             dtls_certificate: DtlsCertificate::Ecdsa,
             trusted_origins: Vec::new(),
         },
+        network: roamcast::config::Network::default(),
         policy: Policy {
             min_delay: Duration::from_secs(2),
             max_delay: Duration::from_secs(15),

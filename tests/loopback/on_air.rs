@@ -115,9 +115,7 @@ fn two_hundred_reconnects_leak_nothing() {
         if cycle == WARM_UP {
             warm = Some(encoder.usage());
         }
-        encoder.signal("USR1");
-        encoder.wait_for_message("reconnecting_broadcast");
-        encoder.wait_for_message("broadcasting");
+        encoder.reconnect();
     }
     // The last torn-down session has its teardown behind it when fresh figures of the next one have come.
     frames(&mut encoder);

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, accept_hdr_async, connect_async};
 
+use crate::captured::Captured;
 use crate::{http, publisher};
 
 /// Generous: the machine may be busy.
@@ -192,9 +193,35 @@ fn welcome() -> Value {
 }
 
 async fn publish(uplink: &Uplink) -> Result<Signaller, Failure> {
-    let timeouts = Timeouts { connect: WITHIN, request: Duration::from_secs(2) };
+    let timeouts = Timeouts { connect: WITHIN, request: Duration::from_secs(2), ..Timeouts::default() };
     let mut signaller = crate::http::signaller_with(uplink, timeouts).unwrap();
     tokio::time::timeout(WITHIN, signaller.publish("v=0\r\n")).await.expect("an end").map(|_| signaller)
+}
+
+/// It answers the pings of RFC 6455, and nothing else; told by the setting of that moment.
+#[tokio::test]
+async fn a_server_that_hangs_behind_a_connection_that_stands_is_found() {
+    let uplink = server(async |mut line| {
+        hear(&mut line).await;
+        say(&mut line, &welcome()).await;
+        hear(&mut line).await;
+        say(&mut line, &json!({ "type": "answer", "sdp": "v=0\r\n" })).await;
+        for _ in 0..3 {
+            assert_eq!(hear(&mut line).await["type"], "ping");
+            say(&mut line, &json!({ "type": "pong" })).await;
+        }
+        while let Some(Ok(_)) = line.next().await {}
+    })
+    .await;
+    let timeouts = Timeouts { inactivity: Duration::from_secs(3600), ..Timeouts::default() };
+    let mut signaller = crate::http::signaller_with(&uplink, timeouts).unwrap();
+    signaller.publish("v=0\r\n").await.unwrap();
+    signaller.set_inactivity(Duration::from_secs(2));
+    let began = std::time::Instant::now();
+    let word = tokio::time::timeout(WITHIN, signaller.next()).await.expect("found");
+    let Word::Lost(failure) = word else { panic!("{word:?}") };
+    assert!(failure.words.contains("has answered nothing for 2 s, though the connection stands"), "{failure}");
+    assert!(began.elapsed() >= Duration::from_millis(3_500), "kept as long as it answered: {:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -223,6 +250,70 @@ async fn nonsense_from_a_server_is_ignored_until_the_answer_comes() {
     let word = tokio::time::timeout(WITHIN, signaller.next()).await.expect("the end");
     let Word::Lost(failure) = word else { panic!("{word:?}") };
     assert!(failure.words.contains("1005"), "closed by the server, which has seen the pong: {failure}");
+}
+
+/// Malformed, late, doubled and out of order, and all of that twice.
+#[tokio::test]
+async fn each_kind_of_nonsense_from_a_server_is_named_once() {
+    let (log, _guard) = Captured::start();
+    let noise = [
+        json!(""),
+        json!({ "type": "fly" }),
+        json!({ "type": "goingAway" }),
+        json!({ "type": "resumed", "sessionId": "x", "resumeToken": "y" }),
+        json!({ "type": "error", "code": 409, "name": "outOfOrder", "message": "late" }),
+        json!({ "type": "candidate", "candidate": "nonsense" }),
+        json!({ "type": "candidate", "candidate": "x".repeat(2000) }),
+    ];
+    let uplink = server(async move |mut line| {
+        hear(&mut line).await;
+        say(&mut line, &welcome()).await;
+        hear(&mut line).await;
+        say(&mut line, &json!({ "type": "answer", "sdp": "v=0\r\n" })).await;
+        for message in noise.iter().chain(&noise).chain([&welcome(), &welcome()]) {
+            say(&mut line, message).await;
+        }
+        line.close(None).await.unwrap();
+    })
+    .await;
+    let mut signaller = publish(&uplink).await.unwrap();
+    let word = tokio::time::timeout(WITHIN, signaller.next()).await.expect("the end");
+    assert!(matches!(word, Word::Lost(_)), "{word:?}");
+    log.says_once(&[
+        "the message is no JSON object with a `type`",
+        "a message of the type `fly` is not known",
+        "a `goingAway` message is not well-formed: missing field `retryAfterMs`",
+        "an answer comes late or twice",
+        "the error `outOfOrder` answers nothing that we wait for",
+        "a candidate is of no use",
+        "the `candidate` of the message is longer than 1024",
+    ]);
+}
+
+#[tokio::test]
+async fn each_kind_of_nonsense_from_a_publisher_is_named_once() {
+    let (log, _guard) = Captured::start();
+    let ingest = ingest().await;
+    let mut raw = Raw::welcomed(&ingest).await;
+    for text in [
+        "hello",
+        r#"{"type":"fly"}"#,
+        r#"{"type":"publish"}"#,
+        r#"{"type":"hello","versions":[1],"name":"live"}"#,
+        r#"{"type":"candidate","candidate":"candidate:1"}"#,
+    ] {
+        for _twice in 0..2 {
+            assert_eq!(raw.ask(text).await["type"], "error", "{text}");
+        }
+    }
+    ingest.stop().await;
+    log.says_once(&[
+        "the message is no JSON object with a `type`",
+        "a message of the type `fly` is not known",
+        "a `publish` message is not well-formed: missing field `sdp`",
+        "`hello` comes once",
+        "`publish` comes first",
+    ]);
 }
 
 #[tokio::test]

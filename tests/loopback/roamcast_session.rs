@@ -154,6 +154,7 @@ async fn after_the_window_a_resume_is_refused_and_a_new_session_begins() {
     server.fault(r#"{"dropWebSocket":true}"#).await;
     lost(&mut signaller).await;
     let (window_over, before) = (Duration::from_secs(13), signaller.memory());
+    // The fault itself: an outage that is longer than the window. Nobody is told when one ends.
     tokio::time::sleep(window_over).await;
     let refused = signaller.resume().await.unwrap_err();
     let ResumeError::Refused(failure) = refused else { panic!("{refused:?}") };

@@ -85,9 +85,7 @@ async fn without_a_place_to_write_the_broadcast_goes_on_with_one_warning() {
     let state = tempfile::NamedTempFile::new().unwrap();
     let mut encoder = encoder(&relay, state.path());
     encoder.wait_for_message("broadcasting");
-    encoder.signal("USR1");
-    encoder.wait_for_message("reconnecting_broadcast");
-    encoder.wait_for_message("broadcasting");
+    encoder.reconnect();
     encoder.signal("TERM");
     assert_eq!(encoder.wait_for_exit(), 0);
     let log = encoder.log();
@@ -116,4 +114,39 @@ async fn a_ghost_waits_until_the_server_is_reached() {
     encoder.wait_for_message("broadcasting");
     let buried = relay.requests().iter().filter(|request| *request == "DELETE /ghost").count();
     assert_eq!(buried, 1, "{:?}", relay.requests());
+}
+
+/// The ghost of the process before holds the slot: it is buried, and the next try does not wait for the 30 s that a slot of
+/// somebody else would be left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_our_own_ghost_holds_is_tried_again_at_once() {
+    let posts = std::sync::atomic::AtomicUsize::new(0);
+    let server = crate::http::Server::start(move |request| match request.method.as_str() {
+        "DELETE" => crate::http::reply("200 OK", &[], ""),
+        _ if posts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => {
+            crate::http::reply("409 Conflict", &[], "")
+        }
+        _ => crate::http::reply("403 Forbidden", &[], "that will do"),
+    })
+    .await;
+    let state = tempfile::tempdir().unwrap();
+    let file = format!(
+        "{{\"version\":1,\"memory\":{{\"protocol\":\"whip\",\"resource\":\"{}\"}},\
+         \"server\":\"http://127.0.0.1:{}\",\"since\":\"2999-01-01T00:00:00Z\"}}",
+        server.url("/ghost"),
+        server.port
+    );
+    std::fs::write(state.path().join("session.json"), file).unwrap();
+    let config = format!("{CONFIG}[uplink]\nurl = \"{}\"\n", server.url("/whip/live"));
+    let mut encoder = Program::encoder_with(&config, |command| {
+        command.env("STATE_DIRECTORY", state.path());
+    });
+    let (refused, error) = encoder.wait_for("CONCURRENT_LIMIT", |event| event["data"]["code"] == "CONCURRENT_LIMIT");
+    assert!(error["data"]["words"].as_str().unwrap().contains("a session of ours"), "{error}");
+    let (again, _) = encoder.wait_for("AUTH_FAILED", |event| event["data"]["code"] == "AUTH_FAILED");
+    assert!(again - refused < std::time::Duration::from_secs(20), "it waited for {:?}", again - refused);
+    assert_eq!(encoder.wait_for_exit(), 77);
+    let asked: Vec<_> = server.requests().into_iter().map(|request| request.method + " " + &request.path).collect();
+    let count = |what: &str| asked.iter().filter(|asked| *asked == what).count();
+    assert_eq!((count("DELETE /ghost"), count("POST /whip/live")), (1, 2), "{asked:?}");
 }

@@ -59,6 +59,8 @@ fn counting(dir: &Path) -> TokenSource {
 
 fn jwt_ending_in(life: Duration) -> String {
     let exp = (SystemTime::now() + life).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    // Rounded down: a life of zero is over when it begins.
+    let exp = (exp * 1000.0).floor() / 1000.0;
     // base64url of `{"exp":...}` by hand: no crate for one line.
     let claims = format!("{{\"exp\":{exp:.3}}}");
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -90,8 +92,11 @@ async fn a_token_that_was_refused_and_comes_again_is_noticed() {
     let asked = Asked::new(TokenSource::Value(Secret::new("same".into())));
     let first = asked.tokens.fresh().await.unwrap().unwrap();
     assert!(!asked.tokens.rejected(&first));
+    assert!(asked.failure().await.contains("the token that the server has just refused; it is tried once more"));
+    assert_eq!(asked.reports(), 0, "the provider has not failed");
     let second = asked.tokens.fresh().await.unwrap().unwrap();
     assert!(asked.tokens.rejected(&second));
+    assert_eq!(asked.fresh().await, "same", "said once, until another token was refused");
     assert!(!asked.tokens.rejected(&Secret::new("another".into())));
 }
 

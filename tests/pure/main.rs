@@ -7,8 +7,17 @@
     reason = "a failed test panics, and says what it saw"
 )]
 
+mod control_page;
+#[cfg(feature = "ingest")]
+mod corpus;
 mod house_rules;
+mod page;
 mod pipelines;
 mod readme;
 mod storm;
 mod world;
+
+#[cfg(feature = "ingest")]
+#[path = "../../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "the fuzz targets are in another crate")]
+mod parsers;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use roamcast::media::library::BUILT_IN;
 use roamcast::media::template::{LaunchFile, Part};
+use roamcast::status::Source;
 
 const PARTS: [Part; 3] = [Part::Video, Part::Audio, Part::Encoder];
 
@@ -44,6 +45,19 @@ fn every_file_has_the_elements_and_lines_of_the_contract() {
             file.bitrate_control().unwrap_or_else(|complaint| panic!("{complaint}"));
         }
         assert!(text.starts_with("# "), "{name}: the first line says in words what it is");
+    }
+}
+
+#[test]
+fn people_are_told_of_the_right_kind_of_source() {
+    for (_, name, text) in files().into_iter().filter(|(part, _, _)| *part == Part::Video) {
+        let source = match name.as_str() {
+            "file" => Source::File,
+            "screen" => Source::Screen,
+            "test" => Source::TestPicture,
+            _ => Source::Camera,
+        };
+        assert_eq!(LaunchFile::parse(Part::Video, &name, &text).map(|file| file.source()), Ok(source), "{name}");
     }
 }
 

@@ -11,48 +11,16 @@ use roamcast::config;
 use roamcast::status::{Broadcast, Message, StopReason};
 use serde_json::Value;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::page::{Page, no_complaints, root};
 
-fn readme() -> String {
-    fs::read_to_string(root().join("README.md")).expect("README.md")
-}
-
-/// The fenced blocks of one language (`""`: those that name none).
-fn blocks(language: &str) -> Vec<String> {
-    let text = readme();
-    let fenced = text.split("```").skip(1).step_by(2);
-    let of_language = fenced.filter_map(|block| block.split_once('\n')).filter(|(name, _)| *name == language);
-    of_language.map(|(_, body)| body.to_owned()).collect()
-}
-
-/// What stands between single backticks, outside of fenced blocks.
-fn spans() -> Vec<String> {
-    let text = readme();
-    let prose = text.split("```").step_by(2);
-    prose.flat_map(|part| part.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>()).collect()
-}
-
-/// The rows of the table with this first heading, cell by cell.
-fn table(heading: &str) -> Vec<Vec<String>> {
-    let text = readme();
-    let from = text.find(&format!("\n| {heading} |")).unwrap_or_else(|| panic!("a table that begins with `{heading}`"));
-    let rows = text[from + 1..].lines().take_while(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
-}
-
-/// Fails with every complaint at once.
-#[track_caller]
-fn no_complaints(complaints: &[String]) {
-    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+fn readme() -> Page {
+    Page::read("README.md")
 }
 
 /// Every `roamcast COMMAND ...` in it, up to where the shell takes over.
 fn commands() -> Vec<String> {
-    let lines: Vec<String> =
-        blocks("sh").iter().flat_map(|block| block.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let lines = lines.into_iter().chain(spans()).filter(|line| line.starts_with("roamcast "));
+    let page = readme();
+    let lines = page.block_lines("sh").into_iter().chain(page.spans()).filter(|line| line.starts_with("roamcast "));
     lines
         .map(|line| {
             line.split([' ', '\t'])
@@ -86,7 +54,8 @@ fn every_flag_is_one_that_some_command_has() {
         .filter_map(clap::Arg::get_long)
         .map(|long| format!("--{long}"))
         .collect();
-    let shown: Vec<String> = spans()
+    let shown: Vec<String> = readme()
+        .spans()
         .iter()
         .filter_map(|span| span.split(' ').next())
         .filter(|word| word.starts_with("--"))
@@ -98,7 +67,7 @@ fn every_flag_is_one_that_some_command_has() {
 
 #[test]
 fn every_config_is_accepted_as_it_stands() {
-    let configs = blocks("toml");
+    let configs = readme().blocks("toml");
     assert!(configs.len() >= 4, "{configs:?}");
     for text in configs {
         if let Err(complaints) = config::load(&text, "README.md", std::iter::empty()) {
@@ -113,7 +82,7 @@ fn every_key_and_variable_named_exists() {
     let sections = schema["properties"].as_object().expect("sections");
     let mut complaints = Vec::new();
     let mut seen = 0;
-    for span in spans() {
+    for span in readme().spans() {
         let name = span.split(' ').next().unwrap_or_default();
         let Some((section, key)) = name.split_once('.') else { continue };
         let Some(keys) = sections.get(section) else { continue };
@@ -123,7 +92,7 @@ fn every_key_and_variable_named_exists() {
         }
     }
     assert!(seen > 10, "only {seen} keys");
-    for span in spans().iter().filter(|span| span.starts_with("ROAMCAST__") && !span.contains("SECTION")) {
+    for span in readme().spans().iter().filter(|span| span.starts_with("ROAMCAST__") && !span.contains("SECTION")) {
         let (name, value) = span.split_once('=').unwrap_or((span, "1"));
         let variable = (name.to_owned(), value.to_owned());
         if let Err(wrong) = config::load("", "", [variable].into_iter()) {
@@ -140,16 +109,14 @@ fn the_table_of_statuses_is_complete() {
     let all: BTreeSet<String> =
         all.iter().map(|message| serde_json::to_value(message).unwrap().as_str().unwrap().to_owned()).collect();
     let shown: BTreeSet<String> =
-        table("`data.message`").iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+        readme().table("`data.message`").iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
     assert_eq!(shown, all);
 }
 
 #[test]
 fn every_event_shown_has_the_shape_of_today() {
-    let lines: Vec<Value> = blocks("json")
-        .iter()
-        .flat_map(|block| block.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<Value>>())
-        .collect();
+    let lines = readme().block_lines("json");
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(lines.len() >= 3, "{lines:?}");
     for line in lines.iter().filter(|line| line["event"] == "BroadcastStatus") {
         let broadcast: Broadcast = serde_json::from_value(line["data"].clone()).expect("a BroadcastStatus");
@@ -161,7 +128,7 @@ fn every_event_shown_has_the_shape_of_today() {
 #[test]
 fn the_exit_codes_are_those_of_the_program() {
     use StopReason::{BadConfig, EndOfMedia, Internal, ReconnectionExhausted, Refused, Requested};
-    let shown: BTreeSet<u8> = table("exit code").iter().map(|row| row[0].parse().expect("a number")).collect();
+    let shown: BTreeSet<u8> = readme().table("exit code").iter().map(|row| row[0].parse().expect("a number")).collect();
     let help = Cli::command().get_after_help().expect("the help ends with the exit codes").to_string();
     let helped = help.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok());
     assert_eq!(shown, helped.collect(), "README and `roamcast --help`");
@@ -192,7 +159,7 @@ fn sources() -> String {
 #[test]
 fn the_program_says_the_words_that_troubleshooting_explains() {
     let sources = sources();
-    let rows = table("it says");
+    let rows = readme().table("it says");
     assert!(rows.len() > 20, "{} rows", rows.len());
     let mut complaints = Vec::new();
     for row in &rows {
@@ -209,8 +176,8 @@ fn the_program_says_the_words_that_troubleshooting_explains() {
 
 #[test]
 fn every_link_leads_to_a_file() {
-    let text = readme();
-    let links: Vec<&str> = text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    let page = readme();
+    let links = page.links();
     assert!(links.len() > 5, "{links:?}");
     let dead = links.into_iter().filter(|link| !link.contains("://") && !root().join(link).exists());
     no_complaints(&dead.map(str::to_owned).collect::<Vec<_>>());

@@ -52,6 +52,11 @@
 //! | no failback | not on the first server in time |
 //! | a failed move back counts as a retry | moved back inside the cool-down |
 //! | 404 from all servers for ever | tried again after a final refusal |
+//! | `Once` waits for minDelay | a promising try that was not made at once |
+//! | tries at once without a limit; a stale token is tried at once, too | a try before minDelay |
+//! | an own session that holds the slot makes way each time | it made way twice in a minute |
+//! | it makes way though the server wants us to stay away; `AtOnce` lifts the 30 s for ever | a try inside a hint / before minDelay |
+//! | the next try does not wait until it is closed | a try before minDelay |
 //! | the wait for a Resume never grows; its jitter is above the cap | a Resume too early / too late |
 
 mod judge;
@@ -173,6 +178,8 @@ struct Totals {
     moved_back: u64,
     promoted: u64,
     heirs_lost: u64,
+    hurried: u64,
+    made_way: u64,
 }
 
 /// Longest time from "everything works again" to `broadcasting`: the rest of a hang in opening (30 s), a stalled camera
@@ -317,13 +324,15 @@ impl World {
         totals.openings += self.judge.openings;
         totals.steps += self.judge.steps;
         totals.virtual_time += self.now - self.start;
-        let Seen { resumed, renamed, replaced, moved_back, promoted, heirs_lost } = self.judge.seen;
+        let Seen { resumed, renamed, replaced, moved_back, promoted, heirs_lost, hurried, made_way } = self.judge.seen;
         totals.resumed += resumed;
         totals.renamed += renamed;
         totals.replaced += replaced;
         totals.moved_back += moved_back;
         totals.promoted += promoted;
         totals.heirs_lost += heirs_lost;
+        totals.hurried += hurried;
+        totals.made_way += made_way;
         if let Some(reason) = self.judge.exit {
             *totals.exits.entry(format!("{reason:?}")).or_default() += 1;
             for event in [Event::Deadline, Event::Command(Command::Start), Event::Network(PathEvent::RouteAppeared)] {
@@ -646,7 +655,14 @@ impl World {
             Mood::Unauthorized => failure(Phase::Request, Retry::Once, ErrorCode::AuthFailed),
             Mood::Final if self.dice.bool() => failure(Phase::Request, Retry::Never, ErrorCode::InvalidToken),
             Mood::Final => failure(Phase::Request, Retry::Never, ErrorCode::NotFound),
-            Mood::Slot => failure(Phase::Request, Retry::Backoff, ErrorCode::ConcurrentLimit),
+            Mood::Slot => {
+                let retry = match self.dice.u8(..4) {
+                    0 => Retry::AtOnce,
+                    1 => Retry::After(ms(self.dice.u64(25_000..40_000))),
+                    _ => Retry::Backoff,
+                };
+                failure(Phase::Request, retry, ErrorCode::ConcurrentLimit)
+            }
             Mood::NoToken => failure(Phase::Request, Retry::Backoff, ErrorCode::TokenProviderFailed),
             Mood::Hangs => return Err(()),
         }))
@@ -674,6 +690,9 @@ impl World {
                 recovered_from: renamed.then(|| format!("/whip/{number}")),
             },
             Ok(None) => {
+                if self.healed.is_none() && self.dice.u8(..6) == 0 {
+                    self.moods[endpoint] = Mood::Slot; // It still believes in the media of that session.
+                }
                 let retry = if self.dice.u8(..8) == 0 { Retry::After(ms(3_000)) } else { Retry::Backoff };
                 SessionEvent::ResumeRefused(failure(Phase::Request, retry, ErrorCode::NotFound))
             }
@@ -742,6 +761,7 @@ fn some_policy(dice: &mut fastrand::Rng) -> Policy {
 fn some_signalling(dice: &mut fastrand::Rng) -> SignallingPolicy {
     let min_ms = dice.u64(50..1_000);
     SignallingPolicy {
+        inactivity_timeout: Duration::from_secs(60),
         keep_media_on_loss: dice.u8(..8) != 0,
         min_delay: ms(min_ms),
         max_delay: ms(min_ms + dice.u64(..20_000)),
@@ -774,9 +794,16 @@ fn whatever_happens_it_keeps_the_laws_and_comes_back_on_air() {
         totals.worlds, totals.openings, totals.steps, totals.healed, totals.exits
     );
     let ways = [totals.resumed, totals.renamed, totals.replaced, totals.moved_back, totals.promoted, totals.heirs_lost];
+    println!("tried at once {}, made way for the next session {}", totals.hurried, totals.made_way);
     println!("resumed, renamed, replaced, moved back, promoted before proven, lost beside the old session: {ways:?}");
     if totals.worlds > 1 {
         assert!(ways.iter().all(|seen| *seen > 100), "every way to stay on air must be seen: {ways:?}");
+        assert!(
+            totals.hurried > 100 && totals.made_way > 20,
+            "tried at once, made way: {}, {}",
+            totals.hurried,
+            totals.made_way
+        );
         assert!(totals.healed > totals.worlds / 2, "most worlds must live to the healing: {}", totals.healed);
         assert_eq!(totals.exits.len(), 6, "every way to end must be seen: {:?}", totals.exits);
     }

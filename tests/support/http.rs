@@ -171,7 +171,9 @@ async fn read_request(socket: &mut (impl AsyncRead + Unpin)) -> Option<Request> 
             return None;
         }
     }
-    Some(Request { method, path, headers, body: String::from_utf8(body).ok()? })
+    let body = String::from_utf8(body).ok()?;
+    crate::secrets_kept::learn_from_wire(&format!("{head}\n{body}"));
+    Some(Request { method, path, headers, body })
 }
 
 /// An uplink to this address with [`TOKEN`] and nothing else.
@@ -197,5 +199,6 @@ pub(crate) fn signaller(uplink: &Uplink) -> Result<Signaller, Failure> {
 
 /// Like [`signaller`], with other limits of time.
 pub(crate) fn signaller_with(uplink: &Uplink, timeouts: Timeouts) -> Result<Signaller, Failure> {
+    crate::secrets_kept::keep_own_log();
     Signaller::with_timeouts(uplink, Arc::new(Tokens::new(uplink, |_| {})), timeouts)
 }

@@ -28,7 +28,15 @@ pub(crate) struct Janus {
     program: Program,
     files: TempDir,
     pub(crate) address: SocketAddr,
-    admin_port: u16,
+    /// Its admin API; at the same port after a restart.
+    pub(crate) overseer: Admin,
+    is_secure: bool,
+}
+
+/// The admin API of a Janus, which need not be there just now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Admin {
+    port: u16,
 }
 
 impl Janus {
@@ -39,6 +47,15 @@ impl Janus {
 
     /// With these lines in the section `general` of `janus.jcfg`.
     pub(crate) fn start_with(general: &str) -> Self {
+        Self::start_as(general, None)
+    }
+
+    /// The same over TLS, with this certificate and key (PEM): tokens do not travel in the clear.
+    pub(crate) fn start_secure(general: &str, certificate: &str, key: &str) -> Self {
+        Self::start_as(general, Some((certificate, key)))
+    }
+
+    fn start_as(general: &str, tls: Option<(&str, &str)>) -> Self {
         let files = tempfile::tempdir().unwrap();
         let folder = files.path();
         let address = SocketAddr::new(own_address(), free_port());
@@ -52,7 +69,9 @@ impl Janus {
             }
         }
         write_config(folder, general, address, admin_port);
-        let mut janus = Self { program: launch(folder), files, address, admin_port };
+        write_websockets(folder, address, tls);
+        let overseer = Admin { port: admin_port };
+        let mut janus = Self { program: launch(folder), files, address, overseer, is_secure: tls.is_some() };
         janus.wait_until_ready();
         janus
     }
@@ -75,47 +94,41 @@ impl Janus {
     }
 
     pub(crate) fn url(&self) -> Url {
-        format!("ws://{}/", self.address).parse().unwrap()
+        let scheme = if self.is_secure { "wss" } else { "ws" };
+        format!("{scheme}://{}/", self.address).parse().unwrap()
     }
 
     fn wait_until_ready(&mut self) {
         // The transports come in no order, and each says that it is there before Janus listens to it.
         let started = Cell::new(0);
         self.program.wait_until("two servers started", |line| {
-            let starts = ["Websockets server started", "Admin/monitor HTTP webserver started"];
+            let starts = [
+                "Websockets server started",
+                "Secure Websockets server started",
+                "Admin/monitor HTTP webserver started",
+            ];
             started.set(started.get() + usize::from(starts.iter().any(|start| line.starts_with(start))));
-            started.get() == starts.len()
+            started.get() == 2
         });
         let deadline = std::time::Instant::now() + PATIENCE;
-        while self.try_admin(&json!({ "janus": "ping" })).is_none() {
+        while self.overseer.ask(&json!({ "janus": "ping" })).is_none() {
             assert!(std::time::Instant::now() < deadline, "Janus does not answer: {:#?}", self.program.text);
         }
     }
 
     /// One request to the admin API.
     pub(crate) fn admin(&self, request: Value) -> Value {
-        self.try_admin(&request).unwrap_or_else(|| panic!("the admin API does not answer {request}"))
-    }
-
-    fn try_admin(&self, request: &Value) -> Option<Value> {
-        let mut request = request.clone();
-        request["transaction"] = "admin".into();
-        request["admin_secret"] = ADMIN_SECRET.into();
-        let body = request.to_string();
-        let mut socket = TcpStream::connect(("127.0.0.1", self.admin_port)).ok()?;
-        let length = body.len();
-        // Errors: it is just going down or coming up.
-        write!(socket, "POST /admin HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
-        let mut reply = String::new();
-        socket.read_to_string(&mut reply).ok()?;
-        serde_json::from_str(reply.split_once("\r\n\r\n")?.1).ok()
+        self.overseer.ask(&request).unwrap_or_else(|| panic!("the admin API does not answer {request}"))
     }
 
     /// One request to the VideoRoom plugin, as its administrator.
     pub(crate) fn room(&self, request: Value) -> Value {
-        let plugin = "janus.plugin.videoroom";
-        let reply = self.admin(json!({ "janus": "message_plugin", "plugin": plugin, "request": request }));
-        reply["response"].clone()
+        self.overseer.room(&request).unwrap_or_else(|| panic!("the admin API does not answer {request}"))
+    }
+
+    /// Ids of those whose media connection is up in this room.
+    pub(crate) fn publishers(&self, room: u64) -> Vec<u64> {
+        self.overseer.publishers(room).expect("the admin API answers")
     }
 
     /// The numbers of all sessions.
@@ -138,6 +151,36 @@ impl Janus {
     }
 }
 
+impl Admin {
+    /// One request; `None`: Janus is just going down or coming up.
+    pub(crate) fn ask(self, request: &Value) -> Option<Value> {
+        let mut request = request.clone();
+        request["transaction"] = "admin".into();
+        request["admin_secret"] = ADMIN_SECRET.into();
+        let body = request.to_string();
+        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let length = body.len();
+        write!(socket, "POST /admin HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
+        let mut reply = String::new();
+        socket.read_to_string(&mut reply).ok()?;
+        serde_json::from_str(reply.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    /// One request to the VideoRoom plugin.
+    pub(crate) fn room(self, request: &Value) -> Option<Value> {
+        let plugin = "janus.plugin.videoroom";
+        let reply = self.ask(&json!({ "janus": "message_plugin", "plugin": plugin, "request": request }))?;
+        reply.get("response").cloned()
+    }
+
+    /// Ids of those whose media connection is up in this room.
+    pub(crate) fn publishers(self, room: u64) -> Option<Vec<u64>> {
+        let list = self.room(&json!({ "request": "listparticipants", "room": room }))?;
+        let all = list["participants"].as_array()?.iter();
+        Some(all.filter(|who| who["publisher"] == true).filter_map(|who| who["id"].as_u64()).collect())
+    }
+}
+
 /// Where Debian keeps the modules, whatever the architecture.
 fn installed() -> PathBuf {
     let libraries = std::fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path().join("janus"));
@@ -145,7 +188,7 @@ fn installed() -> PathBuf {
 }
 
 /// Where this machine reaches others from: Janus takes no media over the loopback interface. Sends nothing.
-fn own_address() -> IpAddr {
+pub(crate) fn own_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("198.51.100.1:9").expect("this machine has an address besides 127.0.0.1, for Janus");
     socket.local_addr().unwrap().ip()
@@ -159,16 +202,12 @@ fn launch(folder: &Path) -> Program {
 
 fn write_config(folder: &Path, general: &str, address: SocketAddr, admin_port: u16) {
     let at = folder.display();
-    let (ip, port) = (address.ip(), address.port());
+    let ip = address.ip();
     let core = format!(
         "general: {{\nconfigs_folder = \"{at}\"\nplugins_folder = \"{at}/plugins\"\n\
          transports_folder = \"{at}/transports\"\nevents_folder = \"{at}/none\"\nloggers_folder = \"{at}/none\"\n\
          admin_secret = \"{ADMIN_SECRET}\"\n{general}\n}}\n\
          nat: {{\nice_enforce_list = \"{ip}\"\n}}\n"
-    );
-    let websockets = format!(
-        "general: {{\njson = \"compact\"\nws = true\nws_port = {port}\nws_ip = \"{ip}\"\nwss = false\n}}\n\
-         admin: {{\nadmin_ws = false\n}}\n"
     );
     let http = format!(
         "general: {{\njson = \"compact\"\nhttp = false\nhttps = false\n}}\n\
@@ -181,10 +220,27 @@ fn write_config(folder: &Path, general: &str, address: SocketAddr, admin_port: u
         [room(ROOM, "h264", ""), room(VP8_ROOM, "vp8", ""), room(LOCKED_ROOM, "h264", &format!("pin = \"{PIN}\"\n"))];
     for (name, text) in [
         ("janus.jcfg", core),
-        ("janus.transport.websockets.jcfg", websockets),
         ("janus.transport.http.jcfg", http),
         ("janus.plugin.videoroom.jcfg", format!("general: {{\n}}\n{}", rooms.concat())),
     ] {
         std::fs::write(folder.join(name), text).unwrap();
     }
+}
+
+fn write_websockets(folder: &Path, address: SocketAddr, tls: Option<(&str, &str)>) {
+    let (ip, port) = (address.ip(), address.port());
+    let mut certificates = String::new();
+    if let Some((certificate, key)) = tls {
+        for (name, pem) in [("cert_pem", certificate), ("cert_key", key)] {
+            let path = folder.join(name);
+            std::fs::write(&path, pem).unwrap();
+            certificates.push_str(&format!("{name} = \"{}\"\n", path.display()));
+        }
+    }
+    let (kind, other) = if tls.is_some() { ("wss", "ws") } else { ("ws", "wss") };
+    let text = format!(
+        "general: {{\njson = \"compact\"\n{kind} = true\n{kind}_port = {port}\n{kind}_ip = \"{ip}\"\n{other} = false\n}}\n\
+         admin: {{\nadmin_ws = false\n}}\ncertificates: {{\n{certificates}}}\n"
+    );
+    std::fs::write(folder.join("janus.transport.websockets.jcfg"), text).unwrap();
 }

@@ -1,12 +1,16 @@
 //! The real program as a child process: its events, its end, what it uses.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::secrets_kept;
 
 /// Far more than anything takes on two busy cores; a test that hits it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +26,10 @@ pub(crate) struct Program {
     /// How many lines of text [`Program::wait_until`] has gone through.
     looked_at: usize,
     log: Arc<Mutex<String>>,
+    /// Where its state file is, if it keeps one.
+    state: Option<PathBuf>,
+    /// All that it wrote anywhere: standard output, standard error, the log at level trace.
+    kept: Vec<PathBuf>,
     _files: tempfile::TempDir,
 }
 
@@ -35,7 +43,8 @@ impl Program {
     pub(crate) fn encoder_with(config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let files = tempfile::tempdir().unwrap();
         let path = files.path().join("config.toml");
-        std::fs::File::create(&path).unwrap().write_all(config.as_bytes()).unwrap();
+        File::create(&path).unwrap().write_all(config.as_bytes()).unwrap();
+        secrets_kept::learn_from_config(config);
         let mut command = roamcast();
         command.args(["run", "--events", "json", "-c"]).arg(&path);
         prepare(&mut command);
@@ -58,9 +67,20 @@ impl Program {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (send, lines) = channel();
+        let is_ours = command.get_program() == env!("CARGO_BIN_EXE_roamcast");
+        let trace = command.get_envs().find(|(name, _)| *name == "ROAMCAST_TRACE_FILE").and_then(|(_, path)| path);
+        let mut files_kept: Vec<PathBuf> = trace.into_iter().map(PathBuf::from).collect();
+        let mut keep = |kind| {
+            is_ours.then(|| {
+                files_kept.push(secrets_kept::new_log(kind));
+                File::create(&files_kept[files_kept.len() - 1]).unwrap()
+            })
+        };
+        let (mut kept_out, mut kept_err) = (keep("stdout"), keep("stderr"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
+                also_to(&mut kept_out, &line);
                 let _test_over = send.send((Instant::now(), line));
             }
         });
@@ -68,12 +88,24 @@ impl Program {
         let (kept, stderr) = (Arc::clone(&log), BufReader::new(child.stderr.take().unwrap()));
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
+                also_to(&mut kept_err, &line);
                 let mut log = kept.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        Self { child, lines, events: Vec::new(), text: Vec::new(), looked_at: 0, log, _files: files }
+        let state = learn_from_command(&command);
+        Self {
+            child,
+            lines,
+            events: Vec::new(),
+            text: Vec::new(),
+            looked_at: 0,
+            log,
+            state,
+            kept: files_kept,
+            _files: files,
+        }
     }
 
     /// Process id.
@@ -86,6 +118,12 @@ impl Program {
         self.log.lock().unwrap().clone()
     }
 
+    /// All that it wrote anywhere so far, and all that it logged at level trace.
+    pub(crate) fn everything(&self) -> String {
+        let texts = self.kept.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default());
+        texts.collect::<Vec<_>>().join("\n")
+    }
+
     /// Reads events until one fits, and gives it back. Panics with all that was heard when none does in time.
     pub(crate) fn wait_for(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> (Instant, Value) {
         let deadline = Instant::now() + PATIENCE;
@@ -94,12 +132,22 @@ impl Program {
                 return event;
             }
         }
-        panic!("no {what}\nevents: {:#?}\nlines: {:#?}\nlog: {}", self.messages(), self.text, self.log());
+        let errors = self.events.iter().filter(|(_, event)| event["event"] == "BroadcastError");
+        let errors: Vec<_> = errors.map(|(_, event)| event["data"]["words"].as_str().unwrap_or_default()).collect();
+        let (messages, lines, log) = (self.messages(), &self.text, self.log());
+        panic!("no {what}\nevents: {messages:#?}\nerrors: {errors:#?}\nlines: {lines:#?}\nlog: {log}");
     }
 
     /// Waits for a BroadcastStatus with this message.
     pub(crate) fn wait_for_message(&mut self, message: &str) -> (Instant, Value) {
         self.wait_for(message, |event| is_message(event, message))
+    }
+
+    /// On air by a new session.
+    pub(crate) fn reconnect(&mut self) {
+        self.signal("USR1");
+        self.wait_for_message("reconnecting_broadcast");
+        self.wait_for_message("broadcasting");
     }
 
     /// Waits for a line of text that contains `part`.
@@ -124,7 +172,11 @@ impl Program {
 
     /// The next event (or `Null` for a line of text); `None` at the deadline or when it has ended.
     fn next_before(&mut self, deadline: Instant) -> Option<(Instant, Value)> {
-        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        if let Some(state) = &self.state {
+            secrets_kept::learn_from_state(state);
+        }
+        match line {
             Ok((at, line)) => match serde_json::from_str::<Value>(&line) {
                 Ok(event) if event.is_object() => {
                     self.events.push((at, event.clone()));
@@ -180,8 +232,34 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        if let Some(state) = &self.state {
+            secrets_kept::learn_from_state(state);
+        }
         self.kill();
     }
+}
+
+/// Keeps a line for the search at the end of the run.
+fn also_to(log: &mut Option<File>, line: &str) {
+    if let Some(log) = log {
+        log.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+}
+
+/// Learns what secrets it is started with; gives the folder of its state file.
+fn learn_from_command(command: &Command) -> Option<PathBuf> {
+    let arguments: Vec<_> = command.get_args().collect();
+    for pair in arguments.windows(2).filter(|pair| pair[0] == "--token-file") {
+        secrets_kept::learn_from_file(pair[1].as_ref());
+    }
+    for (name, value) in command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?))) {
+        match name {
+            "ROAMCAST__UPLINK__TOKEN" => secrets_kept::learn("bearer token", value),
+            "ROAMCAST__UPLINK__TOKEN_FILE" => secrets_kept::learn_from_file(value.as_ref()),
+            _ => {}
+        }
+    }
+    command.get_envs().find(|(name, _)| *name == "STATE_DIRECTORY").and_then(|(_, value)| value).map(PathBuf::from)
 }
 
 /// What a process uses.
@@ -198,12 +276,13 @@ pub(crate) fn is_message(event: &Value, message: &str) -> bool {
 }
 
 /// The program that cargo built for the tests. Without a control socket: encoders of tests that run at once would compete
-/// for the one of this machine.
+/// for the one of this machine. All that it logs is kept besides, for the search at the end of the run.
 pub(crate) fn roamcast() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roamcast"));
     command.env_remove("ROAMCAST_CONFIG").env_remove("ROAMCAST_LOG").env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
     command.env("ROAMCAST__CONTROL__SOCKET", "").env_remove("ROAMCAST_SOCKET").env_remove("RUNTIME_DIRECTORY");
-    command.env_remove("STATE_DIRECTORY");
+    command.env_remove("STATE_DIRECTORY").env("ROAMCAST_TRACE_FILE", secrets_kept::new_log("trace"));
+    secrets_kept::keep_own_log();
     command
 }
 

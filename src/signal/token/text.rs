@@ -11,7 +11,7 @@ use crate::supervisor::event::Failure;
 use crate::uplink::failure::no_token;
 
 /// HTTP servers refuse headers longer than this anyway.
-pub(super) const TOKEN_BYTES_MAX: usize = 16 * 1024;
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// What a program says about its failure: this much fits into one sentence.
 const EXCERPT_CHARS_MAX: usize = 160;
 /// Unbroken runs of letters and digits from this length on are taken for keys: words of people are shorter.
@@ -21,7 +21,7 @@ const LIFETIME_MAX: f64 = 3.2e9;
 
 /// When a token stops being valid.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Expiry {
+pub enum Expiry {
     /// Nobody said.
     Unknown,
     /// At this time of the wall clock.
@@ -32,16 +32,18 @@ pub(super) enum Expiry {
 
 /// A token as its provider gave it.
 #[derive(Debug, PartialEq)]
-pub(super) struct Given {
-    pub(super) token: Secret,
-    pub(super) expiry: Expiry,
+pub struct Given {
+    /// Fit for a header.
+    pub token: Secret,
+    /// As far as the token, or who gave it, says.
+    pub expiry: Expiry,
 }
 
 /// A text that holds the token and nothing else; `name` says in the failure where it comes from.
 ///
 /// # Errors
 /// `TokenProviderFailed`, to be tried again: a file may be written just now.
-pub(super) fn plain(text: &str, name: &str) -> Result<Given, Failure> {
+pub fn plain(text: &str, name: &str) -> Result<Given, Failure> {
     let token = text.trim();
     if token.is_empty() {
         return Err(no_token(format!("{name} is empty; a bearer token was expected")));
@@ -60,7 +62,7 @@ pub(super) fn plain(text: &str, name: &str) -> Result<Given, Failure> {
 ///
 /// # Errors
 /// As [`plain`].
-pub(super) fn answer(body: &[u8], name: &str) -> Result<Given, Failure> {
+pub fn answer(body: &[u8], name: &str) -> Result<Given, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Answer {
@@ -127,7 +129,7 @@ fn jwt_exp(token: &str) -> Option<SystemTime> {
 }
 
 /// What a program or server said, in one line that may be shown: `secrets` and whatever looks like one are masked.
-pub(super) fn excerpt(said: &[u8], secrets: &[&str]) -> Option<String> {
+pub fn excerpt(said: &[u8], secrets: &[&str]) -> Option<String> {
     let mut text = String::from_utf8_lossy(said).into_owned();
     // One or two characters are no secret, and masking them would leave nothing to read.
     for secret in secrets.iter().filter(|secret| secret.len() > 2) {

@@ -6,7 +6,7 @@ use url::{Host, Url};
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
-use crate::signal::courier::Courier;
+use crate::signal::courier::{Courier, Letter};
 use crate::signal::http::Timeouts;
 use crate::signal::whip_text::{may_carry_token, shown};
 use crate::supervisor::event::Failure;
@@ -30,7 +30,8 @@ pub(super) async fn ask(url: &Url, uplink: &Uplink, before: Option<Secret>) -> R
     let before = before.filter(|_| may_know);
     let accept = HeaderValue::from_static("application/json, text/plain;q=0.9");
     let headers = HeaderMap::from_iter([(ACCEPT, accept)]);
-    let asked = courier.exchange(Method::POST, url.clone(), headers, String::new(), before).await.map_err(unwell)?;
+    let letter = Letter { method: Method::POST, url: url.clone(), headers, body: String::new(), token: before };
+    let asked = courier.exchange(letter).await.map_err(unwell)?;
     match asked.reply.status {
         200..=299 => text::answer(&asked.reply.body, &format!("the answer of {name}")),
         status => {

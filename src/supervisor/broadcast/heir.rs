@@ -209,6 +209,10 @@ impl Broadcast {
             }
             return trouble::passing(failure);
         }
+        if self.is_in_our_own_way(around.now, failure) && loss::used_up(around.policy, self.tries).is_none() {
+            self.clear_the_way(around, failure, orders);
+            return trouble::passing(failure);
+        }
         match self.after_failure(around, session.endpoint, false, failure) {
             Next::Final(verdict) => return verdict,
             Next::Exhausted(_) => self.heir_waits_for_budget(around),

@@ -11,6 +11,11 @@ use super::{Around, Broadcast, Outage, STABLE_SPELL, State, Trouble, Verdict, af
 /// Between tries while somebody has our slot, perhaps our own ghost: it takes the server about so long to see that it is
 /// one (product.md: ">= 30 s").
 const SLOT_BUSY_WAIT: Duration = Duration::from_secs(30);
+/// A goodbye takes no longer (`uplink`: 1.2 s); what holds our slot after that is not in our hands.
+const OWN_SLOT_WAIT: Duration = Duration::from_millis(1500);
+/// A failure that promises better may be followed by a try at once, but not more often than this: a server that takes us
+/// and throws us out again must not make us spin.
+const HURRY_EVERY: Duration = Duration::from_secs(60);
 /// No server may send us away for longer than this: a wrong number in a header should not silence a camera for a day.
 const GOING_AWAY_MAX: Duration = Duration::from_hours(1);
 
@@ -53,6 +58,7 @@ const fn is_about_the_endpoint(code: ErrorCode) -> bool {
         | ErrorCode::IceConnectionDisconnected
         | ErrorCode::MediaStalled
         | ErrorCode::CaptureLost
+        | ErrorCode::BadConfig
         | ErrorCode::EncoderFailed
         | ErrorCode::TokenProviderFailed
         | ErrorCode::Internal => false,
@@ -80,12 +86,14 @@ impl Broadcast {
         let is_final = match failure.retry {
             Retry::Never => true,
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) => false,
+            Retry::Backoff | Retry::After(_) | Retry::AtOnce => false,
         };
+        let at_once = self.may_hurry(around.now, failure);
         let reopens = self
             .reopening(around)
-            .is_some_and(|(session, terms)| !is_final && session.signalling.reopens(failure, terms));
+            .is_some_and(|(session, terms)| !is_final && session.signalling.reopens(failure, at_once, terms));
         if reopens {
+            self.hurried = if at_once { Some(around.now) } else { self.hurried };
             self.refused_once |= failure.retry == Retry::Once;
             return Some(trouble::passing(failure));
         }
@@ -108,9 +116,54 @@ impl Broadcast {
             let wait = backoff::server_delay(around.policy, time, &mut self.dice);
             self.endpoints.forbid(endpoint, after(around.now, wait));
         }
-        if failure.code == ErrorCode::ConcurrentLimit {
-            let wait = backoff::hinted_delay(SLOT_BUSY_WAIT, &mut self.dice);
-            self.endpoints.forbid(endpoint, after(around.now, wait));
+        if failure.code == ErrorCode::ConcurrentLimit && failure.retry != Retry::AtOnce {
+            self.leave_slot_alone(around, endpoint);
+        }
+    }
+
+    /// Somebody has the slot.
+    fn leave_slot_alone(&mut self, around: Around<'_>, endpoint: usize) {
+        let wait = backoff::hinted_delay(SLOT_BUSY_WAIT, &mut self.dice);
+        self.endpoints.forbid(endpoint, after(around.now, wait));
+    }
+
+    /// The failure promises that a try at once fares better, and there was no such try lately.
+    fn may_hurry(&self, now: Instant, failure: &Failure) -> bool {
+        let promises = match failure.retry {
+            Retry::Once | Retry::AtOnce => true,
+            Retry::Backoff | Retry::After(_) | Retry::Never => false,
+        };
+        promises && self.is_rested(now)
+    }
+
+    fn is_rested(&self, now: Instant) -> bool {
+        self.hurried.is_none_or(|at| now >= after(at, HURRY_EVERY))
+    }
+
+    /// The heir found its slot taken, and the server knows the live session no more: it is that session of ours that holds
+    /// the slot.
+    pub(super) fn is_in_our_own_way(&self, now: Instant, failure: &Failure) -> bool {
+        let is_asked_to_wait = matches!(failure.retry, Retry::After(time) if time > SLOT_BUSY_WAIT);
+        let is_orphan = matches!(&self.state, State::Live(session) if session.signalling.is_orphaned());
+        failure.code == ErrorCode::ConcurrentLimit && is_orphan && !is_asked_to_wait && self.is_rested(now)
+    }
+
+    /// Closes our own session that holds the slot. The next try comes as soon as it is closed.
+    pub(super) fn clear_the_way(&mut self, around: Around<'_>, failure: &Failure, orders: &mut Vec<Action>) {
+        let State::Live(session) = &self.state else { return };
+        let attempt = session.attempt;
+        self.hurried = Some(around.now);
+        self.begin_outage(around.now);
+        self.close_live(around.now, orders);
+        self.trouble = Some(Trouble::new(failure, around.is_cut_off()));
+        self.in_the_way = Some(attempt);
+        self.wait(around, after(around.now, OWN_SLOT_WAIT), WaitingFor::Backoff);
+    }
+
+    /// Our own session that held the slot is closed.
+    pub(super) fn slot_is_free(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        if matches!(self.state, State::Waiting(_)) {
+            self.try_now(around, orders);
         }
     }
 
@@ -163,6 +216,7 @@ impl Broadcast {
             Retry::Once if self.refused_once => return Next::Final(trouble::terminal(failure)),
             Retry::Once => self.refused_once = true,
             Retry::Backoff | Retry::After(_) if was_proved || around.is_cut_off() || no_token => {}
+            Retry::AtOnce => {}
             Retry::Backoff | Retry::After(_) => self.endpoints.failed(endpoint, now),
         }
         if let Some(max) = used_up(policy, self.tries) {
@@ -176,7 +230,12 @@ impl Broadcast {
         // Who was on air and is thrown out may be back soon; the budget is spent all the same.
         let is_evicted = was_proved && failure.code == ErrorCode::NetworkDisconnect;
         let number = if is_evicted { 1 } else { self.tries.max(self.token_failures) };
-        let own = after(around.now, backoff::delay(around.policy, number, &mut self.dice));
+        let mut own = after(around.now, backoff::delay(around.policy, number, &mut self.dice));
+        if self.may_hurry(around.now, failure) {
+            (own, self.hurried) = (around.now, Some(around.now));
+        } else if failure.code == ErrorCode::ConcurrentLimit && failure.retry == Retry::AtOnce {
+            self.leave_slot_alone(around, endpoint);
+        }
         let next = self.endpoints.choose(around.now);
         match (failure.retry, self.endpoints.not_before(next, around.now)) {
             (Retry::After(_), Some(until)) if next == endpoint => {
@@ -184,7 +243,7 @@ impl Broadcast {
             }
             (_, Some(until)) if until > own => Next::Wait { until, what: WaitingFor::ServerRetryAfter },
             (Retry::Once, _) => Next::Wait { until: own, what: WaitingFor::Token },
-            (Retry::Backoff | Retry::After(_) | Retry::Never, _) => {
+            (Retry::Backoff | Retry::After(_) | Retry::AtOnce | Retry::Never, _) => {
                 let no_token = failure.code == ErrorCode::TokenProviderFailed;
                 Next::Wait { until: own, what: if no_token { WaitingFor::Token } else { WaitingFor::Backoff } }
             }
@@ -195,7 +254,11 @@ impl Broadcast {
     pub(super) fn begin_outage(&mut self, now: Instant) {
         self.restore_budget(now);
         self.healthy_since = None;
-        self.outage.get_or_insert(Outage { since: now, told: None });
+        let seen = match &self.state {
+            State::Live(session) => session.last_acknowledged(),
+            State::Off | State::Waiting(_) => None,
+        };
+        self.outage.get_or_insert(Outage { since: now, told: None, seen });
     }
 
     /// After a stable spell the budget is whole again, and a new spell begins.
@@ -207,6 +270,31 @@ impl Broadcast {
             self.tries = if self.is_heir_a_retry() { 2 } else { 1 };
             self.healthy_since = Some(now);
             self.endpoints.sound(session.endpoint);
+        }
+    }
+
+    /// Viewers see pictures again, after so long.
+    pub(super) fn gap_is_over(&mut self, missed: Duration) {
+        self.gaps = (self.gaps.0 + 1, Some(missed));
+    }
+
+    /// Notes that the session became healthy or ceased to be.
+    pub(super) fn settle(&mut self, around: Around<'_>) {
+        let State::Live(session) = &self.state else { return };
+        match (session.is_healthy(), self.healthy_since) {
+            (true, None) => {
+                self.healthy_since = Some(around.now);
+                self.endpoints.proven(session.endpoint, around.now);
+                if let Some(seen) = self.outage.take().and_then(|outage| outage.seen) {
+                    self.gap_is_over(around.now.saturating_duration_since(seen));
+                }
+                self.trouble = None;
+            }
+            (false, Some(_)) => {
+                self.trouble = Some(Trouble::disturbed(around.is_cut_off()));
+                self.begin_outage(around.now);
+            }
+            (true, Some(_)) | (false, None) => {}
         }
     }
 }

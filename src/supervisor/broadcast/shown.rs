@@ -61,6 +61,11 @@ impl Broadcast {
         self.outage.as_ref().and_then(|outage| outage.told).map(seconds)
     }
 
+    /// How many gaps viewers have seen, and the seconds of the last one.
+    pub(in super::super) fn gaps(&self) -> (u64, Option<f64>) {
+        (self.gaps.0, self.gaps.1.map(seconds))
+    }
+
     /// The wait in ms that the server asked for when it said that it will go away.
     pub(in super::super) fn going_away(&self) -> Option<u64> {
         self.going_away.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))

@@ -19,6 +19,8 @@ pub enum Closed {
     },
     /// Nothing came for this long, not even an answer to our ping: the TCP connection is dead and nobody told us.
     HalfOpen(Duration),
+    /// The connection stands, but the server answers nothing that it is asked; for this long.
+    Hung(Duration),
     /// The connection broke, or what came was no WebSocket; says how.
     Broken(String),
 }
@@ -30,6 +32,11 @@ pub fn closed(url: &str, why: &Closed) -> Failure {
         Closed::ByServer { code, reason } => closed_by_server(url, *code, reason),
         Closed::HalfOpen(silence) => {
             let words = format!("nothing has come from `{url}` for {} s, not even a pong", silence.as_secs());
+            Failure::new(Phase::Dial, Retry::Backoff, ErrorCode::SignallingFailed, words)
+        }
+        Closed::Hung(silence) => {
+            let words =
+                format!("`{url}` has answered nothing for {} s, though the connection stands", silence.as_secs());
             Failure::new(Phase::Dial, Retry::Backoff, ErrorCode::SignallingFailed, words)
         }
         Closed::Broken(how) => {
@@ -125,7 +132,11 @@ mod tests {
 
     #[test]
     fn a_connection_that_dies_without_a_word_is_tried_again() {
-        for why in [Closed::HalfOpen(Duration::from_secs(10)), Closed::Broken("reset".into())] {
+        for why in [
+            Closed::HalfOpen(Duration::from_secs(10)),
+            Closed::Hung(Duration::from_secs(60)),
+            Closed::Broken("reset".into()),
+        ] {
             let failure = closed(URL, &why);
             assert_eq!((failure.phase, failure.retry), (Phase::Dial, Retry::Backoff));
             assert!(failure.words.contains(URL), "{failure}");

@@ -5,6 +5,8 @@ use crate::supervisor::event::{Failure, Phase, Retry};
 
 use super::SLOT_BUSY_WAIT_MIN;
 
+/// Wrong or missing API secret or token; asked of every request, keepalives too.
+const UNAUTHORIZED: u32 = 403;
 /// No such session: it expired, or was destroyed.
 const SESSION_NOT_FOUND: u32 = 458;
 /// No such handle.
@@ -29,6 +31,12 @@ impl JanusError {
     pub const fn is_session_gone(&self) -> bool {
         matches!(self.code, SESSION_NOT_FOUND | HANDLE_NOT_FOUND)
     }
+
+    /// The secret or the token is not valid, or not any more.
+    #[must_use]
+    pub const fn is_unauthorized(&self) -> bool {
+        self.code == UNAUTHORIZED
+    }
 }
 
 /// Janus refuses a request. `url` as `whip_text::shown` prints it. `token_sent`: with a token, that may have expired.
@@ -37,8 +45,8 @@ pub fn janus(url: &str, room: u64, token_sent: bool, error: &JanusError) -> Fail
     use ErrorCode as Code;
     let wants = |what| error.code == 429 && error.reason.contains(what);
     let (retry, code, advice) = match error.code {
-        403 if token_sent => (Retry::Once, Code::InvalidToken, "the token or `uplink.apiSecret` is not valid"),
-        403 => (Retry::Never, Code::AuthFailed, "it wants an API secret or a token; check `uplink.apiSecret`"),
+        UNAUTHORIZED if token_sent => (Retry::Once, Code::InvalidToken, "the token or `uplink.apiSecret` is not valid"),
+        UNAUTHORIZED => (Retry::Never, Code::AuthFailed, "it wants an API secret or a token; check `uplink.apiSecret`"),
         405 => (Retry::Never, Code::AuthFailed, "this token may not use the VideoRoom plugin"),
         NO_SUCH_ROOM => (Retry::Never, Code::NotFound, "make the room, or set `uplink.roomCreate = true`"),
         429 if wants("pin") => (Retry::Never, Code::AuthFailed, "the room wants a PIN; set `uplink.roomPin`"),

@@ -65,9 +65,9 @@ pub fn redact(sdp: &str) -> String {
     })
 }
 
-/// Replaces whole lines and keeps line ends as they are.
+/// Replaces whole lines and keeps line ends as they are: CR alone ends one, too, for those who read SDP that way.
 fn map_lines(text: &str, replace: impl Fn(&str) -> Option<String>) -> String {
-    text.split_inclusive('\n').fold(String::with_capacity(text.len()), |mut out, whole| {
+    text.split_inclusive(['\r', '\n']).fold(String::with_capacity(text.len()), |mut out, whole| {
         let line = whole.trim_end_matches(['\r', '\n']);
         match replace(line) {
             Some(new) => {
@@ -129,6 +129,11 @@ mod tests {
         let out = redact(SDP);
         assert!(!out.contains("hush") && !out.contains("user"), "{out}");
         assert_eq!(out.lines().count(), SDP.lines().count());
+        // Found by fuzzing.
+        for ends in ["\r", "\n", "\r\r\n", "\n\r"] {
+            let out = redact(&SDP.replace("\r\n", ends));
+            assert!(!out.contains("hush") && !out.contains("user"), "{out:?}");
+        }
     }
 
     proptest! {

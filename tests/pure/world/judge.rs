@@ -28,6 +28,9 @@ const TEARDOWN: Duration = Duration::from_secs(30);
 const STUDIO_STOP: Duration = Duration::from_secs(5);
 const RESUMING: Duration = Duration::from_secs(30);
 const SLOT_BUSY: Duration = Duration::from_secs(30);
+const HURRY: Duration = Duration::from_secs(60);
+/// An own session that holds the slot is waited for, until it is closed.
+const OWN_SLOT: Duration = Duration::from_millis(1500);
 const FAILBACK: Duration = Duration::from_secs(300);
 const COOL_DOWN: Duration = Duration::from_secs(60);
 
@@ -41,6 +44,9 @@ pub(super) struct Seen {
     pub(super) moved_back: u64,
     pub(super) promoted: u64,
     pub(super) heirs_lost: u64,
+    /// A try at once, because the failure promised better; an own session closed because it held the slot.
+    pub(super) hurried: u64,
+    pub(super) made_way: u64,
 }
 
 pub(super) struct Judge {
@@ -80,6 +86,13 @@ pub(super) struct Judge {
     dismissed: BTreeMap<usize, Instant>,
     token_failures: u32,
     refused_once: bool,
+    /// When a try was last made at once; when one may have been.
+    hurried: Option<Instant>,
+    maybe_hurried: Option<Instant>,
+    /// An heir found its slot taken in this step, and the live session is an orphan.
+    own_slot: Option<usize>,
+    /// The orphan that was closed for that, and when.
+    made_way: Option<(u64, Instant)>,
     lost: Option<Lost>,
     /// Sessions opened on the present budget, and the largest and smallest budget that was in force meanwhile.
     opened: u32,
@@ -161,6 +174,10 @@ struct Lost {
     max: Duration,
     /// Nothing but our own backoff decides when the next try comes.
     plain: bool,
+    /// The failure promised that a try at once fares better.
+    promising: bool,
+    /// The next try comes at once for sure.
+    must_hurry: bool,
 }
 
 impl Judge {
@@ -192,6 +209,10 @@ impl Judge {
             dismissed: BTreeMap::new(),
             token_failures: 0,
             refused_once: false,
+            hurried: None,
+            maybe_hurried: None,
+            own_slot: None,
+            made_way: None,
             lost: None,
             opened: 0,
             allowed: policy.max_retries,
@@ -308,6 +329,7 @@ impl Judge {
             self.heard = self.find(*number).map(|session| (session.endpoint, session.is_failback));
         }
         if !changes_nothing {
+            self.own_slot = None;
             self.hear(&event);
         }
         let orders = brain.step(now, event.clone());
@@ -319,6 +341,11 @@ impl Judge {
         }
         for order in &orders {
             self.check_order(order, &event);
+        }
+        if let (Some(endpoint), Some(_)) = (self.own_slot, &self.live)
+            && failure_of(&event).is_some_and(|failure| failure.retry != Retry::AtOnce)
+        {
+            self.forbid(endpoint, SLOT_BUSY);
         }
         self.check_consequences(&event, brain.status());
         self.check_notices(&before, brain.status());
@@ -501,8 +528,20 @@ impl Judge {
                     }
                 }
             }
-            SessionEvent::Failed(failure) => self.hear_hint(endpoint, failure),
+            SessionEvent::Failed(failure) => self.hear_failure(number, endpoint, failure),
             _ => {}
+        }
+    }
+
+    /// A session failed. An heir whose slot is taken is told apart: it may be our own orphan that has it.
+    fn hear_failure(&mut self, number: u64, endpoint: usize, failure: &Failure) {
+        let is_heir = self.heir.as_ref().is_some_and(|heir| heir.number == number && !heir.is_failback);
+        let is_orphan = matches!(self.live, Some(Live { signalling: Signalling::Orphaned, .. }));
+        let asks_for_more = matches!(failure.retry, Retry::After(time) if time > SLOT_BUSY);
+        if is_heir && is_orphan && failure.code == ErrorCode::ConcurrentLimit && !asks_for_more {
+            self.own_slot = Some(endpoint);
+        } else {
+            self.hear_hint(endpoint, failure);
         }
     }
 
@@ -518,8 +557,12 @@ impl Judge {
         let endpoint = live.endpoint;
         let hinted =
             self.forbidden_until.get(&endpoint).is_some_and(|until| *until + Duration::from_secs(3) > self.now);
-        live.signalling =
-            Signalling::Lost { since: self.now, asked: None, ordered, spent, plain: !hinted && !is_cut_off };
+        let promising = failure.is_some_and(promises_better);
+        let plain = !hinted && !is_cut_off && !promising;
+        live.signalling = Signalling::Lost { since: self.now, asked: None, ordered, spent, plain };
+        if promising {
+            self.maybe_hurried = Some(self.now);
+        }
     }
 
     /// Our own backoff counts no more; what a server wants still does, and the try may wait for that alone.
@@ -541,7 +584,7 @@ impl Judge {
         if let Retry::After(time) = failure.retry {
             self.forbid(endpoint, time);
         }
-        if failure.code == ErrorCode::ConcurrentLimit {
+        if failure.code == ErrorCode::ConcurrentLimit && failure.retry != Retry::AtOnce {
             self.forbid(endpoint, SLOT_BUSY);
         }
     }
@@ -669,9 +712,20 @@ impl Judge {
         }
         self.check_cause(event);
         self.check_signalling_cause(event);
+        let makes_way = self.makes_way(event);
         self.count_loss(event);
-        self.live = None;
+        let orphan = self.live.take().map(|live| live.number);
         self.note_loss(event);
+        if makes_way {
+            self.hold(self.is_rested(), "it made way twice in a minute");
+            (self.hurried, self.maybe_hurried) = (Some(self.now), Some(self.now));
+            self.made_way = orphan.map(|orphan| (orphan, self.now));
+            self.seen.made_way += 1;
+            if let Some(lost) = &mut self.lost {
+                (lost.plain, lost.promising, lost.must_hurry) = (false, false, false);
+            }
+            return;
+        }
         let is_final = matches!(self.allowed, Retries::AtMost(max) if self.opened > max);
         if matches!(event, Event::Command(_))
             || self.is_the_end(event)
@@ -689,6 +743,11 @@ impl Judge {
         }
     }
 
+    /// The live session is closed because it holds the slot of the heir that has just failed.
+    fn makes_way(&self, event: &Event) -> bool {
+        self.own_slot.is_some() && self.heir.is_none() && !self.is_the_end(event) && self.stuck_teardowns(TEARDOWN) < 3
+    }
+
     /// What is heard ends the broadcast.
     fn is_the_end(&self, event: &Event) -> bool {
         let Event::Session(_, heard) = event else { return false };
@@ -702,7 +761,7 @@ impl Judge {
         match failure.retry {
             Retry::Never => self.heard.is_some_and(|(endpoint, _)| !self.is_elsewhere_better(endpoint, failure)),
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) => false,
+            Retry::Backoff | Retry::After(_) | Retry::AtOnce => false,
         }
     }
 
@@ -714,12 +773,21 @@ impl Judge {
     fn note_loss(&mut self, event: &Event) {
         let backoff = !matches!(event, Event::Command(_));
         let asked_to_wait = self.forbidden_until.values().any(|until| *until > self.now);
+        let plain = !asked_to_wait && !self.is_cut_off() && self.own_slot.is_none();
+        let promising = failure_of(event).is_some_and(promises_better);
+        let is_rested = self.maybe_hurried.is_none_or(|at| self.now >= at + HURRY);
         self.lost = backoff.then_some(Lost {
             at: self.now,
             min: self.policy.min_delay,
             max: self.policy.max_delay,
-            plain: !asked_to_wait && !self.is_cut_off(),
+            // Where the slot was taken and no try at once is due, it is left alone for longer.
+            plain: plain && failure_of(event).is_none_or(|failure| failure.retry != Retry::AtOnce),
+            promising,
+            must_hurry: promising && is_rested && plain,
         });
+        if promising {
+            self.maybe_hurried = Some(self.now);
+        }
     }
 
     fn is_forbidden(&self, endpoint: usize) -> bool {
@@ -744,11 +812,13 @@ impl Judge {
         }
         self.hold(self.live.is_none() || session_feeds(self.live.as_ref()), "an heir of what never fed");
         let at_once = matches!(event, Event::Network(_) | Event::Command(_));
+        if !is_failback && !at_once {
+            self.check_not_too_early();
+        }
         if let Some(lost) = self.lost.as_ref().filter(|_| !is_failback)
             && !at_once
         {
             let waited = self.now - lost.at;
-            self.hold(waited >= lost.min, "a try before minDelay");
             // While the old session feeds, a used up budget is waited for.
             let plain = lost.plain && !(self.live.is_some() && waited >= STABLE);
             self.hold(!plain || waited <= lost.max + self.late, "a try later than maxDelay");
@@ -767,6 +837,7 @@ impl Judge {
         self.ended.insert(number, false);
         if !is_failback {
             self.lost = None;
+            self.made_way = None;
         }
         let session = Live {
             number,
@@ -789,6 +860,26 @@ impl Judge {
         } else {
             self.live = Some(session);
         }
+    }
+
+    /// minDelay is kept, except where a failure promised that a try at once fares better.
+    fn check_not_too_early(&mut self) {
+        let Some(lost) = &self.lost else { return };
+        let waited = self.now - lost.at;
+        let is_over = |orphan, since| self.has_ended(orphan) || self.now >= since + OWN_SLOT;
+        let is_way_free = self.made_way.is_some_and(|(orphan, since)| is_over(orphan, since));
+        let may_hurry = lost.promising && self.is_rested();
+        self.hold(waited >= lost.min || is_way_free || may_hurry, "a try before minDelay");
+        self.hold(!lost.must_hurry || waited <= self.late, "a promising try that was not made at once");
+        if may_hurry && waited < lost.min {
+            self.seen.hurried += 1;
+            self.hurried = Some(self.now);
+        }
+    }
+
+    /// No try at once was made lately. The brain counts from the failure, which may be a little earlier.
+    fn is_rested(&self) -> bool {
+        self.hurried.is_none_or(|at| self.now + Duration::from_secs(5) >= at + HURRY)
     }
 
     /// The live session is being closed by a deadline: was it really dead?
@@ -828,7 +919,7 @@ impl Judge {
                 (None, false)
             }
             Event::Session(..) => {
-                let may_close = self.stuck_teardowns(TEARDOWN) >= 3 || self.is_the_end(event);
+                let may_close = self.stuck_teardowns(TEARDOWN) >= 3 || self.is_the_end(event) || self.makes_way(event);
                 return self.hold(may_close, "closed by another's voice");
             }
             _ => return,
@@ -836,7 +927,7 @@ impl Judge {
         let is_final = failure.is_some_and(|failure| match failure.retry {
             Retry::Never => true,
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) => false,
+            Retry::Backoff | Retry::After(_) | Retry::AtOnce => false,
         });
         let is_used_up = match (&live.signalling, self.policy.signalling.max_attempts) {
             (Signalling::Lost { spent, .. }, Retries::AtMost(max)) => *spent >= max,
@@ -971,7 +1062,7 @@ impl Judge {
                 self.hold(!self.refused_once || left, "tried again after 401 twice");
                 self.refused_once = true;
             }
-            Retry::Backoff | Retry::After(_) => {}
+            Retry::Backoff | Retry::After(_) | Retry::AtOnce => {}
         }
     }
 
@@ -981,6 +1072,10 @@ impl Judge {
                 Notice::ReconnectStuck(_) => {
                     self.hold(!self.told_stuck, "stuck was told twice in one outage");
                     self.told_stuck = true;
+                }
+                Notice::Gap(gap) => {
+                    let is_long = !is_on_air(before) || gap.seconds > 3.0;
+                    self.hold(is_on_air(after) && is_long && gap.seconds > 0.0, "a gap was told that is not over");
                 }
                 Notice::BroadcastStopped(_) => self.hold(after.broadcast.is_none(), "stopped and on air"),
                 _ => {}
@@ -1118,4 +1213,27 @@ fn session_feeds(live: Option<&Live>) -> bool {
 
 fn is_token_failure(event: &Event) -> bool {
     matches!(event, Event::Session(_, SessionEvent::Failed(failure)) if failure.code == ErrorCode::TokenProviderFailed)
+}
+
+/// A try at once may fare better.
+fn promises_better(failure: &Failure) -> bool {
+    matches!(failure.retry, Retry::Once | Retry::AtOnce)
+}
+
+fn failure_of(event: &Event) -> Option<&Failure> {
+    match event {
+        Event::Session(
+            _,
+            SessionEvent::Failed(failure)
+            | SessionEvent::SignallingLost(failure)
+            | SessionEvent::ResumeFailed(failure)
+            | SessionEvent::ResumeRefused(failure),
+        ) => Some(failure),
+        _ => None,
+    }
+}
+
+fn is_on_air(status: &Status) -> bool {
+    let message = status.broadcast.as_ref().map(|broadcast| broadcast.message);
+    matches!(message, Some(Message::Broadcasting | Message::Reconnecting))
 }

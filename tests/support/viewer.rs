@@ -1,0 +1,211 @@
+//! A viewer for tests that counts: WHEP over str0m in RTP mode, so that every packet is seen after decryption, and what
+//! viewers are told.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use str0m::change::SdpAnswer;
+use str0m::media::{Direction, MediaKind, Mid};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::RtpPacket;
+use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::program::PATIENCE;
+use crate::publisher::http_client;
+
+/// What came of the picture.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// Extended sequence numbers of all packets.
+    sequence: BTreeSet<u64>,
+    /// RTP time of the newest frame.
+    newest: Option<(u64, Instant)>,
+    /// Frames, by their RTP time.
+    pub(crate) frames: u64,
+    /// The longest time from the beginning of one frame to the next.
+    pub(crate) longest_gap: Duration,
+    /// The longest step in RTP time from one frame to the next, 90 kHz.
+    pub(crate) longest_step: u64,
+    /// How often the connection was lost.
+    pub(crate) disconnects: u32,
+}
+
+impl Seen {
+    /// Packets that are missing.
+    pub(crate) fn holes(&self) -> u64 {
+        let span = self.sequence.last().zip(self.sequence.first()).map_or(0, |(last, first)| last - first + 1);
+        span - self.sequence.len() as u64
+    }
+
+    fn packet(&mut self, packet: &RtpPacket) {
+        self.sequence.insert(*packet.seq_no);
+        let time = packet.time.numer();
+        match self.newest {
+            Some((newest, _)) if time <= newest => return,
+            Some((newest, at)) => {
+                self.longest_gap = self.longest_gap.max(packet.timestamp.saturating_duration_since(at));
+                self.longest_step = self.longest_step.max(time - newest);
+            }
+            None => {}
+        }
+        self.frames += 1;
+        self.newest = Some((time, packet.timestamp));
+    }
+}
+
+/// Watches until it is dropped, which looks like a crash to the server.
+pub(crate) struct Viewer {
+    seen: watch::Receiver<Seen>,
+    told: watch::Receiver<Vec<String>>,
+    forget: Arc<Mutex<bool>>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Viewer {
+    /// Watches `live` of the ingest on this port of 127.0.0.1, and waits for the first picture.
+    pub(crate) async fn of(port: u16) -> Self {
+        let (tell, told) = watch::channel(Vec::new());
+        let hearing = tokio::spawn(hear(port, tell));
+        let (show, seen) = watch::channel(Seen::default());
+        let forget = Arc::new(Mutex::new(false));
+        let watching = tokio::spawn(watch_live(port, show, Arc::clone(&forget)));
+        let viewer = Self { seen, told, forget, tasks: [hearing, watching] };
+        viewer.sees(1).await;
+        viewer
+    }
+
+    /// What came so far.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.borrow().clone()
+    }
+
+    /// Counts anew from the next packet on.
+    pub(crate) fn count_anew(&self) {
+        *self.forget.lock().unwrap() = true;
+    }
+
+    /// Since the newest frame.
+    pub(crate) fn silent_for(&self) -> Duration {
+        self.seen.borrow().newest.map_or(Duration::ZERO, |(_, at)| at.elapsed())
+    }
+
+    /// The states that viewers were told, in order.
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.told.borrow().clone()
+    }
+
+    /// Waits for so many more frames.
+    pub(crate) async fn sees(&self, more: u64) {
+        let mut seen = self.seen.clone();
+        let goal = seen.borrow().frames + more;
+        let seeing = seen.wait_for(|seen| seen.frames >= goal);
+        let came = tokio::time::timeout(PATIENCE, seeing).await;
+        assert!(matches!(came, Ok(Ok(_))), "no {more} more frames; told: {:?}", self.told());
+    }
+
+    /// Waits until the newest thing that viewers were told is this state.
+    pub(crate) async fn hears(&self, state: &str) {
+        let mut told = self.told.clone();
+        let hearing = told.wait_for(|told| told.last().is_some_and(|last| last == state));
+        let came = tokio::time::timeout(PATIENCE, hearing).await;
+        assert!(matches!(came, Ok(Ok(_))), "viewers were not told `{state}`: {:?}", self.told());
+    }
+}
+
+/// The states of `/api/live/events`; the stream is opened again when the ingest was restarted.
+async fn hear(port: u16, tell: watch::Sender<Vec<String>>) {
+    let client = http_client();
+    loop {
+        if let Ok(mut stream) = client.get(format!("http://127.0.0.1:{port}/api/live/events")).send().await {
+            let mut text = String::new();
+            while let Ok(Some(chunk)) = stream.chunk().await {
+                text.push_str(&String::from_utf8_lossy(&chunk));
+                while let Some((line, rest)) = text.split_once('\n') {
+                    let event: Option<serde_json::Value> =
+                        line.strip_prefix("data:").and_then(|json| serde_json::from_str(json).ok());
+                    let state = event.filter(|event| event["event"] == "BroadcastState");
+                    if let Some(state) = state.as_ref().and_then(|event| event["data"]["state"].as_str()) {
+                        tell.send_modify(|told| told.push(state.to_owned()));
+                    }
+                    text = rest.to_owned();
+                }
+            }
+        }
+        // The server is away: asking for it again is all that can be done.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// One connection, for as long as it lives.
+async fn watch_live(port: u16, show: watch::Sender<Seen>, forget: Arc<Mutex<bool>>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let local = socket.local_addr().unwrap();
+    let (mut rtc, video) = offered(port, &socket).await;
+    let mut buffer = vec![0; 2000];
+    loop {
+        let wake = match rtc.poll_output().expect("the viewer's connection works") {
+            Output::Transmit(send) => {
+                let _network_full = socket.send_to(&send.contents, send.destination).await;
+                continue;
+            }
+            Output::Event(event) => {
+                show.send_if_modified(|seen| {
+                    if std::mem::take(&mut *forget.lock().unwrap()) {
+                        *seen = Seen::default();
+                    }
+                    note(seen, &event, video)
+                });
+                continue;
+            }
+            Output::Timeout(at) => at,
+        };
+        tokio::select! {
+            received = socket.recv_from(&mut buffer) => {
+                let Ok((length, source)) = received else { continue };
+                let Ok(contents) = buffer[..length].try_into() else { continue };
+                let receive = Receive { proto: Protocol::Udp, source, destination: local, contents };
+                rtc.handle_input(Input::Receive(Instant::now(), receive)).expect("the viewer's connection works");
+            }
+            () = tokio::time::sleep_until(wake.into()) => {
+                rtc.handle_input(Input::Timeout(Instant::now())).expect("the viewer's connection works");
+            }
+        }
+    }
+}
+
+/// Is it news?
+fn note(seen: &mut Seen, event: &Event, video: Mid) -> bool {
+    match event {
+        Event::RtpPacket(packet) if packet.header.ext_vals.mid.is_none_or(|mid| mid == video) => seen.packet(packet),
+        Event::IceConnectionStateChange(IceConnectionState::Disconnected) => seen.disconnects += 1,
+        _ => return false,
+    }
+    true
+}
+
+/// Offers to receive the picture, and takes the answer.
+async fn offered(port: u16, socket: &UdpSocket) -> (Rtc, Mid) {
+    let crypto = Arc::new(str0m::crypto::from_feature_flags());
+    let builder = Rtc::builder().set_crypto_provider(crypto).set_rtp_mode(true);
+    let mut rtc = builder.clear_codecs().enable_h264(true).build(Instant::now());
+    rtc.add_local_candidate(Candidate::host(socket.local_addr().unwrap(), "udp").unwrap());
+    let mut changes = rtc.sdp_api();
+    let video = changes.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
+    let (offer, pending) = changes.apply().expect("there is something to offer");
+    let request = http_client().post(format!("http://127.0.0.1:{port}/whep/live"));
+    let response = request.header("content-type", "application/sdp").body(offer.to_sdp_string()).send().await.unwrap();
+    assert_eq!(response.status(), 201);
+    let answer = SdpAnswer::from_sdp_string(&response.text().await.unwrap()).unwrap();
+    rtc.sdp_api().accept_answer(pending, answer).unwrap();
+    (rtc, video)
+}
