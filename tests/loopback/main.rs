@@ -54,8 +54,13 @@ mod whip_tls;
 mod browser;
 #[path = "../support/http.rs"]
 mod http;
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/janus.rs"]
 mod janus;
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
+#[path = "../support/place.rs"]
+mod place;
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/publisher.rs"]

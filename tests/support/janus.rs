@@ -1,17 +1,17 @@
-//! A real Janus of our own on this machine, with its admin API.
+//! A real Janus of our own, on this machine or in a namespace of the lab, with its admin API.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::program::{PATIENCE, Program, free_port};
+use crate::place::Place;
+use crate::program::{PATIENCE, Program};
 
 /// Takes H.264 and Opus.
 pub(crate) const ROOM: u64 = 1234;
@@ -26,6 +26,7 @@ const ADMIN_SECRET: &str = "overlord";
 /// A running Janus; ends when dropped.
 pub(crate) struct Janus {
     program: Program,
+    place: Place,
     files: TempDir,
     pub(crate) address: SocketAddr,
     admin_port: u16,
@@ -39,10 +40,16 @@ impl Janus {
 
     /// With these lines in the section `general` of `janus.jcfg`.
     pub(crate) fn start_with(general: &str) -> Self {
+        // Not 127.0.0.1: Janus takes no media over the loopback interface.
+        Self::start_at(&Place::here(), general)
+    }
+
+    /// The same at this place, reachable at all its addresses; the admin API is there too, and asked from there.
+    pub(crate) fn start_at(place: &Place, general: &str) -> Self {
         let files = tempfile::tempdir().unwrap();
         let folder = files.path();
-        let address = SocketAddr::new(own_address(), free_port());
-        let admin_port = free_port();
+        let address = SocketAddr::new(place.address(), place.free_port());
+        let admin_port = place.free_port();
         let library = installed();
         for (kind, modules) in [("plugins", &["videoroom"][..]), ("transports", &["websockets", "http"])] {
             std::fs::create_dir(folder.join(kind)).unwrap();
@@ -51,8 +58,8 @@ impl Janus {
                 symlink(library.join(kind).join(&name), folder.join(kind).join(&name)).unwrap();
             }
         }
-        write_config(folder, general, address, admin_port);
-        let mut janus = Self { program: launch(folder), files, address, admin_port };
+        write_config(folder, general, place.addresses(), address.port(), admin_port);
+        let mut janus = Self { program: launch(place, folder), place: place.clone(), files, address, admin_port };
         janus.wait_until_ready();
         janus
     }
@@ -60,7 +67,7 @@ impl Janus {
     /// Ends it the hard way, and starts it again at the same ports; it has forgotten everything.
     pub(crate) fn restart(&mut self) {
         self.program.kill();
-        self.program = launch(self.files.path());
+        self.program = launch(&self.place, self.files.path());
         self.wait_until_ready();
     }
 
@@ -102,7 +109,8 @@ impl Janus {
         request["transaction"] = "admin".into();
         request["admin_secret"] = ADMIN_SECRET.into();
         let body = request.to_string();
-        let mut socket = TcpStream::connect(("127.0.0.1", self.admin_port)).ok()?;
+        let port = self.admin_port;
+        let mut socket = self.place.run(|| TcpStream::connect(("127.0.0.1", port))).ok()?;
         let length = body.len();
         // Errors: it is just going down or coming up.
         write!(socket, "POST /admin HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
@@ -144,30 +152,27 @@ fn installed() -> PathBuf {
     libraries.into_iter().find(|path| path.join("plugins").is_dir()).expect("the package `janus` is installed")
 }
 
-/// Where this machine reaches others from: Janus takes no media over the loopback interface. Sends nothing.
-fn own_address() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("198.51.100.1:9").expect("this machine has an address besides 127.0.0.1, for Janus");
-    socket.local_addr().unwrap().ip()
-}
-
-fn launch(folder: &Path) -> Program {
-    let mut command = Command::new("janus");
+fn launch(place: &Place, folder: &Path) -> Program {
+    let mut command = place.command("janus");
     command.arg("-F").arg(folder).arg("--disable-colors");
     Program::start(command, tempfile::tempdir().unwrap())
 }
 
-fn write_config(folder: &Path, general: &str, address: SocketAddr, admin_port: u16) {
+fn write_config(folder: &Path, general: &str, addresses: &[IpAddr], port: u16, admin_port: u16) {
     let at = folder.display();
-    let (ip, port) = (address.ip(), address.port());
+    let enforced: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let enforced = enforced.join(",");
+    // Janus binds its WebSockets to one address or to all.
+    let ws_ip = if let [ip] = addresses { format!("ws_ip = \"{ip}\"\n") } else { String::new() };
+    let ipv6 = addresses.iter().any(IpAddr::is_ipv6);
     let core = format!(
         "general: {{\nconfigs_folder = \"{at}\"\nplugins_folder = \"{at}/plugins\"\n\
          transports_folder = \"{at}/transports\"\nevents_folder = \"{at}/none\"\nloggers_folder = \"{at}/none\"\n\
          admin_secret = \"{ADMIN_SECRET}\"\n{general}\n}}\n\
-         nat: {{\nice_enforce_list = \"{ip}\"\n}}\n"
+         media: {{\nipv6 = {ipv6}\n}}\nnat: {{\nice_enforce_list = \"{enforced}\"\n}}\n"
     );
     let websockets = format!(
-        "general: {{\njson = \"compact\"\nws = true\nws_port = {port}\nws_ip = \"{ip}\"\nwss = false\n}}\n\
+        "general: {{\njson = \"compact\"\nws = true\nws_port = {port}\n{ws_ip}wss = false\n}}\n\
          admin: {{\nadmin_ws = false\n}}\n"
     );
     let http = format!(
