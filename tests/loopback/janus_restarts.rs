@@ -16,7 +16,7 @@ fn a_hundred_abrupt_restarts_of_janus_leave_one_publisher_each_and_leak_nothing(
     let mut janus = Janus::start();
     let mut encoder = Program::encoder(&config(janus.url().as_str(), ROOM, QUICK));
     encoder.wait_for_message("broadcasting");
-    let viewers = Forward::of(janus.overseer, ROOM);
+    let viewers = Forward::of(janus.overseer.clone(), ROOM);
     let (mut usage, mut times) = (Vec::new(), Vec::new());
     for restart in 1..=RESTARTS {
         let before = session(&encoder);

@@ -121,7 +121,7 @@ fn suspended_while_the_session_is_kept() {
 /// Shorter than any limit of the far end: our own silence is not held against it.
 fn suspended_briefly() {
     let janus = Janus::start();
-    let viewers = Forward::of(janus.overseer, ROOM);
+    let viewers = Forward::of(janus.overseer.clone(), ROOM);
     let mut encoder = on_air(&janus, ROOM, QUICK);
     viewers.wait_for_frames(10, Instant::now());
     encoder.signal("STOP");
@@ -195,7 +195,7 @@ fn our_own_ghost_does_not_keep_us_out_of_a_room_for_one() {
 #[test]
 fn what_an_administrator_takes_down_comes_back_and_who_is_kicked_stays_out() {
     let janus = Janus::start();
-    let viewers = Forward::of(janus.overseer, ROOM);
+    let viewers = Forward::of(janus.overseer.clone(), ROOM);
     let mut encoder = on_air(&janus, ROOM, QUICK);
     for (how, expected) in [
         ("hangup_webrtc", &["ICE_CONNECTION_DISCONNECTED"][..]),
@@ -229,7 +229,7 @@ fn what_an_administrator_takes_down_comes_back_and_who_is_kicked_stays_out() {
 
 /// A Janus that speaks TLS, and the `[uplink]` lines to trust it.
 fn secure(general: &str, files: &tempfile::TempDir) -> (Janus, String) {
-    let name = crate::janus::own_address().to_string();
+    let name = crate::place::Place::here().address().to_string();
     let made = rcgen::generate_simple_self_signed(vec![name]).unwrap();
     let file = files.path().join("ca.pem");
     std::fs::write(&file, made.cert.pem()).unwrap();
@@ -247,7 +247,7 @@ fn a_revoked_token_is_noticed_at_the_next_request_and_replaced_or_final() {
     };
     stored("add_token", "first-token");
     std::fs::write(&token, "first-token").unwrap();
-    let viewers = Forward::of(janus.overseer, ROOM);
+    let viewers = Forward::of(janus.overseer.clone(), ROOM);
     let mut encoder = on_air(&janus, ROOM, &format!("{trust}tokenFile = '{}'\n{QUICK}", token.display()));
     viewers.wait_for_frames(10, Instant::now());
     let before = (session(&encoder), janus.sessions());
@@ -281,7 +281,7 @@ fn expired_tokens_are_replaced_again_and_again_while_media_goes_on() {
     let (janus, trust) = secure(general, &files);
     let command = "t=$(($(date +%s)+3)),janus,janus.plugin.videoroom; \
         echo $t:$(printf %s $t | openssl dgst -sha1 -hmac s3cret -binary | base64)";
-    let viewers = Forward::of(janus.overseer, ROOM);
+    let viewers = Forward::of(janus.overseer.clone(), ROOM);
     let mut encoder = on_air(&janus, ROOM, &format!("{trust}tokenCommand = '{command}'\n{QUICK}"));
     viewers.wait_for_frames(10, Instant::now());
     let before = (session(&encoder), janus.sessions());

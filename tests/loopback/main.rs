@@ -72,10 +72,15 @@ mod captured;
 mod forward;
 #[path = "../support/http.rs"]
 mod http;
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/janus.rs"]
 mod janus;
 #[path = "../support/janus_rig.rs"]
 mod janus_rig;
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
+#[path = "../support/place.rs"]
+mod place;
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/program.rs"]
 mod program;
 #[path = "../support/publisher.rs"]

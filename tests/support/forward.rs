@@ -45,7 +45,7 @@ pub(crate) struct Forward {
 impl Forward {
     /// Asks Janus all the time for the video of whoever is live in this room.
     pub(crate) fn of(janus: Admin, room: u64) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let socket = janus.place.run(|| UdpSocket::bind("127.0.0.1:0")).unwrap();
         socket.set_read_timeout(Some(LOOK_EVERY)).unwrap();
         let port = socket.local_addr().unwrap().port();
         let (seen, over) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
@@ -59,7 +59,7 @@ impl Forward {
         let looker = std::thread::spawn(move || {
             let mut forwarded = HashSet::new();
             while !end.load(Ordering::Relaxed) {
-                look(janus, room, port, &kept, &mut forwarded);
+                look(&janus, room, port, &kept, &mut forwarded);
                 std::thread::sleep(LOOK_EVERY);
             }
         });
@@ -134,7 +134,7 @@ fn receive(socket: &UdpSocket, seen: &Mutex<Seen>) {
 }
 
 /// Counts who is live, and asks for the media of each new one.
-fn look(janus: Admin, room: u64, port: u16, seen: &Mutex<Seen>, forwarded: &mut HashSet<u64>) {
+fn look(janus: &Admin, room: u64, port: u16, seen: &Mutex<Seen>, forwarded: &mut HashSet<u64>) {
     let Some(live) = janus.publishers(room) else { return };
     let mut so_far = seen.lock().unwrap();
     so_far.looks += 1;

@@ -14,8 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-/// The token of every test; must never be seen where it does not belong.
-pub(crate) const TOKEN: &str = "s3cret-t0ken";
+pub(crate) use crate::secrets_kept::TOKEN;
 
 /// The smallest answer that is SDP.
 pub(crate) const ANSWER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n";

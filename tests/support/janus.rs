@@ -1,17 +1,17 @@
-//! A real Janus of our own on this machine, with its admin API.
+//! A real Janus of our own, on this machine or in a namespace of the lab, with its admin API.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::Url;
 
-use crate::program::{PATIENCE, Program, free_port};
+use crate::place::Place;
+use crate::program::{PATIENCE, Program};
 
 /// Takes H.264 and Opus.
 pub(crate) const ROOM: u64 = 1234;
@@ -26,6 +26,7 @@ const ADMIN_SECRET: &str = "overlord";
 /// A running Janus; ends when dropped.
 pub(crate) struct Janus {
     program: Program,
+    place: Place,
     files: TempDir,
     pub(crate) address: SocketAddr,
     /// Its admin API; at the same port after a restart.
@@ -34,9 +35,11 @@ pub(crate) struct Janus {
 }
 
 /// The admin API of a Janus, which need not be there just now.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Admin {
     port: u16,
+    /// Where Janus runs, and what it forwards arrives.
+    pub(crate) place: Place,
 }
 
 impl Janus {
@@ -47,19 +50,25 @@ impl Janus {
 
     /// With these lines in the section `general` of `janus.jcfg`.
     pub(crate) fn start_with(general: &str) -> Self {
-        Self::start_as(general, None)
+        // Not 127.0.0.1: Janus takes no media over the loopback interface.
+        Self::start_as(&Place::here(), general, None)
     }
 
     /// The same over TLS, with this certificate and key (PEM): tokens do not travel in the clear.
     pub(crate) fn start_secure(general: &str, certificate: &str, key: &str) -> Self {
-        Self::start_as(general, Some((certificate, key)))
+        Self::start_as(&Place::here(), general, Some((certificate, key)))
     }
 
-    fn start_as(general: &str, tls: Option<(&str, &str)>) -> Self {
+    /// The same at this place, reachable at all its addresses; the admin API is there too, and asked from there.
+    pub(crate) fn start_at(place: &Place, general: &str) -> Self {
+        Self::start_as(place, general, None)
+    }
+
+    fn start_as(place: &Place, general: &str, tls: Option<(&str, &str)>) -> Self {
         let files = tempfile::tempdir().unwrap();
         let folder = files.path();
-        let address = SocketAddr::new(own_address(), free_port());
-        let admin_port = free_port();
+        let address = SocketAddr::new(place.address(), place.free_port());
+        let admin_port = place.free_port();
         let library = installed();
         for (kind, modules) in [("plugins", &["videoroom"][..]), ("transports", &["websockets", "http"])] {
             std::fs::create_dir(folder.join(kind)).unwrap();
@@ -68,10 +77,11 @@ impl Janus {
                 symlink(library.join(kind).join(&name), folder.join(kind).join(&name)).unwrap();
             }
         }
-        write_config(folder, general, address, admin_port);
-        write_websockets(folder, address, tls);
-        let overseer = Admin { port: admin_port };
-        let mut janus = Self { program: launch(folder), files, address, overseer, is_secure: tls.is_some() };
+        write_config(folder, general, place.addresses(), admin_port);
+        write_websockets(folder, place.addresses(), address.port(), tls);
+        let overseer = Admin { port: admin_port, place: place.clone() };
+        let program = launch(place, folder);
+        let mut janus = Self { program, place: place.clone(), files, address, overseer, is_secure: tls.is_some() };
         janus.wait_until_ready();
         janus
     }
@@ -79,7 +89,7 @@ impl Janus {
     /// Ends it the hard way, and starts it again at the same ports; it has forgotten everything.
     pub(crate) fn restart(&mut self) {
         self.program.kill();
-        self.program = launch(self.files.path());
+        self.program = launch(&self.place, self.files.path());
         self.wait_until_ready();
     }
 
@@ -153,12 +163,12 @@ impl Janus {
 
 impl Admin {
     /// One request; `None`: Janus is just going down or coming up.
-    pub(crate) fn ask(self, request: &Value) -> Option<Value> {
+    pub(crate) fn ask(&self, request: &Value) -> Option<Value> {
         let mut request = request.clone();
         request["transaction"] = "admin".into();
         request["admin_secret"] = ADMIN_SECRET.into();
         let body = request.to_string();
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let mut socket = self.place.run(|| TcpStream::connect(("127.0.0.1", self.port))).ok()?;
         let length = body.len();
         write!(socket, "POST /admin HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").ok()?;
         let mut reply = String::new();
@@ -167,14 +177,14 @@ impl Admin {
     }
 
     /// One request to the VideoRoom plugin.
-    pub(crate) fn room(self, request: &Value) -> Option<Value> {
+    pub(crate) fn room(&self, request: &Value) -> Option<Value> {
         let plugin = "janus.plugin.videoroom";
         let reply = self.ask(&json!({ "janus": "message_plugin", "plugin": plugin, "request": request }))?;
         reply.get("response").cloned()
     }
 
     /// Ids of those whose media connection is up in this room.
-    pub(crate) fn publishers(self, room: u64) -> Option<Vec<u64>> {
+    pub(crate) fn publishers(&self, room: u64) -> Option<Vec<u64>> {
         let list = self.room(&json!({ "request": "listparticipants", "room": room }))?;
         let all = list["participants"].as_array()?.iter();
         Some(all.filter(|who| who["publisher"] == true).filter_map(|who| who["id"].as_u64()).collect())
@@ -187,27 +197,22 @@ fn installed() -> PathBuf {
     libraries.into_iter().find(|path| path.join("plugins").is_dir()).expect("the package `janus` is installed")
 }
 
-/// Where this machine reaches others from: Janus takes no media over the loopback interface. Sends nothing.
-pub(crate) fn own_address() -> IpAddr {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("198.51.100.1:9").expect("this machine has an address besides 127.0.0.1, for Janus");
-    socket.local_addr().unwrap().ip()
-}
-
-fn launch(folder: &Path) -> Program {
-    let mut command = Command::new("janus");
+fn launch(place: &Place, folder: &Path) -> Program {
+    let mut command = place.command("janus");
     command.arg("-F").arg(folder).arg("--disable-colors");
     Program::start(command, tempfile::tempdir().unwrap())
 }
 
-fn write_config(folder: &Path, general: &str, address: SocketAddr, admin_port: u16) {
+fn write_config(folder: &Path, general: &str, addresses: &[IpAddr], admin_port: u16) {
     let at = folder.display();
-    let ip = address.ip();
+    let enforced: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let enforced = enforced.join(",");
+    let ipv6 = addresses.iter().any(IpAddr::is_ipv6);
     let core = format!(
         "general: {{\nconfigs_folder = \"{at}\"\nplugins_folder = \"{at}/plugins\"\n\
          transports_folder = \"{at}/transports\"\nevents_folder = \"{at}/none\"\nloggers_folder = \"{at}/none\"\n\
          admin_secret = \"{ADMIN_SECRET}\"\n{general}\n}}\n\
-         nat: {{\nice_enforce_list = \"{ip}\"\n}}\n"
+         media: {{\nipv6 = {ipv6}\n}}\nnat: {{\nice_enforce_list = \"{enforced}\"\n}}\n"
     );
     let http = format!(
         "general: {{\njson = \"compact\"\nhttp = false\nhttps = false\n}}\n\
@@ -227,8 +232,7 @@ fn write_config(folder: &Path, general: &str, address: SocketAddr, admin_port: u
     }
 }
 
-fn write_websockets(folder: &Path, address: SocketAddr, tls: Option<(&str, &str)>) {
-    let (ip, port) = (address.ip(), address.port());
+fn write_websockets(folder: &Path, addresses: &[IpAddr], port: u16, tls: Option<(&str, &str)>) {
     let mut certificates = String::new();
     if let Some((certificate, key)) = tls {
         for (name, pem) in [("cert_pem", certificate), ("cert_key", key)] {
@@ -238,8 +242,10 @@ fn write_websockets(folder: &Path, address: SocketAddr, tls: Option<(&str, &str)
         }
     }
     let (kind, other) = if tls.is_some() { ("wss", "ws") } else { ("ws", "wss") };
+    // Janus binds its WebSockets to one address or to all.
+    let ip = if let [ip] = addresses { format!("{kind}_ip = \"{ip}\"\n") } else { String::new() };
     let text = format!(
-        "general: {{\njson = \"compact\"\n{kind} = true\n{kind}_port = {port}\n{kind}_ip = \"{ip}\"\n{other} = false\n}}\n\
+        "general: {{\njson = \"compact\"\n{kind} = true\n{kind}_port = {port}\n{ip}{other} = false\n}}\n\
          admin: {{\nadmin_ws = false\n}}\ncertificates: {{\n{certificates}}}\n"
     );
     std::fs::write(folder.join("janus.transport.websockets.jcfg"), text).unwrap();

@@ -33,7 +33,7 @@ impl Rig {
     pub(crate) async fn on_air(general: &str, more: &str) -> Self {
         let janus = Janus::start_with(general);
         let relay = Relay::to_address(janus.address).await;
-        let viewers = Forward::of(janus.overseer, ROOM);
+        let viewers = Forward::of(janus.overseer.clone(), ROOM);
         let url = format!("ws://{}:{}/", janus.address.ip(), relay.port);
         let mut encoder = Program::encoder(&config(&url, ROOM, more));
         encoder.wait_for_message("broadcasting");

@@ -191,6 +191,11 @@ impl Program {
         }
     }
 
+    /// Takes in whatever it has written until now.
+    pub(crate) fn catch_up(&mut self) {
+        while self.next_before(Instant::now()).is_some() {}
+    }
+
     /// All BroadcastStatus messages so far.
     pub(crate) fn messages(&self) -> Vec<String> {
         let status = self.events.iter().filter(|(_, event)| event["event"] == "BroadcastStatus");

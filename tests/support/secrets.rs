@@ -15,10 +15,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, registry};
 
+/// The token of most tests; must never be seen where it does not belong.
+pub(crate) const TOKEN: &str = "s3cret-t0ken";
+
 /// What the secrets are, and the secrets that stand in the tests themselves. Some are short: each is a word that nothing
 /// else in a log has.
 pub(crate) const FIXED: &[(&str, &str)] = &[
-    ("bearer token", crate::http::TOKEN),
+    ("bearer token", TOKEN),
     ("bearer token", "old-token"),
     ("bearer token", "new-token"),
     ("bearer token", "t0ken"),

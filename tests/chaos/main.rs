@@ -1,0 +1,40 @@
+//! Seconds to minutes, in network namespaces: what happens to the van while it drives. Needs root, and says so if it skips.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a failed test panics, and says what it saw"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests measure real time and set real deadlines")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants that it is about")]
+
+mod echo;
+mod netlab_faults;
+mod netlab_life;
+mod netlab_links;
+mod netlab_servers;
+#[cfg(feature = "ingest")]
+mod on_air;
+
+#[allow(dead_code, reason = "the TURN tests of the product use the rest")]
+#[path = "../support/coturn.rs"]
+mod coturn;
+#[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "the roaming tests use the rest")]
+#[path = "../support/ingest.rs"]
+mod ingest;
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/janus.rs"]
+mod janus;
+#[path = "../support/netlab/mod.rs"]
+mod netlab;
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/place.rs"]
+mod place;
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/program.rs"]
+mod program;
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/secrets.rs"]
+mod secrets_kept;
