@@ -49,6 +49,11 @@
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
 //!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it
+//!   ice/                 THE ROAMING AGENT - many paths, one connection
+//!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
+//!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders
+//!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address
+//!     glue.rs glue/methods.rs (-) the GObject face webrtcbin sees: the only `unsafe` in the house
 //!   messenger.rs     (-) the task that owns the messenger of one session
 //!   certificate.rs   (-) ECDSA P-256 for DTLS
 //!   sdp.rs sdp/edit.rs (P) is the answer one that we can live with? the edits of the offer
@@ -110,7 +115,7 @@
 //! 10. Small: functions <= 70 lines, files <= 400 code lines.
 //! 11. Comments say why; constants say why this number.
 //! 12. Laws are tests: `tests/pure/house_rules.rs`.
-//! 13. No `unsafe`.
+//! 13. `unsafe` lives in `uplink/ice/glue` alone.
 //!
 //! # Absent on purpose
 //!

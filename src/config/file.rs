@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::units::Secret;
-use super::{DtlsCertificate, LogFormat, Protocol, VideoCodec};
+use super::{DtlsCertificate, IceAgent, LogFormat, Protocol, Redundancy, VideoCodec};
 
 /// The config of roamcast. An empty file is a valid config: the test picture to a `roamcast ingest` on this machine.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,8 @@ pub struct File {
     pub signalling: Signalling,
     /// When media counts as lost.
     pub media_plane: MediaPlane,
+    /// Which networks to use, and how.
+    pub network: Network,
     /// What happens when the camera is lost.
     pub fallback: Fallback,
     /// How to talk to the running encoder.
@@ -160,6 +162,8 @@ pub struct Uplink {
     pub ice_transport: IceTransport,
     /// Key type of the DTLS certificate.
     pub dtls_certificate: DtlsCertificate,
+    /// `roaming` follows the network as it changes; `libnice` is the agent of GStreamer, for comparison.
+    pub ice_agent: IceAgent,
     /// Origins (`https://host[:port]`) besides that of `url` that a redirect or Location may name; the token goes there too.
     pub trusted_origins: Vec<String>,
 }
@@ -235,12 +239,27 @@ pub struct Signalling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MediaPlane {
+    /// The path in use is probed, and every other one, when nothing has proved it alive for this long, 100ms to 2s.
+    #[schemars(schema_with = "duration")]
+    pub suspect_after: Quantity,
     /// ICE may be `disconnected` this long before the session counts as lost, 100ms to 5m.
     #[schemars(schema_with = "duration")]
     pub disconnected_timeout: Quantity,
     /// A disturbance shorter than this does not change the BroadcastStatus, 0 to 1m.
     #[schemars(schema_with = "duration")]
     pub status_grace: Quantity,
+}
+
+/// Which networks to use, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Network {
+    /// Interfaces in order of preference, such as `["eth0", "wlan0", "wwan0"]`; those not named follow by route metric.
+    pub interfaces: Vec<String>,
+    /// Interfaces that are never used; a name that ends with `*` stands for all that begin so.
+    pub exclude: Vec<String>,
+    /// Media over two paths at once: `off`, `handover` (while a path is suspect or being changed), `always` (doubles the data).
+    pub redundancy: Redundancy,
 }
 
 /// What happens when the camera is lost.
@@ -385,6 +404,7 @@ impl Default for Uplink {
             ice_servers: Vec::new(),
             ice_transport: IceTransport::All,
             dtls_certificate: DtlsCertificate::Ecdsa,
+            ice_agent: IceAgent::Roaming,
             trusted_origins: Vec::new(),
         }
     }
@@ -416,7 +436,13 @@ impl Default for Signalling {
 
 impl Default for MediaPlane {
     fn default() -> Self {
-        Self { disconnected_timeout: 4.into(), status_grace: 1.into() }
+        Self { suspect_after: "400ms".into(), disconnected_timeout: 4.into(), status_grace: 1.into() }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { interfaces: Vec::new(), exclude: Vec::new(), redundancy: Redundancy::Handover }
     }
 }
 

@@ -87,6 +87,8 @@ pub struct Config {
     pub uplink: Uplink,
     /// The numbers of the brain (`[reconnect]`, `[signalling]`, `[mediaPlane]`, parts of `[fallback]`).
     pub policy: Policy,
+    /// `[network]`, `mediaPlane.suspectAfter` and `uplink.iceAgent`.
+    pub network: Network,
     /// `fallback.captureTimeout`: no encoded frame for this long means the camera has stalled.
     pub capture_timeout: Duration,
     /// `[control]`.
@@ -249,6 +251,43 @@ pub enum ControlSocket {
     Default,
     /// This one, or no start.
     At(PathBuf),
+}
+
+/// Who finds the paths of the media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IceAgent {
+    /// Our own: follows the network as it changes.
+    Roaming,
+    /// The one of GStreamer, for comparison.
+    Libnice,
+}
+
+/// Whether media goes over two paths at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Redundancy {
+    /// Never.
+    Off,
+    /// While the path in use is suspect or being changed.
+    Handover,
+    /// Whenever a second path works.
+    Always,
+}
+
+/// `[network]` and the rest of what the roaming agent lives by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Interfaces in order of preference; those not named follow by route metric.
+    pub interfaces: Vec<String>,
+    /// Interfaces that are never used; a trailing `*` stands for any ending.
+    pub exclude: Vec<String>,
+    /// Whether media goes over two paths at once.
+    pub redundancy: Redundancy,
+    /// `mediaPlane.suspectAfter`: without a sign of life for this long the path in use is probed.
+    pub suspect_after: Duration,
+    /// `uplink.iceAgent`.
+    pub agent: IceAgent,
 }
 
 /// Key type of the DTLS certificate (webrtcbin alone makes RSA-2048; ECDSA-only peers refuse that).

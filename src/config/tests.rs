@@ -673,9 +673,9 @@ width = ",
         r"2:9 this is not TOML: string values must be quoted, expected literal string",
     ),
     (
-        r#"[network]
-redundancy = "off""#,
-        r"1:2 unknown key `network` (the sections are `audio`, `broadcast`, `control`, `fallback`, `log`, `mediaPlane`, `reconnect`, `signalling`, `uplink`, `video`)",
+        r#"[recording]
+enabled = true"#,
+        r"1:2 unknown key `recording` (the sections are `audio`, `broadcast`, `control`, `fallback`, `log`, `mediaPlane`, `network`, `reconnect`, `signalling`, `uplink`, `video`)",
     ),
     (
         r"[video]

@@ -6,6 +6,7 @@ mod signals;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::cli::print;
@@ -15,10 +16,11 @@ use crate::control::{self, Windows};
 use crate::driver::Driver;
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock, TrackKind};
+use crate::network::Watch;
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
 use crate::status::StopReason;
-use crate::supervisor::event::{Command, Event};
+use crate::supervisor::event::{Command, Event, LocalAddress};
 use crate::systemd;
 use crate::uplink::Line;
 use crate::uplink::certificate::Certificate;
@@ -43,9 +45,9 @@ pub async fn run(config: Config, origin: Origin, board: Board, run_for: Option<D
         signals::stop_after(limit, &inbox);
     }
     // Held to the end: dropping it ends the watch.
-    let _lookout = crate::network::watch(inbox.clone()).await;
+    let lookout = crate::network::watch(inbox.clone(), &config.network).await;
     let config = Arc::new(config);
-    let line = Arc::new(line(&config, &inbox));
+    let line = Arc::new(line(&config, &inbox, lookout.as_ref().map(Watch::addresses)));
     inbox.post(Event::Command(Command::Start));
     systemd::ready();
     let state = line.state.clone();
@@ -58,7 +60,7 @@ pub async fn run(config: Config, origin: Origin, board: Board, run_for: Option<D
     reason
 }
 
-fn line(config: &Config, inbox: &Inbox) -> Line {
+fn line(config: &Config, inbox: &Inbox, addresses: Option<watch::Receiver<Vec<LocalAddress>>>) -> Line {
     let kinds: &[TrackKind] =
         if config.audio.is_some() { &[TrackKind::Video, TrackKind::Audio] } else { &[TrackKind::Video] };
     let audio = config.audio.as_ref().map_or(0, |audio| u64::from(audio.bitrate.bps()));
@@ -72,6 +74,8 @@ fn line(config: &Config, inbox: &Inbox) -> Line {
         target: u64::from(config.video.bitrate.bps()) + audio,
         hatch: Hatch::new(kinds),
         clock: SharedClock::start(),
+        network: config.network.clone(),
+        addresses,
         certificate: certificate(config.uplink.dtls_certificate),
         inbox: inbox.clone(),
         tokens: Arc::new(tokens),

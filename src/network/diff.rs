@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::supervisor::event::PathEvent;
+use crate::config::Network;
+use crate::supervisor::event::{LocalAddress, PathEvent};
 
 /// Interfaces of virtual machines, containers and tunnels. They count only while a default route leads over them: then
 /// somebody (a VPN, a container runtime) really sends our media that way.
@@ -51,17 +52,20 @@ pub struct Snapshot {
     addresses: BTreeSet<(String, IpAddr)>,
     /// Default routes over usable interfaces, best first.
     default_routes: Vec<(String, Option<IpAddr>)>,
+    /// The same addresses, preferred first.
+    ranked: Vec<LocalAddress>,
 }
 
 impl Snapshot {
-    /// Keeps what is usable: interfaces that are up and not loopback, with an address that reaches beyond the link.
+    /// Keeps what is usable: interfaces that are up, wanted and not loopback, with an address that reaches beyond the link.
     #[must_use]
-    pub fn new(links: &[Link], addresses: &[Address], routes: &[Route]) -> Self {
+    pub fn new(links: &[Link], addresses: &[Address], routes: &[Route], wanted: &Network) -> Self {
         let is_real = |link: &Link| !VIRTUAL.iter().any(|start| link.name.starts_with(start));
         let is_routed = |link: &Link| routes.iter().any(|route| route.link == link.index);
         let usable = |index: u32| {
             let of_index = |link: &&Link| link.index == index && link.is_up && !link.is_loopback;
-            links.iter().find(of_index).filter(|link| is_real(link) || is_routed(link))
+            let link = links.iter().find(of_index).filter(|link| !is_excluded(&link.name, &wanted.exclude));
+            link.filter(|link| is_real(link) || is_routed(link) || wanted.interfaces.contains(&link.name))
         };
         let addresses: BTreeSet<_> = addresses
             .iter()
@@ -71,11 +75,33 @@ impl Snapshot {
         let mut by_metric: Vec<&Route> = routes.iter().collect();
         by_metric.sort_by_key(|route| (route.metric, route.link, route.gateway));
         let default_routes = by_metric
-            .into_iter()
+            .iter()
             .filter_map(|route| Some((usable(route.link)?.name.clone(), route.gateway)))
             .filter(|(name, _)| addresses.iter().any(|(owner, _)| owner == name))
             .collect();
-        Self { addresses, default_routes }
+        let metric = |name: &str, is_v4: bool| {
+            let leads_there = |route: &&&Route| {
+                usable(route.link).is_some_and(|link| link.name == name)
+                    && route.gateway.is_none_or(|gateway| gateway.is_ipv4() == is_v4)
+            };
+            by_metric.iter().find(leads_there).map(|route| route.metric)
+        };
+        let mut ranked: Vec<LocalAddress> =
+            addresses.iter().map(|(interface, ip)| LocalAddress { interface: interface.clone(), ip: *ip }).collect();
+        // Stable: addresses that are equal in all this stay in their order.
+        ranked.sort_by_key(|LocalAddress { interface, ip }| {
+            let named = wanted.interfaces.iter().position(|name| name == interface);
+            let metric = metric(interface, ip.is_ipv4());
+            (named.unwrap_or(usize::MAX), metric.is_none(), metric)
+        });
+        Self { addresses, default_routes, ranked }
+    }
+
+    /// All addresses that media can be sent from: first those of the interfaces that the config names, in its order, then
+    /// by the metric of their default route; those that reach their own link alone come last.
+    #[must_use]
+    pub fn ranked(&self) -> &[LocalAddress] {
+        &self.ranked
     }
 
     /// Is there any network that media could leave by?
@@ -97,6 +123,11 @@ impl Snapshot {
             (_, true) => (has_new_address || has_new_route || leads_elsewhere).then_some(PathEvent::RouteAppeared),
         }
     }
+}
+
+fn is_excluded(name: &str, exclude: &[String]) -> bool {
+    let fits = |pattern: &String| pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start));
+    exclude.iter().any(fits)
 }
 
 fn reaches_beyond_the_link(ip: IpAddr) -> bool {
@@ -132,8 +163,23 @@ mod tests {
         )
     }
 
+    fn wanted(interfaces: &[&str], exclude: &[&str]) -> Network {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Network {
+            interfaces: owned(interfaces),
+            exclude: owned(exclude),
+            redundancy: crate::config::Redundancy::Off,
+            suspect_after: std::time::Duration::from_millis(400),
+            agent: crate::config::IceAgent::Roaming,
+        }
+    }
+
+    fn any() -> Network {
+        wanted(&[], &[])
+    }
+
     fn snapshot((links, addresses, routes): &(Vec<Link>, Vec<Address>, Vec<Route>)) -> Snapshot {
-        Snapshot::new(links, addresses, routes)
+        Snapshot::new(links, addresses, routes, &any())
     }
 
     #[test]
@@ -152,19 +198,33 @@ mod tests {
             ("tun0", "10.8.0.2", false),
         ];
         for (name, ip, expected) in cases {
-            let network = Snapshot::new(&[link(2, name)], &[address(2, ip)], &[]);
+            let network = Snapshot::new(&[link(2, name)], &[address(2, ip)], &[], &any());
             assert_eq!(network.is_usable(), expected, "{name} {ip}");
         }
         let down = Link { is_up: false, ..link(2, "eth0") };
-        assert!(!Snapshot::new(&[down], &[address(2, "192.168.1.5")], &[]).is_usable());
+        assert!(!Snapshot::new(&[down], &[address(2, "192.168.1.5")], &[], &any()).is_usable());
         let tentative = Address { is_ready: false, ..address(2, "2001:db8::5") };
-        assert!(!Snapshot::new(&[link(2, "eth0")], &[tentative], &[]).is_usable());
+        assert!(!Snapshot::new(&[link(2, "eth0")], &[tentative], &[], &any()).is_usable());
     }
 
     #[test]
     fn a_tunnel_with_the_default_route_is_a_network() {
         let point_to_point = Route { link: 2, gateway: None, metric: 50 };
-        assert!(Snapshot::new(&[link(2, "tun0")], &[address(2, "10.8.0.2")], &[point_to_point]).is_usable());
+        assert!(Snapshot::new(&[link(2, "tun0")], &[address(2, "10.8.0.2")], &[point_to_point], &any()).is_usable());
+    }
+
+    #[test]
+    fn the_preferred_address_comes_first() {
+        let (links, mut addresses, routes) = two_uplinks();
+        addresses.push(address(2, "2001:db8::5"));
+        let ranked = |wanted: &Network| {
+            let network = Snapshot::new(&links, &addresses, &routes, wanted);
+            network.ranked().iter().map(|local| local.ip.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(ranked(&any()), ["192.168.1.5", "10.64.0.9", "2001:db8::5"], "by metric; v6 has no route");
+        assert_eq!(ranked(&wanted(&["wwan0"], &[])), ["10.64.0.9", "192.168.1.5", "2001:db8::5"]);
+        assert_eq!(ranked(&wanted(&["wwan0"], &["eth*"])), ["10.64.0.9"]);
+        assert_eq!(ranked(&wanted(&["eth0"], &["eth0", "wwan0"])), [""; 0]);
     }
 
     #[test]
@@ -200,7 +260,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn networks()(up in any::<[bool; 3]>(), addressed in any::<[bool; 3]>(), metrics in any::<[Option<u8>; 3]>()) -> Snapshot {
+        fn networks()(up in proptest::prelude::any::<[bool; 3]>(), addressed in proptest::prelude::any::<[bool; 3]>(), metrics in proptest::prelude::any::<[Option<u8>; 3]>()) -> Snapshot {
             let names = ["eth0", "wwan0", "docker0"];
             let links: Vec<_> = (0..3).map(|n| Link { is_up: up[n as usize], ..link(n, names[n as usize]) }).collect();
             let addresses: Vec<_> =
@@ -208,7 +268,7 @@ mod tests {
             let routes: Vec<_> = (0..3u32)
                 .filter_map(|n| Some(route(n, &format!("10.{n}.0.1"), metrics[n as usize]?.into())))
                 .collect();
-            Snapshot::new(&links, &addresses, &routes)
+            Snapshot::new(&links, &addresses, &routes, &any())
         }
     }
 

@@ -14,12 +14,14 @@ use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::config::Network;
 use crate::inbox::Inbox;
-use crate::supervisor::event::{Event, PathEvent};
+use crate::supervisor::event::{Event, LocalAddress, PathEvent};
 use diff::{Address, Link, Route, Snapshot};
 
 /// A change comes as a burst of messages: link, addresses, routes. Long enough to see the whole, short beside the
@@ -30,7 +32,16 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 #[must_use]
 #[derive(Debug)]
 pub struct Watch {
+    addresses: watch::Receiver<Vec<LocalAddress>>,
     tasks: [JoinHandle<()>; 2],
+}
+
+impl Watch {
+    /// The addresses that media can be sent from, preferred first, as they are now and as they will be.
+    #[must_use]
+    pub fn addresses(&self) -> watch::Receiver<Vec<LocalAddress>> {
+        self.addresses.clone()
+    }
 }
 
 impl Drop for Watch {
@@ -42,8 +53,8 @@ impl Drop for Watch {
 /// Watches the network and posts each [`PathEvent`]; when this returns, a network that is missing now has been reported.
 ///
 /// `None` where netlink is not to be had (some containers): one warning says so, and the network is taken for present.
-pub async fn watch(inbox: Inbox) -> Option<Watch> {
-    match open(inbox).await {
+pub async fn watch(inbox: Inbox, wanted: &Network) -> Option<Watch> {
+    match open(inbox, wanted).await {
         Ok(watch) => Some(watch),
         Err(why) => {
             warn!("the network of this machine cannot be watched ({why}); it is taken for present");
@@ -52,7 +63,7 @@ pub async fn watch(inbox: Inbox) -> Option<Watch> {
     }
 }
 
-async fn open(inbox: Inbox) -> Result<Watch, Box<dyn Error + Send + Sync>> {
+async fn open(inbox: Inbox, wanted: &Network) -> Result<Watch, Box<dyn Error + Send + Sync>> {
     let groups = [
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -62,7 +73,7 @@ async fn open(inbox: Inbox) -> Result<Watch, Box<dyn Error + Send + Sync>> {
     ];
     let (connection, handle, messages) = new_multicast_connection(&groups)?;
     let serving = tokio::spawn(connection);
-    let seen = match read(&handle).await {
+    let seen = match read(&handle, wanted).await {
         Ok(seen) => seen,
         Err(err) => {
             serving.abort();
@@ -72,23 +83,46 @@ async fn open(inbox: Inbox) -> Result<Watch, Box<dyn Error + Send + Sync>> {
     if !seen.is_usable() {
         inbox.post(Event::Network(PathEvent::AllRoutesLost));
     }
-    let looking = tokio::spawn(look(handle, messages, seen, inbox));
+    let (publish, addresses) = watch::channel(seen.ranked().to_vec());
+    let looking = tokio::spawn(look(Lookout { handle, wanted: wanted.clone(), publish }, messages, seen, inbox));
     // In the order in which they are ended: who looks must not see the connection go.
-    Ok(Watch { tasks: [looking, serving] })
+    Ok(Watch { addresses, tasks: [looking, serving] })
 }
 
-async fn look(handle: Handle, messages: impl Stream, mut seen: Snapshot, inbox: Inbox) {
-    pin_mut!(messages);
-    while messages.next().await.is_some() {
-        // Ends early only with the stream; then the loop ends too.
-        let _the_burst = timeout(DEBOUNCE, messages.by_ref().count()).await;
-        let now = match read(&handle).await {
-            Ok(now) => now,
+struct Lookout {
+    handle: Handle,
+    wanted: Network,
+    publish: watch::Sender<Vec<LocalAddress>>,
+}
+
+impl Lookout {
+    /// The network as it is now; sessions that are on air hear of it at once.
+    async fn read(&self) -> Option<Snapshot> {
+        match read(&self.handle, &self.wanted).await {
+            Ok(now) => {
+                self.publish.send_if_modified(|known| {
+                    let is_new = known != now.ranked();
+                    *known = now.ranked().to_vec();
+                    is_new
+                });
+                Some(now)
+            }
             Err(err) => {
                 debug!("the network could not be read, the next change will tell: {err}");
-                continue;
+                None
             }
-        };
+        }
+    }
+}
+
+async fn look(lookout: Lookout, messages: impl Stream, mut seen: Snapshot, inbox: Inbox) {
+    pin_mut!(messages);
+    while messages.next().await.is_some() {
+        // Media cannot wait for the end of the burst.
+        let _first_look = lookout.read().await;
+        // Ends early only with the stream; then the loop ends too.
+        let _the_burst = timeout(DEBOUNCE, messages.by_ref().count()).await;
+        let Some(now) = lookout.read().await else { continue };
         if let Some(event) = seen.diff(&now) {
             debug!("the network has changed: {event:?}");
             inbox.post(Event::Network(event));
@@ -101,7 +135,7 @@ async fn look(handle: Handle, messages: impl Stream, mut seen: Snapshot, inbox: 
     }
 }
 
-async fn read(handle: &Handle) -> Result<Snapshot, rtnetlink::Error> {
+async fn read(handle: &Handle, wanted: &Network) -> Result<Snapshot, rtnetlink::Error> {
     let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
     let addresses: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
     // No address family: routes of all families.
@@ -109,7 +143,7 @@ async fn read(handle: &Handle) -> Result<Snapshot, rtnetlink::Error> {
     let links: Vec<Link> = links.iter().filter_map(netlink::link).collect();
     let addresses: Vec<Address> = addresses.iter().filter_map(netlink::address).collect();
     let routes: Vec<Route> = routes.iter().flat_map(netlink::default_routes).collect();
-    Ok(Snapshot::new(&links, &addresses, &routes))
+    Ok(Snapshot::new(&links, &addresses, &routes, wanted))
 }
 
 #[cfg(test)]
@@ -163,7 +197,9 @@ mod tests {
         }
         ip("link add eth7 type veth peer name eth8");
         let inbox = Inbox::default();
-        let watch = watch(inbox.clone()).await.expect("netlink");
+        let watch = watch(inbox.clone(), &crate::config::load("", "", std::iter::empty()).unwrap().network)
+            .await
+            .expect("netlink");
         assert_eq!(next(&inbox).await, PathEvent::AllRoutesLost, "no network at the start");
         ip("link set eth8 up");
         ip("link set eth7 up");

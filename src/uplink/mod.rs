@@ -18,19 +18,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gst_webrtc::{WebRTCICEConnectionState, WebRTCPeerConnectionState};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::config::{Uplink, Video};
+use crate::config::{IceAgent, Network, Uplink, Video};
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
 use crate::signal::{Ghost, LocalCandidate, Memory, ResumeError, Signaller, Word};
 use crate::status::ErrorCode;
-use crate::supervisor::event::{Attempt, Event, Failure, Phase, Retry, SessionEvent};
+use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
 use certificate::Certificate;
+use ice::Roaming;
 use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
 
@@ -54,6 +55,10 @@ pub struct Line {
     pub hatch: Hatch,
     /// Time of all pipelines.
     pub clock: SharedClock,
+    /// Which agent finds the paths, and how it is to behave.
+    pub network: Network,
+    /// Where media can leave from, preferred first; `None` where the network cannot be watched: then nobody can roam.
+    pub addresses: Option<watch::Receiver<Vec<LocalAddress>>>,
     /// `None`: webrtcbin makes its own RSA certificate.
     pub certificate: Option<Certificate>,
     /// Where sessions report.
@@ -168,10 +173,11 @@ impl Life<'_> {
         if let Some(ghost) = remembered.and_then(|memory| signaller.recall(memory)) {
             *self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some(ghost);
         }
+        let roaming = self.roaming(tell);
         let messenger = self.messenger.insert(Messenger::start(signaller, Arc::clone(self.line), say));
         let (line, uplink, tell) = (Arc::clone(self.line), self.uplink.clone(), tell.clone());
         let building = tokio::task::spawn_blocking(move || {
-            Peer::new(&line.hatch, &uplink, &line.video, &line.clock, line.certificate.as_ref(), &tell)
+            Peer::new(&line.hatch, &uplink, &line.video, &line.clock, line.certificate.as_ref(), roaming, &tell)
         });
         let built = building.await.map_err(|_| internal("building webrtcbin panicked"))?;
         let peer = self.peer.insert(built?);
@@ -184,6 +190,17 @@ impl Life<'_> {
         peer.gather(&offer, &servers).await?;
         peer.answer(&accepted.answer).await?;
         Ok(answer.media.into_iter().map(|media| media.mid).collect())
+    }
+
+    /// The agent of this session; `None`: webrtcbin brings its own.
+    fn roaming(&self, tell: &mpsc::UnboundedSender<PeerEvent>) -> Option<Roaming> {
+        let Line { network, addresses, .. } = &**self.line;
+        let addresses = addresses.clone().filter(|_| network.agent == IceAgent::Roaming)?;
+        let tell = tell.clone();
+        let moved = move |step| {
+            let _session_over = tell.send(PeerEvent::Moved(step));
+        };
+        Some(Roaming::start(network, &self.uplink, addresses, moved))
     }
 
     /// From the answer on: passes on what is heard, until something breaks.
@@ -241,6 +258,7 @@ impl Life<'_> {
                         | PeerEvent::Ice(_)
                         | PeerEvent::Connection(_)
                         | PeerEvent::Feedback(_)
+                        | PeerEvent::Moved(_)
                         | PeerEvent::Broken(_)) => {
                             then = Some(other);
                             break;
@@ -261,6 +279,10 @@ impl Life<'_> {
             PeerEvent::Connection(state) => self.connection(state),
             PeerEvent::Feedback(feedback) => {
                 self.feedback(&feedback);
+                Ok(())
+            }
+            PeerEvent::Moved(step) => {
+                tracing::info!("media moved: {step:?}");
                 Ok(())
             }
             PeerEvent::Broken(words) => Err(internal(&words)),

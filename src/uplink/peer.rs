@@ -16,6 +16,8 @@ use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 use super::certificate::Certificate;
+use super::ice::Roaming;
+use super::ice::words::Move;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
 
@@ -35,6 +37,8 @@ pub(crate) enum PeerEvent {
     Ice(WebRTCICEConnectionState),
     /// State of the whole, DTLS included.
     Connection(WebRTCPeerConnectionState),
+    /// Media goes another way.
+    Moved(Move),
     /// RTCP came from the far end.
     Feedback(Feedback),
     /// The pipeline broke.
@@ -46,6 +50,8 @@ pub(crate) struct Peer {
     pipeline: gst::Pipeline,
     webrtcbin: gst::Element,
     outlets: Vec<Outlet>,
+    /// `None`: webrtcbin's own agent.
+    roaming: Option<Roaming>,
     fingerprint: Option<String>,
     events: mpsc::UnboundedSender<PeerEvent>,
 }
@@ -59,14 +65,11 @@ impl Peer {
         video: &Video,
         clock: &SharedClock,
         certificate: Option<&Certificate>,
+        roaming: Option<Roaming>,
         events: &mpsc::UnboundedSender<PeerEvent>,
     ) -> Result<Self, Failure> {
         let pipeline = gst::Pipeline::new();
-        let webrtcbin = gst::ElementFactory::make("webrtcbin")
-            .property_from_str("bundle-policy", "max-bundle")
-            .property_from_str("ice-transport-policy", if uplink.relay_only { "relay" } else { "all" })
-            .build()
-            .map_err(|_| missing("webrtcbin", "gstreamer1.0-plugins-bad and gstreamer1.0-nice"))?;
+        let webrtcbin = webrtcbin(uplink, roaming.as_ref())?;
         pipeline.add(&webrtcbin).map_err(|error| internal(&error))?;
         clock.govern(&pipeline);
         if let Some(certificate) = certificate {
@@ -76,11 +79,14 @@ impl Peer {
             pipeline,
             webrtcbin,
             outlets: Vec::new(),
+            roaming,
             fingerprint: certificate.map(|certificate| certificate.fingerprint().to_owned()),
             events: events.clone(),
         };
-        peer.watch_paths();
-        peer.stay_on_loopback(&uplink.url);
+        if peer.roaming.is_none() {
+            peer.watch_paths();
+            peer.stay_on_loopback(&uplink.url);
+        }
         peer.hide_host_name();
         peer.listen(events);
         for track in hatch.tracks() {
@@ -318,11 +324,25 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         self.outlets.iter_mut().for_each(Outlet::close);
+        if let Some(roaming) = &self.roaming {
+            roaming.silence();
+        }
         if let Some(bus) = self.pipeline.bus() {
             bus.unset_sync_handler();
         }
         shut_down(&self.pipeline);
     }
+}
+
+fn webrtcbin(uplink: &Uplink, roaming: Option<&Roaming>) -> Result<gst::Element, Failure> {
+    let builder = gst::ElementFactory::make("webrtcbin")
+        .property_from_str("bundle-policy", "max-bundle")
+        .property_from_str("ice-transport-policy", if uplink.relay_only { "relay" } else { "all" });
+    let built = match roaming {
+        Some(roaming) => roaming.join(|agent| builder.property("ice-agent", agent.clone()).build()),
+        None => builder.build(),
+    };
+    built.map_err(|_| missing("webrtcbin", "gstreamer1.0-plugins-bad and gstreamer1.0-nice"))
 }
 
 fn missing(element: &str, package: &str) -> Failure {
@@ -352,7 +372,7 @@ mod tests {
         let certificate = Certificate::generate().unwrap();
         let (tell, _heard) = mpsc::unbounded_channel();
         let clock = SharedClock::start();
-        let peer = Peer::new(&hatch, &config.uplink, &config.video, &clock, Some(&certificate), &tell).unwrap();
+        let peer = Peer::new(&hatch, &config.uplink, &config.video, &clock, Some(&certificate), None, &tell).unwrap();
         let offer = peer.offer().await.unwrap();
         for part in [
             "a=group:BUNDLE video0 audio1",

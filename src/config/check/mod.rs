@@ -10,7 +10,7 @@ use super::document::Document;
 use super::file::{self, File, Quantity};
 use super::units::{Bitrate, duration_text, parse_duration};
 use super::words::quoted;
-use super::{Audio, Config, Log, Video};
+use super::{Audio, Config, Log, Network, Video};
 use crate::supervisor::{Policy, Retries, SignallingPolicy};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,6 +27,8 @@ pub(super) fn check(document: &mut Document<'_>, file: &File) -> Option<Config> 
     let media = &file.media_plane.disconnected_timeout;
     let disconnected = time(document, "mediaPlane.disconnectedTimeout", media, DELAY_MIN, 300 * SECOND);
     let grace = time(document, "mediaPlane.statusGrace", &file.media_plane.status_grace, Duration::ZERO, 60 * SECOND);
+    let suspect = &file.media_plane.suspect_after;
+    let suspect_after = time(document, "mediaPlane.suspectAfter", suspect, DELAY_MIN, 2 * SECOND);
     let capture = &file.fallback.capture_timeout;
     let capture = time(document, "fallback.captureTimeout", capture, SECOND / 2, 300 * SECOND);
     let retry = time(document, "fallback.retryDelay", &file.fallback.retry_delay, DELAY_MIN, HOUR);
@@ -50,6 +52,13 @@ pub(super) fn check(document: &mut Document<'_>, file: &File) -> Option<Config> 
             ..reconnect
         },
         uplink,
+        network: Network {
+            interfaces: file.network.interfaces.clone(),
+            exclude: file.network.exclude.clone(),
+            redundancy: file.network.redundancy,
+            suspect_after: suspect_after?,
+            agent: file.uplink.ice_agent,
+        },
         capture_timeout: capture?,
         control: control?,
         log: log?,

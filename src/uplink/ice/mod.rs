@@ -1,12 +1,19 @@
-//! The roaming agent - many paths, one connection.
+//! The roaming agent - many paths, one connection: an address or interface change moves the media within the same session,
+//! with the same DTLS and without a word of signalling.
+//!
+//! [`Roaming`] takes the place of webrtcbin's own ICE agent. Why the agent is built on the crate `is`: it is sans-IO, it
+//! nominates anew whenever a better pair has proved good (rice-proto follows RFC 8445 to the letter: once nominated, only
+//! an ICE restart moves it), and str0m keeps it alive against real browsers.
 
-pub(crate) mod agent;
+mod agent;
 mod consent;
+mod engine;
 #[allow(unsafe_code, reason = "the one file of the house that may, see its first lines")]
 mod glue;
 mod lines;
 mod paths;
 mod pulse;
+mod sockets;
 mod standing;
 pub(crate) mod words;
 
@@ -18,3 +25,86 @@ mod tests;
 #[cfg(test)]
 #[path = "world/tests.rs"]
 mod world;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use url::{Host, Url};
+
+use crate::config::{Network, Uplink};
+use crate::supervisor::event::LocalAddress;
+
+use engine::{Ear, Engine};
+use glue::Face;
+use words::{Move, PathFigures, Plan};
+
+/// The agent of one session. Dropping it ends its task and closes its sockets; webrtcbin must be at NULL, or be silent.
+pub(crate) struct Roaming {
+    face: Face,
+    ear: Arc<Ear>,
+    task: JoinHandle<()>,
+}
+
+impl Roaming {
+    /// Starts the agent for a session with this server; `addresses` are those of this machine, preferred first. Needs a
+    /// tokio runtime.
+    pub(crate) fn start(
+        network: &Network,
+        uplink: &Uplink,
+        addresses: watch::Receiver<Vec<LocalAddress>>,
+        moved: impl Fn(Move) + Send + 'static,
+    ) -> Self {
+        let here = this_machine(&uplink.url, &addresses.borrow());
+        let plan = Plan {
+            redundancy: network.redundancy,
+            suspect_after: network.suspect_after,
+            relay_only: uplink.relay_only,
+            loopback: here.is_some(),
+        };
+        let addresses = here.map_or(addresses, |here| watch::channel(here).1);
+        let (engine, ear) = Engine::new(plan, addresses);
+        let face = Face::new(Arc::clone(&ear) as Arc<dyn glue::Mind>);
+        let task = tokio::spawn(engine.run(face.clone(), moved));
+        Self { face, ear, task }
+    }
+
+    /// Builds webrtcbin, which must get the object as its property `ice-agent`.
+    pub(crate) fn join<R>(&self, build: impl FnOnce(&gst_webrtc::WebRTCICE) -> R) -> R {
+        self.face.join(build)
+    }
+
+    /// From now on webrtcbin hears nothing more: to be called before it goes to NULL.
+    pub(crate) fn silence(&self) {
+        self.face.silence();
+    }
+
+    /// All paths in figures.
+    pub(crate) fn paths(&self) -> Vec<PathFigures> {
+        self.ear.shown(|shown| shown.paths.clone())
+    }
+}
+
+/// A server on this very machine is reached from the address it has itself; nothing roams then.
+fn this_machine(server: &Url, own: &[LocalAddress]) -> Option<Vec<LocalAddress>> {
+    let lo = |ip: IpAddr| LocalAddress { interface: "lo".into(), ip };
+    match server.host()? {
+        Host::Domain("localhost") => Some(vec![lo(Ipv4Addr::LOCALHOST.into()), lo(Ipv6Addr::LOCALHOST.into())]),
+        Host::Domain(_) => None,
+        Host::Ipv4(ip) => Some(IpAddr::V4(ip)).filter(|ip| is_own(*ip, own)).map(|ip| vec![lo(ip)]),
+        Host::Ipv6(ip) => Some(IpAddr::V6(ip)).filter(|ip| is_own(*ip, own)).map(|ip| vec![lo(ip)]),
+    }
+}
+
+fn is_own(ip: IpAddr, own: &[LocalAddress]) -> bool {
+    ip.is_loopback() || own.iter().any(|local| local.ip == ip)
+}
+
+impl Drop for Roaming {
+    fn drop(&mut self) {
+        self.face.silence();
+        self.task.abort();
+    }
+}

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::supervisor::event::LocalAddress;
 
+pub(crate) use crate::config::Redundancy;
+
 /// One socket of the agent: a UDP socket of ours, or an address that a TURN server lends us. Never used twice in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SocketId(pub(crate) u32);
@@ -156,17 +158,6 @@ pub(crate) enum CandidateType {
     ServerReflexive,
     PeerReflexive,
     Relayed,
-}
-
-/// When every RTP packet is sent on a second path too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Redundancy {
-    /// Never.
-    Off,
-    /// While the path in use is suspect or being changed.
-    Handover,
-    /// Whenever there are two good paths.
-    Always,
 }
 
 /// How the agent is to behave, for the life of a session.

@@ -1,0 +1,246 @@
+//! The hands of the agent: one task a session that owns the [`Agent`] and its sockets, carries out its orders, and passes
+//! on between it, webrtcbin and the network. Packets that leave do not come by here: see [`Outgoing`].
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
+use tracing::{debug, info};
+
+use crate::supervisor::event::LocalAddress;
+
+use super::agent::Agent;
+use super::glue::{Face, Mind};
+use super::sockets::{Outgoing, Packet, Sockets};
+use super::words::{CandidateFacts, Kind, Move, Order, PathFigures, Plan, SocketId};
+
+/// Packets of the far end that wait for the agent. It takes microseconds for each; a flood is dropped here.
+const INCOMING_MAX: usize = 512;
+
+/// What webrtcbin, or a sending thread, has to say to the agent.
+enum Input {
+    Gather,
+    RemoteCandidate(String),
+    LocalCredentials(String, String),
+    RemoteCredentials(String, String),
+    Controlling(bool),
+    RelayOnly(bool),
+    Tos(u32),
+    /// A socket cannot send any more.
+    Refused(SocketId),
+}
+
+/// What the outside may look at, without asking the task.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) local: Vec<CandidateFacts>,
+    pub(super) remote: Vec<CandidateFacts>,
+    pub(super) selected: Option<(CandidateFacts, CandidateFacts)>,
+    pub(super) paths: Vec<PathFigures>,
+    controlling: bool,
+}
+
+/// The side of the engine that webrtcbin talks to.
+pub(super) struct Ear {
+    inputs: mpsc::UnboundedSender<Input>,
+    outgoing: Arc<Outgoing>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+impl Ear {
+    fn tell(&self, input: Input) {
+        let _session_over = self.inputs.send(input);
+    }
+
+    pub(super) fn shown<R>(&self, look: impl FnOnce(&Shown) -> R) -> R {
+        look(&self.shown.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Mind for Ear {
+    fn gather(&self) {
+        self.tell(Input::Gather);
+    }
+
+    fn remote_candidate(&self, candidate: &str) {
+        self.tell(Input::RemoteCandidate(candidate.to_owned()));
+    }
+
+    fn local_credentials(&self, ufrag: &str, pwd: &str) {
+        self.tell(Input::LocalCredentials(ufrag.to_owned(), pwd.to_owned()));
+    }
+
+    fn remote_credentials(&self, ufrag: &str, pwd: &str) {
+        self.tell(Input::RemoteCredentials(ufrag.to_owned(), pwd.to_owned()));
+    }
+
+    fn set_controlling(&self, controlling: bool) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).controlling = controlling;
+        self.tell(Input::Controlling(controlling));
+    }
+
+    fn is_controlling(&self) -> bool {
+        self.shown(|shown| shown.controlling)
+    }
+
+    fn set_relay_only(&self, relay_only: bool) {
+        self.tell(Input::RelayOnly(relay_only));
+    }
+
+    fn set_tos(&self, tos: u32) {
+        self.tell(Input::Tos(tos));
+    }
+
+    /// The engine has them from the session itself, with their secrets as secrets.
+    fn add_server(&self, _url: &str) -> bool {
+        true
+    }
+
+    fn send(&self, packet: &[u8]) {
+        self.outgoing.send(packet, |socket| self.tell(Input::Refused(socket)));
+    }
+
+    fn candidates(&self, local: bool) -> Vec<CandidateFacts> {
+        self.shown(|shown| if local { shown.local.clone() } else { shown.remote.clone() })
+    }
+
+    fn selected(&self) -> Option<(CandidateFacts, CandidateFacts)> {
+        self.shown(|shown| shown.selected.clone())
+    }
+}
+
+/// An engine that has not been started yet: webrtcbin may already talk to its ear.
+pub(super) struct Engine {
+    agent: Agent,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    network: watch::Receiver<Vec<LocalAddress>>,
+    packets: mpsc::Receiver<Packet>,
+    sockets: Sockets,
+    outgoing: Arc<Outgoing>,
+    shown: Arc<Mutex<Shown>>,
+}
+
+impl Engine {
+    pub(super) fn new(plan: Plan, network: watch::Receiver<Vec<LocalAddress>>) -> (Self, Arc<Ear>) {
+        let (inputs, heard) = mpsc::unbounded_channel();
+        let (incoming, packets) = mpsc::channel(INCOMING_MAX);
+        let (outgoing, shown) = (Arc::<Outgoing>::default(), Arc::<Mutex<Shown>>::default());
+        let ear = Arc::new(Ear { inputs, outgoing: Arc::clone(&outgoing), shown: Arc::clone(&shown) });
+        let agent = Agent::new(plan);
+        (Self { agent, inputs: heard, network, packets, sockets: Sockets::new(incoming), outgoing, shown }, ear)
+    }
+
+    /// Runs until the task is aborted, or until webrtcbin has let go of the ear.
+    pub(super) async fn run(mut self, face: Face, moved: impl Fn(Move) + Send) {
+        let addresses = self.network.borrow_and_update().clone();
+        self.agent.network(now(), &addresses);
+        loop {
+            self.carry_out_orders(&face, &moved);
+            let deadline = self.agent.deadline();
+            tokio::select! {
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.hear(input),
+                    None => return,
+                },
+                Some(packet) = self.packets.recv() => self.take_in(&packet, &face),
+                Ok(()) = self.network.changed() => {
+                    let addresses = self.network.borrow_and_update().clone();
+                    self.agent.network(now(), &addresses);
+                }
+                () = at(deadline) => self.agent.timeout(now()),
+            }
+        }
+    }
+
+    fn hear(&mut self, input: Input) {
+        let now = now();
+        match input {
+            Input::Gather => self.agent.gather(now),
+            Input::RemoteCandidate(text) => {
+                if !self.agent.remote_candidate(now, &text) {
+                    info!("a candidate of the server is left out, it cannot be read: {text}");
+                }
+            }
+            Input::LocalCredentials(ufrag, pwd) => self.agent.local_credentials(now, &ufrag, &pwd),
+            Input::RemoteCredentials(ufrag, pwd) => self.agent.remote_credentials(now, &ufrag, &pwd),
+            Input::Controlling(controlling) => self.agent.set_controlling(controlling),
+            Input::RelayOnly(relay_only) => self.agent.set_relay_only(relay_only),
+            Input::Tos(tos) => self.sockets.set_tos(tos),
+            Input::Refused(socket) => self.agent.send_failed(now, socket),
+        }
+    }
+
+    fn take_in(&mut self, packet: &Packet, face: &Face) {
+        let Packet { socket, from, bytes } = packet;
+        match Kind::of(bytes) {
+            Kind::Stun => self.agent.stun(now(), *socket, *from, bytes),
+            kind @ (Kind::Dtls | Kind::Rtp | Kind::Rtcp) => {
+                if self.agent.accepts(*socket, *from) {
+                    self.agent.heard(now(), *socket, *from, kind);
+                    face.deliver(bytes);
+                }
+            }
+            Kind::ChannelData | Kind::Unknown => {}
+        }
+    }
+
+    fn carry_out_orders(&mut self, face: &Face, moved: &impl Fn(Move)) {
+        let mut changed = false;
+        while let Some(order) = self.agent.next_order() {
+            changed |= !matches!(order, Order::Send { .. });
+            self.carry_out(order, face, moved);
+        }
+        if changed {
+            self.show();
+        }
+    }
+
+    fn carry_out(&mut self, order: Order, face: &Face, moved: &impl Fn(Move)) {
+        match order {
+            Order::Open { socket, address } => match self.sockets.open(socket, &address) {
+                Ok(bound) => self.agent.opened(now(), socket, bound),
+                Err(error) => {
+                    debug!("no socket on {} ({}): {error}", address.interface, address.ip);
+                    self.agent.not_opened(now(), socket);
+                }
+            },
+            Order::Close(socket) => self.sockets.close(socket),
+            Order::Send { route, packet } => {
+                let sent = self.sockets.get(route.socket).map(|wire| wire.send(&packet, &route.to.into()));
+                if sent.is_some_and(|sent| sent.is_err()) {
+                    self.agent.send_failed(now(), route.socket);
+                }
+            }
+            Order::Routes(routes) => self.outgoing.set(&routes, &self.sockets),
+            Order::State(state) => face.set_state(state),
+            Order::Candidate(text) => face.tell_candidate(&text),
+            Order::Gathered => face.set_gathered(),
+            Order::Moved(step) => moved(step),
+        }
+    }
+
+    fn show(&self) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.local = self.agent.candidates(true);
+        shown.remote = self.agent.candidates(false);
+        shown.selected = self.agent.selected();
+        shown.paths = self.agent.paths(now());
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "the deadline of the agent: it decides in virtual time, like the brain"
+        )]
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the clock of the agent is read here and nowhere else")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,214 @@
+//! The methods of the class, called by webrtcbin.
+//!
+//! Safety of all of them: arguments are as `gst/webrtc/ice.h` describes them, and `ice` is a [`Face`].
+
+use super::*;
+
+pub(super) unsafe extern "C" fn add_stream(
+    ice: *mut ffi::GstWebRTCICE,
+    session: c_uint,
+) -> *mut ffi::GstWebRTCICEStream {
+    // SAFETY: called by webrtcbin as documented.
+    let stream = unsafe {
+        face(ice, |face, _| {
+            let mut joint = face.imp().joint();
+            joint.stream_id = session;
+            joint.stream.get_or_insert_with(|| Stream::new(session)).clone()
+        })
+    };
+    // webrtcbin keeps the reference; the one in `joint` is ours.
+    stream.map_or(std::ptr::null_mut(), |stream| stream.upcast::<gst_webrtc::WebRTCICEStream>().into_glib_ptr())
+}
+
+pub(super) unsafe extern "C" fn find_transport(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+    component: ffi::GstWebRTCICEComponent,
+) -> *mut ffi::GstWebRTCICETransport {
+    // SAFETY: called by webrtcbin as documented.
+    let transport = unsafe {
+        face(ice, |face, mind| {
+            let mut joint = face.imp().joint();
+            if let Some(transport) = &joint.transport {
+                return transport.clone();
+            }
+            let (transport, entry) = Transport::new(component, mind);
+            joint.entry = Some(entry);
+            joint.transport.insert(transport).clone()
+        })
+    };
+    // "transfer full": webrtcbin gets a reference of its own.
+    transport
+        .map_or(std::ptr::null_mut(), |transport| transport.upcast::<gst_webrtc::WebRTCICETransport>().into_glib_ptr())
+}
+
+pub(super) unsafe extern "C" fn gather_candidates(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+) -> gboolean {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |_, mind| mind.gather()) };
+    true.into_glib()
+}
+
+pub(super) unsafe extern "C" fn add_candidate(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+    candidate: *const c_char,
+    promise: *mut gst::ffi::GstPromise,
+) {
+    // SAFETY: called by webrtcbin as documented. The fourth argument exists from 1.24 on; before, whatever lies in
+    // its register is not looked at. The promise stays webrtcbin's.
+    unsafe {
+        face(ice, |_, mind| mind.remote_candidate(&text(candidate)));
+        if gst::version() >= (1, 24, 0, 0) && !promise.is_null() {
+            gst::ffi::gst_promise_reply(promise, std::ptr::null_mut());
+        }
+    }
+}
+
+pub(super) unsafe extern "C" fn set_local_credentials(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+    ufrag: *const c_char,
+    pwd: *const c_char,
+) -> gboolean {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |_, mind| mind.local_credentials(&text(ufrag), &text(pwd))) };
+    true.into_glib()
+}
+
+pub(super) unsafe extern "C" fn set_remote_credentials(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+    ufrag: *const c_char,
+    pwd: *const c_char,
+) -> gboolean {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |_, mind| mind.remote_credentials(&text(ufrag), &text(pwd))) };
+    true.into_glib()
+}
+
+pub(super) unsafe extern "C" fn set_is_controller(ice: *mut ffi::GstWebRTCICE, controller: gboolean) {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |_, mind| mind.set_controlling(bool::from_glib(controller))) };
+}
+
+pub(super) unsafe extern "C" fn get_is_controller(ice: *mut ffi::GstWebRTCICE) -> gboolean {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |_, mind| mind.is_controlling()) }.unwrap_or(false).into_glib()
+}
+
+pub(super) unsafe extern "C" fn set_force_relay(ice: *mut ffi::GstWebRTCICE, force: gboolean) {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |_, mind| mind.set_relay_only(bool::from_glib(force))) };
+}
+
+pub(super) unsafe extern "C" fn add_server(ice: *mut ffi::GstWebRTCICE, url: *const c_char) -> gboolean {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |_, mind| mind.add_server(&text(url))) }.unwrap_or(false).into_glib()
+}
+
+pub(super) unsafe extern "C" fn set_server(ice: *mut ffi::GstWebRTCICE, url: *const c_char) {
+    if !url.is_null() {
+        // SAFETY: called by webrtcbin as documented.
+        let _used = unsafe { add_server(ice, url) };
+    }
+}
+
+/// Servers may hold a password: nobody gets them back. An HTTP proxy is not used.
+pub(super) unsafe extern "C" fn get_nothing(_ice: *mut ffi::GstWebRTCICE) -> *mut c_char {
+    std::ptr::null_mut()
+}
+
+pub(super) unsafe extern "C" fn set_nothing(_ice: *mut ffi::GstWebRTCICE, _text: *const c_char) {}
+
+pub(super) unsafe extern "C" fn set_tos(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+    tos: c_uint,
+) {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |_, mind| mind.set_tos(tos)) };
+}
+
+pub(super) unsafe extern "C" fn set_on_ice_candidate(
+    ice: *mut ffi::GstWebRTCICE,
+    function: ffi::GstWebRTCICEOnCandidateFunc,
+    data: gpointer,
+    destroy: glib::ffi::GDestroyNotify,
+) {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { face(ice, |face, _| face.imp().joint().callback = Some(Callback { function, data, destroy })) };
+}
+
+pub(super) unsafe extern "C" fn get_local_candidates(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+) -> *mut *mut ffi::GstWebRTCICECandidateStats {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { list(face(ice, |face, mind| (face.imp().joint().stream_id, mind.candidates(true)))) }
+}
+
+pub(super) unsafe extern "C" fn get_remote_candidates(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+) -> *mut *mut ffi::GstWebRTCICECandidateStats {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { list(face(ice, |face, mind| (face.imp().joint().stream_id, mind.candidates(false)))) }
+}
+
+pub(super) unsafe extern "C" fn get_selected_pair(
+    ice: *mut ffi::GstWebRTCICE,
+    _stream: *mut ffi::GstWebRTCICEStream,
+    local: *mut *mut ffi::GstWebRTCICECandidateStats,
+    remote: *mut *mut ffi::GstWebRTCICECandidateStats,
+) -> gboolean {
+    // SAFETY: called by webrtcbin as documented: both are places for one pointer, which the caller frees.
+    unsafe {
+        let pair = face(ice, |face, mind| mind.selected().map(|pair| (face.imp().joint().stream_id, pair)));
+        let Some((stream_id, (ours, theirs))) = pair.flatten() else { return false.into_glib() };
+        *local = facts(stream_id, &ours);
+        *remote = facts(stream_id, &theirs);
+    }
+    true.into_glib()
+}
+
+/// A null-terminated array of candidates, owned by the caller.
+///
+/// # Safety
+///
+/// None beyond those of the allocator of GLib.
+unsafe fn list(of: Option<(c_uint, Vec<CandidateFacts>)>) -> *mut *mut ffi::GstWebRTCICECandidateStats {
+    let (stream_id, candidates) = of.unwrap_or_default();
+    let size = size_of::<*mut ffi::GstWebRTCICECandidateStats>();
+    // SAFETY: room for one pointer each and the null at the end, which `g_malloc0_n` has written.
+    unsafe {
+        let array = glib::ffi::g_malloc0_n(candidates.len() + 1, size);
+        let array = array.cast::<*mut ffi::GstWebRTCICECandidateStats>();
+        for (at, candidate) in candidates.iter().enumerate() {
+            *array.add(at) = facts(stream_id, candidate);
+        }
+        array
+    }
+}
+
+/// One candidate, to be freed with `gst_webrtc_ice_candidate_stats_free`, which frees `ipaddr` and `url`.
+///
+/// # Safety
+///
+/// None beyond those of the allocator of GLib.
+unsafe fn facts(stream_id: c_uint, of: &CandidateFacts) -> *mut ffi::GstWebRTCICECandidateStats {
+    // SAFETY: zeroes are a valid value of this struct of numbers and pointers; `type_` and `proto` are static texts.
+    unsafe {
+        let stats = glib::ffi::g_malloc0(size_of::<ffi::GstWebRTCICECandidateStats>());
+        let stats = stats.cast::<ffi::GstWebRTCICECandidateStats>();
+        (*stats).ipaddr = of.address.ip().to_string().to_glib_full();
+        (*stats).port = c_uint::from(of.address.port());
+        (*stats).stream_id = stream_id;
+        (*stats).type_ = name(of.kind).as_ptr();
+        (*stats).proto = c"udp".as_ptr();
+        (*stats).prio = of.priority;
+        stats
+    }
+}
