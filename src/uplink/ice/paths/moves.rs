@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::upkeep::Reputation;
+use super::upkeep::{ANCHOR_REST, Reputation};
 use super::{CADENCE_STANDBY, Left, Paths, REPLAY_WINDOW, Selected, usable};
 use crate::supervisor::event::LocalAddress;
 use crate::uplink::ice::lines::{Line, Place, Road};
@@ -121,7 +121,7 @@ impl Paths {
         let dead = |route: Route| self.lines.road(route).is_none_or(|road| road.pulse.is_dead(now, self.doubt_after()));
         if preference(route) > preference(selected.route) || (dead(selected.route) && !dead(route)) {
             self.selected = Some(Selected { route, ..selected.clone() });
-            self.refresh = false;
+            self.anchor_at = Some(now + ANCHOR_REST);
             self.anchor_tries = 0;
             self.doubt = None;
             self.take(route);
@@ -159,7 +159,6 @@ impl Paths {
         }
         self.left = None;
         self.doubt = None;
-        self.refresh = false;
         self.anchor_at = None;
         self.anchor_tries = 0;
         self.selected = Some(Selected { route, place, since: now, sign: now });
