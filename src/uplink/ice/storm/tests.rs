@@ -101,9 +101,11 @@ fn heal(world: &mut World, dice: &mut Dice) {
     }
     world.set_up(good, true);
     world.run(HEALED_WITHIN);
-    if world.moves.last().is_some_and(|(at, _)| world.now - *at < ms(1_500)) {
-        // Not in the middle of a move back to a preferred path.
-        world.run(ms(1_500));
+    for _ in 0..world.links.len() {
+        if world.moves.last().is_some_and(|(at, _)| world.now - *at < ms(1_500)) {
+            // Not in the middle of a move back to a preferred path.
+            world.run(ms(1_500));
+        }
     }
     let now = world.now;
     assert_eq!(world.state(), IceState::Connected, "{:?}", world.states);
@@ -231,7 +233,7 @@ fn gaps_at_a_round_trip_of_50_ms() {
             silent.push(world.gap(cut, world.now));
             feedback.push(world.rtcp_after(cut, 1).expect("RTCP follows"));
         }
-        let mut both = |times: &mut [Duration]| (percentile(times, 50), percentile(times, 95));
+        let both = |times: &mut [Duration]| (percentile(times, 50), percentile(times, 95));
         println!(
             "{redundancy:?}: gap p50/p95 link down {:?}, silent {:?}; RTCP on the new path after silent {:?}",
             both(&mut down),
