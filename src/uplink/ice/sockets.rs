@@ -36,7 +36,7 @@ pub(super) struct Packet {
 pub(super) struct Wire {
     id: SocketId,
     udp: UdpSocket,
-    sent: AtomicU64,
+    sent: Arc<AtomicU64>,
     /// The kernel has refused to send, and the agent has been told.
     refused: AtomicBool,
 }
@@ -67,6 +67,8 @@ fn is_passing(error: &io::Error) -> bool {
 /// All open sockets. Dropping it closes them.
 pub(super) struct Sockets {
     open: HashMap<SocketId, (Arc<Wire>, JoinHandle<()>)>,
+    /// Bytes that have left from each address in this session, by whichever of its sockets.
+    sent: HashMap<LocalAddress, Arc<AtomicU64>>,
     incoming: mpsc::Sender<Packet>,
     tos: u32,
 }
@@ -80,14 +82,15 @@ impl Drop for Sockets {
 impl Sockets {
     /// What arrives is put into `incoming`; when that is full (a flood), what comes next is dropped.
     pub(super) fn new(incoming: mpsc::Sender<Packet>) -> Self {
-        Self { open: HashMap::new(), incoming, tos: 0 }
+        Self { open: HashMap::new(), sent: HashMap::new(), incoming, tos: 0 }
     }
 
     /// Opens a socket and gives back where it is bound.
     pub(super) fn open(&mut self, id: SocketId, address: &LocalAddress) -> io::Result<SocketAddr> {
         let udp = bind(address, self.tos)?;
         let bound = udp.local_addr()?;
-        let wire = Arc::new(Wire { id, udp, sent: AtomicU64::new(0), refused: AtomicBool::new(false) });
+        let sent = Arc::clone(self.sent.entry(address.clone()).or_default());
+        let wire = Arc::new(Wire { id, udp, sent, refused: AtomicBool::new(false) });
         let reader = tokio::spawn(read(Arc::clone(&wire), self.incoming.clone()));
         self.open.insert(id, (wire, reader));
         Ok(bound)
@@ -111,9 +114,9 @@ impl Sockets {
         }
     }
 
-    /// Bytes that a socket has sent.
-    pub(super) fn sent(&self, id: SocketId) -> u64 {
-        self.get(id).map_or(0, |wire| wire.sent.load(Ordering::Relaxed))
+    /// Bytes that have left from this address in this session.
+    pub(super) fn sent(&self, address: &LocalAddress) -> u64 {
+        self.sent.get(address).map_or(0, |sent| sent.load(Ordering::Relaxed))
     }
 }
 
