@@ -232,8 +232,11 @@ impl Engine {
 
     /// Figures grow old while nothing else happens.
     fn show_now_and_then(&mut self) {
-        if now() - self.shown_at >= SHOW_EVERY {
+        let passed = now() - self.shown_at;
+        if passed >= SHOW_EVERY {
             self.shown_at = now();
+            let packets = u32::try_from(self.outgoing.take_media()).unwrap_or(u32::MAX);
+            self.agent.set_packet_rate(f64::from(packets) / passed.as_secs_f64());
             self.show();
         }
     }

@@ -147,16 +147,12 @@ fn mark(socket: &SockRef<'_>, is_v4: bool, tos: u32) {
 async fn read(wire: Arc<Wire>, incoming: mpsc::Sender<Packet>) {
     let mut buffer = [0; DATAGRAM_MAX];
     while wire.udp.readable().await.is_ok() {
-        match wire.udp.try_recv_from(&mut buffer) {
-            Ok((length, from)) => {
-                let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-                let packet = Packet { socket: wire.id, from, bytes };
-                if matches!(incoming.try_send(packet), Err(mpsc::error::TrySendError::Closed(_))) {
-                    return;
-                }
-            }
-            // Nothing there after all, or the ICMP echo of something we sent: the agent's own checks say what works.
-            Err(_) => {}
+        // Otherwise nothing is there after all, or the ICMP echo of something we sent: the agent's own checks say what works.
+        let Ok((length, from)) = wire.udp.try_recv_from(&mut buffer) else { continue };
+        let bytes = buffer.get(..length).unwrap_or_default().to_vec();
+        let packet = Packet { socket: wire.id, from, bytes };
+        if matches!(incoming.try_send(packet), Err(mpsc::error::TrySendError::Closed(_))) {
+            return;
         }
     }
 }
@@ -165,6 +161,8 @@ async fn read(wire: Arc<Wire>, incoming: mpsc::Sender<Packet>) {
 #[derive(Default)]
 pub(super) struct Outgoing {
     ways: Mutex<Ways>,
+    /// RTP packets so far, each once.
+    media: AtomicU64,
 }
 
 #[derive(Default)]
@@ -184,11 +182,18 @@ impl Outgoing {
         *self.ways.lock().unwrap_or_else(PoisonError::into_inner) = ways;
     }
 
+    /// RTP packets since the call before.
+    pub(super) fn take_media(&self) -> u64 {
+        self.media.swap(0, Ordering::Relaxed)
+    }
+
     /// Sends one packet of webrtcbin; calls `refused` once for each socket that cannot send any more. RTP alone is copied:
     /// a copy of RTCP is an error in the log of Janus, and DTLS repeats itself.
     pub(super) fn send(&self, packet: &[u8], refused: impl Fn(SocketId)) {
         let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        let copies = if Kind::of(packet) == Kind::Rtp { ways.copies.as_slice() } else { &[] };
+        let is_media = Kind::of(packet) == Kind::Rtp;
+        self.media.fetch_add(u64::from(is_media), Ordering::Relaxed);
+        let copies = if is_media { ways.copies.as_slice() } else { &[] };
         for (wire, to) in ways.selected.iter().chain(copies) {
             if wire.send(packet, to).is_err() && !wire.refused.swap(true, Ordering::Relaxed) {
                 refused(wire.id);
