@@ -189,8 +189,10 @@ impl Broadcast {
         self.publisher.replace(publisher).map(|old| old.id)
     }
 
-    /// What has become of the signalling connection of `id`.
-    pub(super) fn signalling(&mut self, id: PeerId, signalling: Signalling) {
+    /// What has become of the signalling connection of `id`. That it is back is no media: viewers who were told
+    /// `interrupted` hear `live` with the next frame, not before.
+    pub(super) fn signalling(&mut self, id: PeerId, signalling: Signalling, now: Instant) {
+        self.cut |= matches!(self.phase(now), Phase::Interrupted(_));
         if let Some(publisher) = self.find(id) {
             publisher.signalling = signalling;
         }
@@ -538,7 +540,7 @@ mod tests {
     /// Live, with this signalling.
     fn live_with(signalling: Signalling, now: Instant) -> Broadcast {
         let mut broadcast = live(now);
-        broadcast.signalling(FIRST, signalling);
+        broadcast.signalling(FIRST, signalling, now);
         broadcast
     }
 
@@ -580,7 +582,7 @@ mod tests {
         assert_eq!((broadcast.may_publish(later), broadcast.phase(later)), (Err(later), Phase::Offline));
         assert_eq!(broadcast.given_up(later).next(), None, "it may be restarting ICE");
         assert_eq!(broadcast.given_up(t + 20 * 60 * S).next(), Some(FIRST));
-        broadcast.signalling(FIRST, Signalling::Lost(later));
+        broadcast.signalling(FIRST, Signalling::Lost(later), later);
         assert_eq!(broadcast.may_publish(later), Ok(()), "now it is a ghost");
     }
 
@@ -639,8 +641,13 @@ mod tests {
         let mut broadcast = live_with(Signalling::Lost(t), t);
         assert_eq!(told(&broadcast, t, S), (Phase::Live(t), Phase::Interrupted(t)));
         assert_eq!(broadcast.deadline(t), Some(t + S));
-        broadcast.signalling(FIRST, Signalling::Up);
+        broadcast.signalling(FIRST, Signalling::Up, t + S - MS);
         assert_eq!(broadcast.phase(t + S), Phase::Live(t), "it is back, and may be restarting ICE");
+        broadcast.signalling(FIRST, Signalling::Lost(t + S), t + S);
+        broadcast.signalling(FIRST, Signalling::Up, t + S);
+        assert_eq!(broadcast.phase(t + S), Phase::Interrupted(t), "it is back, but no media is");
+        broadcast.frame(FIRST, picture(true, true), t + S);
+        assert_eq!(broadcast.phase(t + S), Phase::Live(t));
 
         let mut broadcast = live_with(Signalling::Up, t);
         broadcast.unreachable(FIRST);

@@ -200,7 +200,7 @@ impl Media {
                 if let Some(session) = self.sessions.by_id.get_mut(&id).filter(|session| session.has(&line)) {
                     (session.line, session.lost) = (None, now);
                     let (name, media) = (session.name.clone(), session.media);
-                    self.signalling(&name, media, Signalling::Lost(now));
+                    self.signalling(&name, media, Signalling::Lost(now), now);
                 }
             }
             Request::End { id, line } => {
@@ -230,7 +230,7 @@ impl Media {
                 if let Some(ghost) = ghost {
                     take_over(&ghost);
                 }
-                self.signalling(&name, session.media, Signalling::Up);
+                self.signalling(&name, session.media, Signalling::Up, now);
                 let (id, before) = if renamed { (new.id, Some(was)) } else { (was, None) };
                 (id, session, Claimed::Resumed(before))
             }
@@ -239,7 +239,7 @@ impl Media {
                     old.line.iter().for_each(take_over);
                     // The owner of a session that was refused before, and never published, still owns what that one did.
                     let held = old.media.or(old.inherits);
-                    self.signalling(&name, held, Signalling::Lost(now));
+                    self.signalling(&name, held, Signalling::Lost(now), now);
                     held
                 });
                 let resume_token = new.resume_token;
@@ -284,9 +284,9 @@ impl Media {
         Ok((media, peer))
     }
 
-    fn signalling(&mut self, name: &str, media: Option<PeerId>, signalling: Signalling) {
+    fn signalling(&mut self, name: &str, media: Option<PeerId>, signalling: Signalling, now: Instant) {
         if let (Some(media), Some(broadcast)) = (media, self.broadcasts.get_mut(name)) {
-            broadcast.signalling(media, signalling);
+            broadcast.signalling(media, signalling, now);
         }
     }
 

@@ -1,6 +1,6 @@
 //! No secret in any log, however loud: one broadcast by each protocol, and each secret that it needed.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use serde_json::json;
@@ -123,7 +123,7 @@ async fn roamcast_signalling_keeps_its_resume_tokens_to_itself() {
 async fn janus_hears_pin_secret_and_token_and_no_log_does() {
     let janus = Janus::start_with(&format!("api_secret = \"{API_SECRET}\"\ntoken_auth = true"));
     janus.admin(json!({ "janus": "add_token", "token": TOKEN }));
-    let relay = Relay::to_address(janus.address).await;
+    let relay = Relay::between(Ipv4Addr::LOCALHOST.into(), janus.address).await;
     let config = format!(
         "[uplink]\nprotocol = \"janus\"\nurl = \"ws://127.0.0.1:{}/\"\ntoken = \"{TOKEN}\"\n\
          room = {LOCKED_ROOM}\nroomPin = \"{PIN}\"\napiSecret = \"{API_SECRET}\"\n",

@@ -46,7 +46,12 @@ impl Relay {
     /// Passes connections on to this address, and listens at the same IP: the encoder looks at where the server is when it
     /// chooses the addresses that it offers.
     pub(crate) async fn to_address(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind((server.ip(), 0)).await.unwrap();
+        Self::between(server.ip(), server).await
+    }
+
+    /// Listens at this IP and passes connections on to this address.
+    pub(crate) async fn between(here: IpAddr, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((here, 0)).await.unwrap();
         let own = listener.local_addr().unwrap().port();
         let sent: Arc<Mutex<Vec<Bytes>>> = Arc::default();
         let record = Arc::clone(&sent);
