@@ -77,8 +77,9 @@
 //!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
 //!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
 //!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
-//!   broadcast/ heir.rs loss.rs shown.rs (P) make before break; what follows from a loss; what is shown of it
+//!   broadcast/ heir.rs loss.rs climb.rs shown.rs (P) make before break; what follows from a loss, of media alone; what is shown
 //!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
+//!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
 //!   endpoints.rs     (P) which server next: fallbackUrls, what is remembered of each, the way back
 //!   capture.rs       (P) machine of the capture side
 //!   backoff.rs trouble.rs (P) how long to wait, seeded; Failure -> what the outside is told

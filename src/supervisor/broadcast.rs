@@ -4,6 +4,7 @@
 //! Off --> Waiting <--> Live (+ an Heir: the session that is to take its place, while it still feeds)
 //! ```
 
+mod climb;
 mod heir;
 mod loss;
 mod shown;
@@ -210,6 +211,11 @@ impl Broadcast {
                 if let Some((session, terms)) = self.reopening(around) {
                     session.signalling.route_appeared(&terms);
                 }
+                if let State::Live(session) = &mut self.state
+                    && let Some(ladder) = &mut session.ladder
+                {
+                    ladder.route_appeared(around.now);
+                }
                 if self.heir.as_ref().is_some_and(Heir::is_waiting) {
                     self.try_heir(around, orders);
                 }
@@ -227,6 +233,11 @@ impl Broadcast {
         }
         if let Some((session, terms)) = self.reopening(around) {
             session.signalling.refit(&terms);
+        }
+        if let State::Live(session) = &mut self.state
+            && let Some(ladder) = &mut session.ladder
+        {
+            ladder.routes_lost(around.now);
         }
         if let Some(heir) = &mut self.heir {
             heir.network_lost(around);
@@ -309,6 +320,10 @@ impl Broadcast {
             SessionEvent::SignallingLost(failure) => return self.signalling_broke(around, false, &failure, orders),
             SessionEvent::ResumeFailed(failure) => return self.signalling_broke(around, true, &failure, orders),
             SessionEvent::ResumeRefused(failure) => return self.resume_refused(around, &failure, orders),
+            SessionEvent::IceFailed => return self.ice_failed(around, orders),
+            SessionEvent::IceRestarted | SessionEvent::IceRestartRefused(_) | SessionEvent::IceRestartFailed(_) => {
+                return self.rung_answered(around, &event, orders);
+            }
             SessionEvent::GoingAway { retry_after } => {
                 let endpoint = session.endpoint;
                 self.server_goes_away(around, endpoint, retry_after);
@@ -333,10 +348,15 @@ impl Broadcast {
             | SessionEvent::TeardownStuck => {}
         }
         let State::Live(session) = &mut self.state else { return None };
+        let was_down = session.is_down();
         let lost = session.hear(around.now, event);
         self.path = session.link.as_ref().map_or_else(|| self.path.take(), |link| link.path.clone());
         self.session_id = session.id.clone().or_else(|| self.session_id.take());
-        lost.map(|failure| self.lose(around, &failure, orders))
+        if let Some(failure) = lost {
+            return Some(self.lose(around, &failure, orders));
+        }
+        self.after_voice(around, was_down, orders);
+        None
     }
 
     /// It took us or our token, and has not gone away.
@@ -392,8 +412,10 @@ impl Broadcast {
 
     fn media_due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
         let State::Live(session) = &mut self.state else { return None };
-        let failure = session.media_due(around.now, around.policy)?;
-        Some(self.lose(around, &failure, orders))
+        match session.media_due(around.now, around.policy) {
+            Some(failure) => self.media_lost(around, &failure, orders),
+            None => self.climb(around, orders),
+        }
     }
 
     pub(super) fn deadline(&self, policy: &Policy) -> Option<Instant> {

@@ -638,7 +638,7 @@ impl World {
                     self.plan(in_ms, Happening::Media(*number, MediaEvent::Stopped));
                 }
             }
-            Action::Exit(_) => {}
+            Action::RestartIce(_) | Action::Exit(_) => {}
         }
     }
 
@@ -750,6 +750,8 @@ fn some_policy(dice: &mut fastrand::Rng) -> Policy {
         give_up_after: (dice.u8(..8) == 0).then(|| ms(dice.u64(20_000..60_000))),
         stuck_after: ms(dice.u64(5_000..30_000)),
         disconnected_timeout: ms(dice.u64(1_500..8_000)),
+        ice_restart_attempts: 0,
+        force_reconnect_after_drop: false,
         status_grace: ms(dice.u64(..2_000)),
         capture_retry_delay: ms(dice.u64(200..3_000)),
         needs_network: dice.u8(..4) != 0,
