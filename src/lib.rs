@@ -49,7 +49,7 @@
 //!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
-//!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it
+//!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it; restart.rs: new ICE credentials for it
 //!   ice/                 THE ROAMING AGENT - many paths, one connection
 //!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
 //!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders

@@ -121,12 +121,10 @@ impl Roamcast {
 
     async fn offer(&mut self, message: ToServer) -> Result<Result<Accepted, ErrorText>, Failure> {
         let answer = self.ask(message, |said| if let ToClient::Answer { sdp } = said { Ok(sdp) } else { Err(said) });
-        let answer = match answer.await? {
-            Ok(answer) => answer,
-            Err(error) => return Ok(Err(error)),
-        };
+        let answer = answer.await?;
         let session_id = self.session.as_ref().map(|session| session.claim.session_id.clone()).unwrap_or_default();
-        Ok(Ok(Accepted { answer: answer.0, ice_servers: self.ice_servers.clone(), session_id }))
+        let ice_servers = self.ice_servers.clone();
+        Ok(answer.map(|answer| Accepted { answer: answer.0, ice_servers, session_id }))
     }
 
     pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {

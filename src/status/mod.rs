@@ -59,6 +59,7 @@ pub struct Broadcast {
     /// Where the trouble is.
     pub layer: Option<Layer>,
     /// ICE restarts of the present ladder so far (`mediaPlane.iceRestartAttempts`); they are not counted in `attempt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice_restart: Option<u32>,
     /// Local address in use, where known.
     pub path: Option<String>,

@@ -211,11 +211,7 @@ impl Broadcast {
                 if let Some((session, terms)) = self.reopening(around) {
                     session.signalling.route_appeared(&terms);
                 }
-                if let State::Live(session) = &mut self.state
-                    && let Some(ladder) = &mut session.ladder
-                {
-                    ladder.route_appeared(around.now);
-                }
+                self.ladder_hears(around, true);
                 if self.heir.as_ref().is_some_and(Heir::is_waiting) {
                     self.try_heir(around, orders);
                 }
@@ -234,11 +230,7 @@ impl Broadcast {
         if let Some((session, terms)) = self.reopening(around) {
             session.signalling.refit(&terms);
         }
-        if let State::Live(session) = &mut self.state
-            && let Some(ladder) = &mut session.ladder
-        {
-            ladder.routes_lost(around.now);
-        }
+        self.ladder_hears(around, false);
         if let Some(heir) = &mut self.heir {
             heir.network_lost(around);
         }
@@ -407,14 +399,6 @@ impl Broadcast {
             }
             Due::NoAnswer(failure) => self.signalling_broke(around, true, &failure, orders),
             Due::Lost(failure) => Some(self.lose(around, &failure, orders)),
-        }
-    }
-
-    fn media_due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
-        let State::Live(session) = &mut self.state else { return None };
-        match session.media_due(around.now, around.policy) {
-            Some(failure) => self.media_lost(around, &failure, orders),
-            None => self.climb(around, orders),
         }
     }
 

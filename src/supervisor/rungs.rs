@@ -1,4 +1,4 @@
-//! Golden traces of the ICE restart ladder in the whole brain.
+//! Pure: golden traces of the ICE restart ladder in the whole brain.
 
 use super::Policy;
 use super::event::{Action, Attempt, Event, Failure, PathEvent, Phase, Retry, SessionEvent};

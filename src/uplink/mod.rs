@@ -10,6 +10,7 @@ pub mod ice_server;
 mod messenger;
 mod outlet;
 mod peer;
+mod restart;
 pub mod rtcp;
 pub mod sdp;
 mod stats;
@@ -26,7 +27,7 @@ use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
-use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, RestartError, ResumeError, Signaller, Timeouts, Word};
+use crate::signal::{Ghost, LocalCandidate, Memory, RestartError, ResumeError, Signaller, Timeouts, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
@@ -271,42 +272,6 @@ impl Life<'_> {
                     measured = now;
                 }
             }
-        }
-    }
-
-    async fn grant(&self, wish: Wish) {
-        let Some(messenger) = &self.messenger else { return };
-        match wish {
-            Wish::Resume => messenger.resume(),
-            Wish::Inactivity(patience) => messenger.inactivity(patience),
-            Wish::RestartIce => {
-                let Some(peer) = &self.peer else { return };
-                match peer.restart_offer().await {
-                    Ok(offer) => messenger.restart(offer),
-                    Err(failure) => self.voice(SessionEvent::IceRestartRefused(failure)),
-                }
-            }
-        }
-    }
-
-    /// Only now does our own agent restart: until the server has answered, the old credentials may still heal.
-    async fn restarted(&mut self, offer: &str, accepted: Accepted) -> SessionEvent {
-        let (Some(peer), Some(agreed)) = (&self.peer, &self.agreed) else {
-            return SessionEvent::IceRestartRefused(internal("there is nothing to restart"));
-        };
-        let checked =
-            sdp::check_answer(offer, &accepted.answer).and_then(|_| sdp::check_same_peer(agreed, &accepted.answer));
-        if let Err(failure) = checked {
-            return SessionEvent::IceRestartRefused(failure);
-        }
-        let taken = match peer.gather(offer, &[]).await {
-            Ok(()) => peer.answer(&accepted.answer).await,
-            Err(failure) => Err(failure),
-        };
-        self.agreed = Some(accepted.answer);
-        match taken {
-            Ok(()) => SessionEvent::IceRestarted,
-            Err(failure) => SessionEvent::IceRestartRefused(failure),
         }
     }
 

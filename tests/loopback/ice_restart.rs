@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::janus_rig::{self, Rig};
 use crate::program::{Program, free_port, is_message};
 use crate::publisher::http_client;
 use crate::stage::{QUICK, ingest};
@@ -103,4 +104,59 @@ async fn a_whip_server_that_refuses_the_patch_gets_a_new_session() {
     println!("rungs {rungs:?}, {sessions:?}, {:?}", errors(&air.encoder));
     assert_eq!((rungs.iter().max(), sessions.len()), (Some(&1), 2), "{sessions:?}");
     assert!(errors(&air.encoder)[0].contains("405"), "{:?}", errors(&air.encoder));
+}
+
+/// Drops every datagram from and to one UDP port of this machine until it is dropped itself.
+struct Cut(String);
+
+impl Cut {
+    /// Needs root.
+    fn of(port: u16) -> Self {
+        let cut = Self(format!("roamcast_cut_{port}"));
+        let table = &cut.0;
+        nft(&format!(
+            "add table inet {table}\nadd chain inet {table} in {{ type filter hook input priority 0; }}\n\
+             add rule inet {table} in udp dport {port} drop\nadd rule inet {table} in udp sport {port} drop\n"
+        ));
+        cut
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        nft(&format!("delete table inet {}\n", self.0));
+    }
+}
+
+fn nft(script: &str) {
+    let done = std::process::Command::new("nft").arg(script).output().expect("nftables is installed");
+    assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Where Janus takes the media of its one publisher.
+fn media_port(rig: &Rig) -> u16 {
+    let text = rig.janus.handles().iter().map(Value::to_string).collect::<String>();
+    let (_, pair) = text.split_once("\"selected-pair\":\"").unwrap_or_else(|| panic!("no pair: {text}"));
+    let local = pair.split_whitespace().next().unwrap();
+    local.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_to_a_real_janus_is_cut_for_8_s_and_an_ice_restart_heals_the_same_session() {
+    let mut rig = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 60", janus_rig::QUICK).await;
+    let before = (janus_rig::session(&rig.encoder), rig.janus.sessions());
+    let port = media_port(&rig);
+    let (since, cut) = (Instant::now(), Cut::of(port));
+    rig.encoder.wait_for_message("reconnecting_broadcast");
+    std::thread::sleep(Duration::from_secs(BLACK_HOLE_S).saturating_sub(since.elapsed()));
+    drop(cut);
+    let healed = Instant::now();
+    let (back, _) = rig.encoder.wait_for_message("broadcasting");
+    rig.viewers.wait_for_frames(10, healed);
+    let (rungs, sessions) = rungs_and_sessions(&rig.encoder);
+    println!("Janus: rungs {rungs:?}, acknowledged {:.1?} after the heal", back.saturating_duration_since(healed));
+    assert!(!rungs.is_empty(), "no ICE restart");
+    assert_eq!((sessions.len(), errors(&rig.encoder)), (1, vec![]), "{sessions:?}");
+    assert_eq!((janus_rig::session(&rig.encoder), rig.janus.sessions()), before);
+    assert_eq!(media_port(&rig), port, "another handle, so another DTLS");
 }

@@ -7,13 +7,27 @@ use super::{Around, Broadcast, State, Trouble, Verdict, trouble};
 use crate::status::ErrorCode;
 
 impl Broadcast {
+    /// Sees to the media of the live session.
+    pub(super) fn media_due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        match session.media_due(around.now, around.policy) {
+            Some(failure) => self.media_lost(around, &failure, orders),
+            None => self.climb(around, orders),
+        }
+    }
+
+    /// The network is there (`true`), or gone.
+    pub(super) fn ladder_hears(&mut self, around: Around<'_>, there: bool) {
+        let State::Live(session) = &mut self.state else { return };
+        match &mut session.ladder {
+            Some(ladder) if there => ladder.route_appeared(around.now),
+            Some(ladder) => ladder.routes_lost(around.now),
+            None => {}
+        }
+    }
+
     /// Media of the live session is lost. The ladder where the server can be asked; else as any loss.
-    pub(super) fn media_lost(
-        &mut self,
-        around: Around<'_>,
-        failure: &Failure,
-        orders: &mut Vec<Action>,
-    ) -> Option<Verdict> {
+    fn media_lost(&mut self, around: Around<'_>, failure: &Failure, orders: &mut Vec<Action>) -> Option<Verdict> {
         let State::Live(session) = &mut self.state else { return None };
         let has_rungs = around.policy.ice_restart_attempts > 0;
         if !has_rungs || failure.phase != Phase::Established || !session.signalling.is_open() {
@@ -44,7 +58,7 @@ impl Broadcast {
     }
 
     /// Sees to the rung that is due.
-    pub(super) fn climb(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+    fn climb(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
         let State::Live(session) = &mut self.state else { return None };
         let rungs = around.policy.ice_restart_attempts;
         let ladder = session.ladder.as_mut()?;
