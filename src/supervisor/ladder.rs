@@ -32,6 +32,8 @@ pub(super) struct Ladder {
     made: u32,
     /// When the last one was ordered.
     last: Option<Instant>,
+    /// Until then its answer may still come, whatever ICE does meanwhile.
+    unanswered: Option<Instant>,
     state: State,
     /// What was lost.
     lost: Failure,
@@ -76,7 +78,7 @@ pub(super) enum Step {
 impl Ladder {
     /// Media is lost: the first rung is due at once.
     pub(super) fn new(now: Instant, cut_off: bool, lost: Failure) -> Self {
-        let mut ladder = Self { made: 0, last: None, state: State::Waiting { until: now }, lost };
+        let mut ladder = Self { made: 0, last: None, unanswered: None, state: State::Waiting { until: now }, lost };
         ladder.wait(now, now, cut_off);
         ladder
     }
@@ -110,6 +112,7 @@ impl Ladder {
     /// The server answered the rung, with or without success.
     pub(super) fn answered(&mut self, now: Instant, cut_off: bool) {
         if let State::Asked { next, .. } = self.state {
+            self.unanswered = None;
             self.wait(now, next.max(now), cut_off);
         }
     }
@@ -142,9 +145,11 @@ impl Ladder {
     /// Another network: the next rung at once, though not on the heels of the last.
     pub(super) fn route_appeared(&mut self, now: Instant) {
         let soon = self.last.map_or(now, |last| now.max(after(last, GAP_MIN)));
+        let soon_if_free = self.unanswered.map_or(soon, |until| soon.max(until));
         match &mut self.state {
-            State::Waiting { until: next } | State::Asked { next, .. } => *next = soon.min(*next),
-            State::Paused { .. } => self.state = State::Waiting { until: soon },
+            State::Waiting { until } => *until = soon_if_free.min(*until),
+            State::Asked { next, .. } => *next = soon.min(*next),
+            State::Paused { .. } => self.state = State::Waiting { until: soon_if_free },
             State::Resting { .. } | State::Over => {}
         }
     }
@@ -171,6 +176,7 @@ impl Ladder {
             State::Waiting { .. } => {
                 self.made += 1;
                 self.last = Some(now);
+                self.unanswered = Some(now + ANSWER_TIMEOUT);
                 let gap = if self.made >= rungs { LAST_LOOK } else { gap(self.made, dice) };
                 self.state = State::Asked { until: now + ANSWER_TIMEOUT, next: after(now, gap) };
                 Some(Step::Rung)
@@ -187,6 +193,7 @@ impl Ladder {
     }
 
     fn wait(&mut self, now: Instant, until: Instant, cut_off: bool) {
+        let until = self.unanswered.map_or(until, |unanswered| until.max(unanswered));
         self.state = if cut_off { State::Paused { until: now + PAUSE_MAX } } else { State::Waiting { until } };
     }
 }
