@@ -128,6 +128,11 @@ impl Driver {
                     session.resume();
                 }
             }
+            Action::RestartIce(attempt) => {
+                if let Some(session) = self.sessions.get(&attempt) {
+                    session.restart_ice();
+                }
+            }
             Action::Exit(reason) => return Some(reason),
         }
         None

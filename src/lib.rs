@@ -49,7 +49,7 @@
 //!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
-//!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it
+//!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it; restart.rs: new ICE credentials for it
 //!   ice/                 THE ROAMING AGENT - many paths, one connection
 //!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
 //!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders
@@ -82,8 +82,9 @@
 //!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
 //!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
 //!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
-//!   broadcast/ heir.rs loss.rs shown.rs (P) make before break; what follows from a loss; what is shown of it
+//!   broadcast/ heir.rs loss.rs climb.rs shown.rs (P) make before break; what follows from a loss, of media alone; what is shown
 //!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
+//!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
 //!   endpoints.rs     (P) which server next: fallbackUrls, what is remembered of each, the way back
 //!   capture.rs       (P) machine of the capture side
 //!   backoff.rs trouble.rs (P) how long to wait, seeded; Failure -> what the outside is told

@@ -249,6 +249,12 @@ pub struct MediaPlane {
     /// ICE may be `disconnected` this long before the session counts as lost, 100ms to 5m.
     #[schemars(schema_with = "duration")]
     pub disconnected_timeout: Quantity,
+    /// ICE restarts before the session is replaced, 0 to 100: 9 take two minutes; 0 = none. `uplink.iceAgent = "libnice"` has
+    /// none.
+    #[schemars(range(min = 0, max = 100))]
+    pub ice_restart_attempts: u32,
+    /// Replace a session whose media was interrupted, even when it has healed by itself.
+    pub force_reconnect_after_drop: bool,
     /// A disturbance shorter than this does not change the BroadcastStatus, 0 to 1m.
     #[schemars(schema_with = "duration")]
     pub status_grace: Quantity,
@@ -441,7 +447,13 @@ impl Default for Signalling {
 
 impl Default for MediaPlane {
     fn default() -> Self {
-        Self { suspect_after: "400ms".into(), disconnected_timeout: 4.into(), status_grace: 1.into() }
+        Self {
+            suspect_after: "400ms".into(),
+            disconnected_timeout: 4.into(),
+            ice_restart_attempts: 9,
+            force_reconnect_after_drop: false,
+            status_grace: 1.into(),
+        }
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Orders {
     status: Option<u16>,
     retry_after: Option<u32>,
     times: Option<u32>,
+    refuse_patch: Option<u16>,
     evict: Option<bool>,
     close: Option<u16>,
     drop_web_socket: Option<bool>,
@@ -52,6 +53,11 @@ pub(super) async fn order(
             .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "`status` must be an HTTP status"))?;
         let refused = Refused { status, retry_after: orders.retry_after, times: orders.times.unwrap_or(1) };
         faults.lock().refused.insert(name.clone(), refused);
+    }
+    if let Some(status) = orders.refuse_patch {
+        let status = StatusCode::from_u16(status)
+            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "`refusePatch` must be an HTTP status"))?;
+        faults.lock().refused_patch.insert(name.clone(), status);
     }
     if let Some(token) = &orders.add_token {
         faults.lock().added.push((token.clone(), name.clone()));
@@ -93,6 +99,7 @@ pub(super) struct Faults(Mutex<Ordered>);
 #[derive(Debug, Default)]
 struct Ordered {
     refused: BTreeMap<String, Refused>,
+    refused_patch: BTreeMap<String, StatusCode>,
     /// A token, and the name that it is good for.
     added: Vec<(String, String)>,
     /// A token, and when it expires.
@@ -122,6 +129,12 @@ impl Faults {
             Some(seconds) => refusal.with(header::RETRY_AFTER, HeaderValue::from(seconds)),
             None => refusal,
         })
+    }
+
+    /// Is a PATCH to be refused?
+    pub(super) fn refuse_patch(&self, name: &str) -> Result<(), Refusal> {
+        let status = self.lock().refused_patch.get(name).copied();
+        status.map_or(Ok(()), |status| Err(Refusal::new(status, "a fault that was asked for")))
     }
 
     /// The name that this token was added for.

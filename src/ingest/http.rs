@@ -218,6 +218,9 @@ async fn patch(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     server.authorize(&headers)?;
+    if let (Role::Publisher, Some(faults)) = (role, &server.faults) {
+        faults.refuse_patch(&name)?;
+    }
     let text = text_body(&headers, FRAGMENT, ACCEPT_PATCH, body)?;
     let fragment = Fragment::parse(&text).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let guard = guard(&headers)?;

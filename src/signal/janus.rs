@@ -25,7 +25,7 @@ use super::token::renewal::Renewal;
 use super::watchdog::{Look, Watchdog};
 use super::whip_text::shown;
 use super::ws::Socket;
-use super::{Accepted, LocalCandidate, Oddities, ResumeError, Resumed, Trickle, Word};
+use super::{Accepted, LocalCandidate, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
 
 /// Janus drops the handshake of a client that does not ask for it.
 const SUBPROTOCOL: &str = "janus-protocol";
@@ -178,10 +178,16 @@ impl Janus {
         }
     }
 
-    pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, Failure> {
+    pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, RestartError> {
         let configured = self.ask("message", text::configure(offer), Until::Done).await;
-        let said = configured.map_err(|why| self.failure(why))?;
-        let Said::Plugin(Room::Configured, Some(answer)) = said else { return Err(self.unexpected("configure")) };
+        let said = match configured {
+            Ok(said) => said,
+            Err(why @ Unanswered::Refused(_)) => return Err(RestartError::Refused(self.failure(why))),
+            Err(why) => return Err(RestartError::Failed(self.failure(why))),
+        };
+        let Said::Plugin(Room::Configured, Some(answer)) = said else {
+            return Err(RestartError::Refused(self.unexpected("configure")));
+        };
         let session_id = self.session.as_ref().map(|session| session.name.clone()).unwrap_or_default();
         Ok(Accepted { answer, ice_servers: Vec::new(), session_id })
     }

@@ -85,6 +85,15 @@ pub enum ResumeError {
     Refused(Failure),
 }
 
+/// Why ICE was not restarted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RestartError {
+    /// The server was not reached, or is busy: another restart may do.
+    Failed(Failure),
+    /// The server does not do that, or not for this session.
+    Refused(Failure),
+}
+
 /// What has to be remembered of a session to find it again, or to bury it, after this process has died. Goes into the
 /// state file and nowhere else: holds the resume token.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -261,10 +270,10 @@ impl Signaller {
     /// Sends an offer with new ICE credentials for the session of the last `publish`, which goes on meanwhile.
     ///
     /// # Errors
-    /// The table of `uplink::failure`.
-    pub async fn restart(&mut self, offer: &str) -> Result<Accepted, Failure> {
+    /// [`RestartError`].
+    pub async fn restart(&mut self, offer: &str) -> Result<Accepted, RestartError> {
         match self {
-            Self::Whip(_) => Err(failure::internal(Phase::Negotiate, "no ICE restart over WHIP")),
+            Self::Whip(whip) => whip.restart(offer).await,
             Self::Janus(janus) => janus.restart(offer).await,
             Self::Roamcast(roamcast) => roamcast.restart(offer).await,
         }

@@ -24,7 +24,10 @@ use super::token::renewal::Renewal;
 use super::watchdog::{Look, Watchdog};
 use super::whip_text::{is_near, shown};
 use super::ws::Socket;
-use super::{Accepted, Ghost, LocalCandidate, Memory, Oddities, ResumeError, Resumed, Trickle, Word, address_of_ghost};
+use super::{
+    Accepted, Ghost, LocalCandidate, Memory, Oddities, RestartError, ResumeError, Resumed, Trickle, Word,
+    address_of_ghost,
+};
 
 /// A fresh token is asked for this long before the server says that the one in use expires: enough for some tries.
 const REFRESH_BEFORE: Duration = Duration::from_secs(30);
@@ -103,22 +106,25 @@ impl Roamcast {
                 Opened::New(Some(why)) => info!("`{}` begins a new session: {why}", shown(&self.url)),
             }
         }
-        let accepted = self.offer(ToServer::Publish { sdp: offer.into() }).await?;
+        let offered = self.offer(ToServer::Publish { sdp: offer.into() }).await?;
+        let accepted = offered.map_err(|error| self.refused(&error))?;
         if let Some(session) = &mut self.session {
             session.published = true;
         }
         Ok(accepted)
     }
 
-    pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, Failure> {
-        self.offer(ToServer::IceRestart { sdp: offer.into() }).await
+    pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, RestartError> {
+        let answered = self.offer(ToServer::IceRestart { sdp: offer.into() }).await.map_err(RestartError::Failed)?;
+        answered.map_err(|error| RestartError::Refused(self.refused(&error)))
     }
 
-    async fn offer(&mut self, message: ToServer) -> Result<Accepted, Failure> {
+    async fn offer(&mut self, message: ToServer) -> Result<Result<Accepted, ErrorText>, Failure> {
         let answer = self.ask(message, |said| if let ToClient::Answer { sdp } = said { Ok(sdp) } else { Err(said) });
-        let answer = answer.await?.map_err(|error| self.refused(&error))?;
+        let answer = answer.await?;
         let session_id = self.session.as_ref().map(|session| session.claim.session_id.clone()).unwrap_or_default();
-        Ok(Accepted { answer: answer.0, ice_servers: self.ice_servers.clone(), session_id })
+        let ice_servers = self.ice_servers.clone();
+        Ok(answer.map(|answer| Accepted { answer: answer.0, ice_servers, session_id }))
     }
 
     pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {

@@ -11,13 +11,14 @@ use crate::config::Uplink;
 use crate::config::units::Secret;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Body, Place};
+use crate::uplink::sdp;
 
 use super::courier::{Asked, Courier, Letter};
 use super::http::Timeouts;
 use super::token::Tokens;
 use super::token::renewal::Renewal;
 use super::whip_text::{self as text, shown};
-use super::{Accepted, Ghost, LocalCandidate, Memory, Trickle, Word};
+use super::{Accepted, Ghost, LocalCandidate, Memory, RestartError, Trickle, Word};
 
 /// The client side of one WHIP endpoint, and of the session that the last POST made there.
 pub struct Whip {
@@ -39,6 +40,8 @@ impl std::fmt::Debug for Whip {
 
 struct Session {
     offer: String,
+    /// `None` until it has come.
+    answer: Option<String>,
     /// `None`: the server gave no `Location`, so there is nothing to PATCH or DELETE.
     resource: Option<Url>,
     etag: Option<HeaderValue>,
@@ -91,12 +94,16 @@ impl Whip {
         // Kept from here on, so that `goodbye` finds the session even when its answer is of no use.
         self.session = Some(Session {
             offer: offer.to_owned(),
+            answer: None,
             takes_trickle: resource.is_some(),
             etag: asked.reply.headers.get(header::ETAG).cloned(),
             resource: resource.clone(),
         });
         let answer = String::from_utf8(asked.reply.body.clone()).ok().filter(|_| asked.body() == Body::Sdp);
         let answer = answer.ok_or_else(|| failure::not_sdp(place, asked.body()))?;
+        if let Some(session) = &mut self.session {
+            session.answer = Some(answer.clone());
+        }
         let links = asked.reply.headers.get_all(header::LINK);
         let (ice_servers, left_out) =
             text::ice_servers(links.iter().filter_map(|link| link.to_str().ok()), asked.reply.near);
@@ -106,7 +113,7 @@ impl Whip {
     }
 
     pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {
-        let Some(Session { offer, resource: Some(resource), etag, takes_trickle: true }) = &self.session else {
+        let Some(Session { offer, resource: Some(resource), etag, takes_trickle: true, .. }) = &self.session else {
             return Ok(Trickle::Unsupported);
         };
         let body = text::sdpfrag(offer, parts, end);
@@ -129,6 +136,44 @@ impl Whip {
             }
             _ => Err(asked.refusal(&asked.place(&shown(asked.url())))),
         }
+    }
+
+    /// RFC 9725, section 4.3.3: the new credentials go out in a PATCH, the server's come back with a new ETag. What has no
+    /// place in such a fragment (codecs, fingerprint) stays as it was answered first.
+    pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, RestartError> {
+        let Some(Session { resource: Some(resource), answer: Some(known), .. }) = &self.session else {
+            let words = "the server named no `Location` for the session, so there is nothing to PATCH";
+            return Err(RestartError::Refused(failure::internal(Phase::Request, words)));
+        };
+        let (resource, known) = (resource.clone(), known.clone());
+        let headers = HeaderMap::from_iter([
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/trickle-ice-sdpfrag")),
+            // The RFC quotes the star, and so do the servers that look at it: any ICE session, for this begins another.
+            (header::IF_MATCH, HeaderValue::from_static("\"*\"")),
+        ]);
+        let token = self.endpoint.tokens.present().await.map_err(RestartError::Failed)?;
+        let body = text::restart_frag(offer);
+        let letter = Letter { method: Method::PATCH, url: resource.clone(), headers, body, token };
+        let asked = self.endpoint.ask(letter).await.map_err(RestartError::Failed)?;
+        let url = shown(asked.url());
+        let refusal = || asked.refusal(&asked.place(&url));
+        match asked.reply.status {
+            200..=299 => {}
+            408 | 425 | 429 => return Err(RestartError::Failed(refusal())),
+            400..=499 | 501 => return Err(RestartError::Refused(refusal())),
+            _ => return Err(RestartError::Failed(refusal())),
+        }
+        // An answer without credentials is one to a trickle: the server knows no restart.
+        let fragment = String::from_utf8(asked.reply.body.clone()).unwrap_or_default();
+        let Some(answer) = sdp::restarted(&known, &fragment) else {
+            return Err(RestartError::Refused(failure::not_sdp(asked.place(&url), asked.body())));
+        };
+        if let Some(session) = &mut self.session {
+            session.offer = offer.to_owned();
+            session.answer = Some(answer.clone());
+            session.etag = asked.reply.headers.get(header::ETAG).cloned();
+        }
+        Ok(Accepted { answer, ice_servers: Vec::new(), session_id: resource.path().to_owned() })
     }
 
     pub(super) async fn goodbye(&mut self) -> Result<(), Failure> {

@@ -354,6 +354,16 @@ pub fn sdpfrag(offer: &str, candidates: &[LocalCandidate], end_of_candidates: bo
     frag
 }
 
+/// The body of a PATCH that restarts ICE: credentials and candidates of the new offer. More candidates may follow.
+#[must_use]
+pub fn restart_frag(offer: &str) -> String {
+    let found = offer.lines().map(str::trim_end).filter(|line| line.starts_with("a=candidate:"));
+    let candidates: Vec<LocalCandidate> =
+        found.map(|line| LocalCandidate { mid: String::new(), mline: 0, candidate: line.to_owned() }).collect();
+    let frag = sdpfrag(offer, &candidates, true);
+    frag.split_inclusive('\n').filter(|line| !line.starts_with("a=end-of-candidates")).collect()
+}
+
 /// The first `count` lines that start with one of these, without their line ends.
 fn offer_lines<'a>(offer: &'a str, starts: &[&str], count: usize) -> Vec<&'a str> {
     let wanted = |line: &&str| starts.iter().any(|start| line.starts_with(start));

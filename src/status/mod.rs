@@ -65,6 +65,9 @@ pub struct Broadcast {
     pub waiting_for: Option<WaitingFor>,
     /// Where the trouble is.
     pub layer: Option<Layer>,
+    /// ICE restarts of the present ladder so far (`mediaPlane.iceRestartAttempts`); they are not counted in `attempt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ice_restart: Option<u32>,
     /// Local address in use, where known.
     pub path: Option<String>,
     /// The session, or the one that was lost, as the server names it.
@@ -85,6 +88,7 @@ impl Broadcast {
             retry_in: None,
             waiting_for: None,
             layer: None,
+            ice_restart: None,
             path: None,
             session_id: Some("/whip/1".into()),
             recovered_session_id: None,

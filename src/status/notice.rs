@@ -140,13 +140,30 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
 }
 
 /// What of a broadcast is worth an event when it changes; the rest rides along. On air another session is news too.
-type Essence<'a> =
-    (Message, Option<Reason>, u32, Option<f64>, Option<WaitingFor>, Option<&'a String>, Option<&'a String>);
+type Essence<'a> = (
+    Message,
+    Option<Reason>,
+    u32,
+    Option<f64>,
+    Option<WaitingFor>,
+    Option<u32>,
+    Option<&'a String>,
+    Option<&'a String>,
+);
 
 fn essence(of: &Broadcast) -> Essence<'_> {
     let is_on_air = matches!(of.message, Message::Broadcasting | Message::Reconnecting);
     let session = of.session_id.as_ref().filter(|_| is_on_air);
-    (of.message, of.reason, of.attempt, of.retry_in, of.waiting_for, session, of.recovered_session_id.as_ref())
+    (
+        of.message,
+        of.reason,
+        of.attempt,
+        of.retry_in,
+        of.waiting_for,
+        of.ice_restart,
+        session,
+        of.recovered_session_id.as_ref(),
+    )
 }
 
 fn connection_state((plane, _, now): (Layer, Plane, Plane)) -> Notice {

@@ -85,6 +85,12 @@ pub(super) fn server_delay(policy: &Policy, retry_after: Duration, dice: &mut Di
     hinted_delay(retry_after, dice).max(bounds(policy).0)
 }
 
+/// This long, give or take a tenth: encoders that lost one server in one instant do not ask it in one.
+pub(super) fn about(wait: Duration, dice: &mut Dice) -> Duration {
+    let tenth = wait / SPREAD_DIVISOR;
+    wait - tenth + dice.up_to(tenth * 2)
+}
+
 /// What the server named, and up to a tenth more.
 pub(super) fn hinted_delay(hint: Duration, dice: &mut Dice) -> Duration {
     let hint = hint.min(LONGEST_WAIT);

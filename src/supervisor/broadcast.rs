@@ -4,6 +4,7 @@
 //! Off --> Waiting <--> Live (+ an Heir: the session that is to take its place, while it still feeds)
 //! ```
 
+mod climb;
 mod heir;
 mod loss;
 mod shown;
@@ -214,6 +215,7 @@ impl Broadcast {
                 if let Some((session, terms)) = self.reopening(around) {
                     session.signalling.route_appeared(&terms);
                 }
+                self.ladder_hears(around, true);
                 if self.heir.as_ref().is_some_and(Heir::is_waiting) {
                     self.try_heir(around, orders);
                 }
@@ -232,6 +234,7 @@ impl Broadcast {
         if let Some((session, terms)) = self.reopening(around) {
             session.signalling.refit(&terms);
         }
+        self.ladder_hears(around, false);
         if let Some(heir) = &mut self.heir {
             heir.network_lost(around);
         }
@@ -313,6 +316,10 @@ impl Broadcast {
             SessionEvent::SignallingLost(failure) => return self.signalling_broke(around, false, &failure, orders),
             SessionEvent::ResumeFailed(failure) => return self.signalling_broke(around, true, &failure, orders),
             SessionEvent::ResumeRefused(failure) => return self.resume_refused(around, &failure, orders),
+            SessionEvent::IceFailed => return self.ice_failed(around, orders),
+            SessionEvent::IceRestarted | SessionEvent::IceRestartRefused(_) | SessionEvent::IceRestartFailed(_) => {
+                return self.rung_answered(around, &event, orders);
+            }
             SessionEvent::GoingAway { retry_after } => {
                 let endpoint = session.endpoint;
                 self.server_goes_away(around, endpoint, retry_after);
@@ -342,10 +349,15 @@ impl Broadcast {
             | SessionEvent::TeardownStuck => {}
         }
         let State::Live(session) = &mut self.state else { return None };
+        let was_down = session.is_down();
         let lost = session.hear(around.now, event);
         self.path = session.link.as_ref().map_or_else(|| self.path.take(), |link| link.path.clone());
         self.session_id = session.id.clone().or_else(|| self.session_id.take());
-        lost.map(|failure| self.lose(around, &failure, orders))
+        if let Some(failure) = lost {
+            return Some(self.lose(around, &failure, orders));
+        }
+        self.after_voice(around, was_down, orders);
+        None
     }
 
     /// It took us or our token, and has not gone away.
@@ -397,12 +409,6 @@ impl Broadcast {
             Due::NoAnswer(failure) => self.signalling_broke(around, true, &failure, orders),
             Due::Lost(failure) => Some(self.lose(around, &failure, orders)),
         }
-    }
-
-    fn media_due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
-        let State::Live(session) = &mut self.state else { return None };
-        let failure = session.media_due(around.now, around.policy)?;
-        Some(self.lose(around, &failure, orders))
     }
 
     pub(super) fn deadline(&self, policy: &Policy) -> Option<Instant> {

@@ -180,6 +180,15 @@ pub enum SessionEvent {
     Connected,
     /// ICE says that the path is silent; it may come back by itself.
     Disconnected,
+    /// ICE was up, and says that it will not come back without new credentials.
+    IceFailed,
+    /// The server answered a [`Action::RestartIce`], and ICE looks for a path anew.
+    IceRestarted,
+    /// The server will not restart ICE in this session, or has become somebody else: only a new session helps.
+    IceRestartRefused(Failure),
+    /// The ICE restart did not come about; another one may. A failure to reach the server (`Phase::Dial`) says that
+    /// signalling is lost, too.
+    IceRestartFailed(Failure),
     /// The far end acknowledged new media of ours (an RTCP report block of our SSRC moved on).
     Acknowledged,
     /// Fresh figures of the link (coalesced: only the newest counts).
@@ -233,6 +242,8 @@ pub enum Action {
     },
     /// Reopen the signalling connection of this session and re-attach to it.
     Resume(Attempt),
+    /// Give the media of this session new ICE credentials, through the server. Nothing else changes.
+    RestartIce(Attempt),
     /// Close the session of this number, with or without telling the server. It may have failed or closed already.
     Close {
         /// Which one.

@@ -47,6 +47,8 @@ enum Ice {
         since: Instant,
         /// It has lasted longer than `statusGrace`: the outside knows.
         shown: bool,
+        /// It has been called a loss: somebody works on it, and time alone means nothing any more.
+        lost: bool,
     },
 }
 
@@ -93,6 +95,10 @@ impl Media {
     /// ICE and DTLS are up (again).
     pub(super) fn connected(&mut self, now: Instant) {
         if !matches!(self.ice, Ice::Connected) {
+            if matches!(self.ice, Ice::Disconnected { lost: true, .. }) {
+                // What was done about it gets as long to prove itself as a new session.
+                self.acks.silent_since = Some(now);
+            }
             self.ice = Ice::Connected;
             self.acks.started = Some(now);
             self.acks.silent_since.get_or_insert(now);
@@ -102,9 +108,25 @@ impl Media {
     /// ICE says that the path is silent. Means something only when it was up.
     pub(super) fn disconnected(&mut self, now: Instant) {
         if matches!(self.ice, Ice::Connected) {
-            self.ice = Ice::Disconnected { since: now, shown: false };
+            self.ice = Ice::Disconnected { since: now, shown: false, lost: false };
             self.acks.interrupted = true;
         }
+    }
+
+    /// Media is lost, and something is done about it: nothing is due until ICE is up again or media is acknowledged.
+    /// `is_stall`: it has been missed for so long that the outside is told at once.
+    pub(super) fn lost(&mut self, now: Instant, is_stall: bool) {
+        self.disconnected(now);
+        if let Ice::Disconnected { lost, shown, .. } = &mut self.ice {
+            *lost = true;
+            *shown |= is_stall;
+            self.acks.proved &= !*shown;
+        }
+    }
+
+    /// Media is interrupted, as far as ICE or the acknowledgements tell.
+    pub(super) const fn is_down(&self) -> bool {
+        matches!(self.ice, Ice::Disconnected { .. })
     }
 
     /// New media of ours arrived over there, so the path works whatever ICE says.
@@ -168,7 +190,9 @@ impl Media {
             Ice::New => None,
             Ice::Connecting { until } => Some(until),
             Ice::Connected => self.acks.deadline(policy),
-            Ice::Disconnected { since, shown } => {
+            Ice::Disconnected { shown: true, lost: true, .. } => None,
+            Ice::Disconnected { since, lost: true, .. } => Some(after(since, policy.status_grace)),
+            Ice::Disconnected { since, shown, .. } => {
                 let lost = after(since, policy.disconnected_timeout);
                 Some(if shown { lost } else { lost.min(after(since, policy.status_grace)) })
             }
@@ -194,8 +218,8 @@ impl Media {
                 let words = format!("the far end has acknowledged no media for {:.0} s", silence.as_secs_f64());
                 Some(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::MediaStalled, words))
             }
-            Ice::Disconnected { since, shown } => {
-                if after(*since, policy.disconnected_timeout) > now {
+            Ice::Disconnected { since, shown, lost } => {
+                if *lost || after(*since, policy.disconnected_timeout) > now {
                     *shown = true;
                     self.acks.proved = false;
                     return None;

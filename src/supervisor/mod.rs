@@ -3,7 +3,8 @@
 //! ```text
 //! Supervisor --- Capture                      one studio at a time
 //!            \-- Broadcast --- Session --- Signalling   has the server accepted us, does it still listen?
-//!                         |            \- Media        does the far end acknowledge us?
+//!                         |            |- Media        does the far end acknowledge us?
+//!                         |            \- Ladder       it does not: ICE restarts
 //!                         |--- Heir                    a session that is to take its place
 //!                         |--- Endpoints               which server next
 //!                          \-- Teardown                sessions that are being closed
@@ -14,7 +15,10 @@ mod broadcast;
 mod capture;
 mod endpoints;
 pub mod event;
+mod ladder;
 mod media;
+#[cfg(test)]
+mod rungs;
 mod session;
 mod signalling;
 mod teardown;
@@ -54,6 +58,10 @@ pub struct Policy {
     pub stuck_after: Duration,
     /// `mediaPlane.disconnectedTimeout`: ICE may be `disconnected` this long before the session counts as lost.
     pub disconnected_timeout: Duration,
+    /// `mediaPlane.iceRestartAttempts`: rungs of the ladder before the session is replaced; 0 where ICE cannot be restarted.
+    pub ice_restart_attempts: u32,
+    /// `mediaPlane.forceReconnectAfterDrop`: a session whose media was interrupted is replaced, healed or not.
+    pub force_reconnect_after_drop: bool,
     /// `mediaPlane.statusGrace`: a disturbance shorter than this does not change the BroadcastStatus.
     pub status_grace: Duration,
     /// `fallback.retryDelay`: wait this long before the camera is opened again.

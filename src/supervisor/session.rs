@@ -7,6 +7,7 @@ use crate::status::{ErrorCode, LinkStats, Message, PlaneState};
 use super::Policy;
 use super::capture::Capture;
 use super::event::{Attempt, Failure, Phase, Retry, SessionEvent};
+use super::ladder::Ladder;
 use super::media::Media;
 use super::signalling::Signalling;
 
@@ -24,6 +25,8 @@ pub(super) struct Session {
     /// It takes the place of one that was lost while this one was being opened, and nothing better is known of it yet.
     pub(super) takes_over: bool,
     pub(super) signalling: Signalling,
+    /// Media is lost, and this is done about it.
+    pub(super) ladder: Option<Ladder>,
     media: Media,
     /// The server says that its onward leg is reconnecting.
     output_broken: bool,
@@ -39,6 +42,7 @@ impl Session {
             recovered_from: None,
             takes_over: false,
             signalling: Signalling::new(now),
+            ladder: None,
             media: Media::new(capture.is_flowing()),
             output_broken: false,
         }
@@ -58,9 +62,15 @@ impl Session {
             SessionEvent::Connected => {
                 self.takes_over &= self.media.was_connected();
                 self.media.connected(now);
+                if let Some(ladder) = &mut self.ladder {
+                    ladder.connected(now);
+                }
             }
             SessionEvent::Disconnected => self.media.disconnected(now),
-            SessionEvent::Acknowledged => self.media.acknowledged(now),
+            SessionEvent::Acknowledged => {
+                self.media.acknowledged(now);
+                self.ladder = None;
+            }
             SessionEvent::Link(link) => self.link = Some(link),
             SessionEvent::Output { reconnecting } => self.output_broken = reconnecting,
             SessionEvent::SignallingResumed { session_id, recovered_from } => {
@@ -73,7 +83,13 @@ impl Session {
             | SessionEvent::ResumeFailed(failure)
             | SessionEvent::ResumeRefused(failure)
             | SessionEvent::Failed(failure) => return Some(failure),
-            SessionEvent::GoingAway { .. } | SessionEvent::Moved(_) => {}
+            // What becomes of the ladder is decided by the broadcast.
+            SessionEvent::IceFailed
+            | SessionEvent::IceRestarted
+            | SessionEvent::IceRestartRefused(_)
+            | SessionEvent::IceRestartFailed(_)
+            | SessionEvent::GoingAway { .. }
+            | SessionEvent::Moved(_) => {}
             SessionEvent::Closed | SessionEvent::TeardownStuck => {
                 let words = "the session closed by itself";
                 return Some(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect, words));
@@ -88,12 +104,50 @@ impl Session {
     }
 
     pub(super) fn deadline(&self, policy: &Policy) -> Option<Instant> {
-        self.signalling.deadline().into_iter().chain(self.media.deadline(policy)).min()
+        let ladder = self.ladder.as_ref().and_then(Ladder::deadline);
+        [self.signalling.deadline(), self.media.deadline(policy), ladder].into_iter().flatten().min()
     }
 
     /// What is wrong with media at `now`, if anything.
     pub(super) fn media_due(&mut self, now: Instant, policy: &Policy) -> Option<Failure> {
         self.media.due(now, policy)
+    }
+
+    /// Media is lost and the server still hears us: the ladder begins, or goes on where it was.
+    pub(super) fn climb(&mut self, now: Instant, cut_off: bool, failure: &Failure) {
+        self.media.lost(now, failure.code == ErrorCode::MediaStalled);
+        match &mut self.ladder {
+            Some(ladder) => ladder.lost_again(now, cut_off),
+            None => self.ladder = Some(Ladder::new(now, cut_off, failure.clone())),
+        }
+    }
+
+    /// Nothing more is done about its media: another session is to take its place.
+    pub(super) fn give_up_media(&mut self, now: Instant, failure: &Failure) {
+        self.climb(now, false, failure);
+        if let Some(ladder) = &mut self.ladder {
+            ladder.end();
+        }
+    }
+
+    /// Media is lost for good: another session is to take its place.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.ladder.as_ref().is_some_and(Ladder::is_over)
+    }
+
+    /// ICE has been restarted and is up again, but nothing has been acknowledged since.
+    pub(super) fn is_unproved_again(&self) -> bool {
+        self.ladder.as_ref().is_some_and(Ladder::is_resting)
+    }
+
+    /// Media is interrupted just now.
+    pub(super) const fn is_down(&self) -> bool {
+        self.media.is_down()
+    }
+
+    /// ICE has been up.
+    pub(super) const fn was_connected(&self) -> bool {
+        self.media.was_connected()
     }
 
     /// Where it is. `broadcasting` only when accepted, connected and acknowledged (law 5).

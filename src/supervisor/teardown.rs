@@ -38,6 +38,10 @@ impl Teardown {
             SessionEvent::Accepted { .. }
             | SessionEvent::Connected
             | SessionEvent::Disconnected
+            | SessionEvent::IceFailed
+            | SessionEvent::IceRestarted
+            | SessionEvent::IceRestartRefused(_)
+            | SessionEvent::IceRestartFailed(_)
             | SessionEvent::Acknowledged
             | SessionEvent::Link(_)
             | SessionEvent::Moved(_)

@@ -31,6 +31,8 @@ pub(super) fn policy() -> Policy {
         give_up_after: None,
         stuck_after: Duration::from_secs(30),
         disconnected_timeout: Duration::from_secs(4),
+        ice_restart_attempts: 9,
+        force_reconnect_after_drop: false,
         status_grace: Duration::from_secs(1),
         capture_retry_delay: Duration::from_secs(2),
         needs_network: true,
@@ -40,15 +42,15 @@ pub(super) fn policy() -> Policy {
 }
 
 /// A brain and the story of what it shows and orders.
-struct Run {
-    brain: Supervisor,
+pub(super) struct Run {
+    pub(super) brain: Supervisor,
     now: f64,
     story: Vec<String>,
-    newest: Attempt,
+    pub(super) newest: Attempt,
 }
 
 impl Run {
-    fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy) -> Self {
         Self { brain: Supervisor::new(policy, 7, base()), now: 0.0, story: Vec::new(), newest: Attempt(0) }
     }
 
@@ -59,14 +61,14 @@ impl Run {
         run
     }
 
-    fn on_air(policy: Policy) -> Self {
+    pub(super) fn on_air(policy: Policy) -> Self {
         let mut run = Self::started(policy);
         run.goes_on_air(0.0);
         run
     }
 
     /// Moves on by `seconds`, then hears.
-    fn hear(&mut self, seconds: f64, event: Event) -> Vec<Action> {
+    pub(super) fn hear(&mut self, seconds: f64, event: Event) -> Vec<Action> {
         self.now += seconds;
         let before = self.brain.status().clone();
         let orders = self.brain.step(at(self.now), event);
@@ -96,7 +98,7 @@ impl Run {
         orders
     }
 
-    fn session(&mut self, seconds: f64, event: SessionEvent) -> Vec<Action> {
+    pub(super) fn session(&mut self, seconds: f64, event: SessionEvent) -> Vec<Action> {
         let newest = self.newest;
         self.hear(seconds, Event::Session(newest, event))
     }
@@ -114,21 +116,21 @@ impl Run {
         orders
     }
 
-    fn goes_on_air(&mut self, seconds: f64) {
+    pub(super) fn goes_on_air(&mut self, seconds: f64) {
         self.session(seconds, SessionEvent::Accepted { session_id: "/whip/1".into() });
         self.session(0.0, SessionEvent::Connected);
         self.session(0.0, SessionEvent::Acknowledged);
     }
 
     /// Acknowledgements once a second.
-    fn stays_on_air(&mut self, seconds: u32) {
+    pub(super) fn stays_on_air(&mut self, seconds: u32) {
         for _ in 0..seconds {
             assert_eq!(self.session(1.0, SessionEvent::Acknowledged), []);
         }
     }
 
     /// Moves on to the deadline; the answer is how long that took, and the orders.
-    fn due(&mut self) -> (f64, Vec<Action>) {
+    pub(super) fn due(&mut self) -> (f64, Vec<Action>) {
         let waited = (self.brain.deadline().expect("waits for something") - at(self.now)).as_secs_f64();
         // The story is told in ms, deadlines are finer.
         let waited = (waited * 1000.0).ceil() / 1000.0;
@@ -148,7 +150,7 @@ impl Run {
         }
     }
 
-    fn story(&mut self) -> Vec<String> {
+    pub(super) fn story(&mut self) -> Vec<String> {
         std::mem::take(&mut self.story)
     }
 }

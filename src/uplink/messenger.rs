@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::signal::state::StateFile;
-use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, ResumeError, Resumed, Signaller, Word};
+use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, RestartError, ResumeError, Resumed, Signaller, Word};
 use crate::status::{ErrorCode, LinkStats};
 use crate::supervisor::event::{Failure, Phase, Retry};
 
@@ -33,11 +33,14 @@ pub(crate) enum Said {
     Word(Word),
     /// What became of an order to resume.
     Resumed(Result<Resumed, ResumeError>),
+    /// The answer to a restart of ICE with this offer.
+    Restarted { offer: String, answer: Result<Accepted, RestartError> },
 }
 
 enum Order {
     Resume,
     Publish { offer: String, reply: oneshot::Sender<Result<Accepted, Failure>> },
+    Restart { offer: String },
     Candidates { batch: Vec<LocalCandidate>, end: bool },
     Stats(LinkStats),
     Inactivity(Duration),
@@ -76,6 +79,13 @@ impl Messenger {
     pub(crate) fn resume(&self) {
         if self.orders.try_send(Order::Resume).is_err() {
             warn!("the messenger is too busy to resume");
+        }
+    }
+
+    /// Offers new ICE credentials; the answer comes as [`Said::Restarted`]. Never waits.
+    pub(crate) fn restart(&self, offer: String) {
+        if self.orders.try_send(Order::Restart { offer }).is_err() {
+            warn!("the messenger is too busy to restart ICE");
         }
     }
 
@@ -129,6 +139,10 @@ async fn serve(
                 attached = result.is_ok();
                 keepsake = attached.then(|| Keepsake::new(&signaller, &line)).flatten();
                 let _asker_gone = reply.send(result);
+            }
+            Some(Order::Restart { offer }) => {
+                let answer = signaller.restart(&offer).await;
+                let _session_over = tell.send(Said::Restarted { offer, answer });
             }
             Some(Order::Candidates { batch, end }) => {
                 if let Err(failure) = signaller.candidates(&batch, end).await {

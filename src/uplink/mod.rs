@@ -10,6 +10,7 @@ pub mod ice_server;
 mod messenger;
 mod outlet;
 mod peer;
+mod restart;
 pub mod rtcp;
 pub mod sdp;
 mod stats;
@@ -26,7 +27,7 @@ use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
-use crate::signal::{Ghost, LocalCandidate, Memory, ResumeError, Signaller, Timeouts, Word};
+use crate::signal::{Ghost, LocalCandidate, Memory, RestartError, ResumeError, Signaller, Timeouts, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
@@ -94,6 +95,7 @@ pub struct Session {
 #[derive(Debug, Clone, Copy)]
 enum Wish {
     Resume,
+    RestartIce,
     /// `signalling.inactivityTimeout`.
     Inactivity(Duration),
 }
@@ -120,6 +122,11 @@ impl Session {
         let _already_gone = self.wishes.send(Wish::Resume);
     }
 
+    /// Orders new ICE credentials for the media. Returns at once; the outcome is told to the inbox.
+    pub fn restart_ice(&self) {
+        let _already_gone = self.wishes.send(Wish::RestartIce);
+    }
+
     /// Orders the end, with or without telling the server. Returns at once; `Closed` or `TeardownStuck` follows.
     pub fn close(self, parting: Parting) {
         let _already_gone = self.order.send(parting);
@@ -144,6 +151,7 @@ async fn live(
         messenger: None,
         peer: None,
         connected: false,
+        agreed: None,
         acknowledged: None,
         keyframe_requests: 0,
     };
@@ -168,6 +176,8 @@ struct Life<'a> {
     peer: Option<Peer>,
     /// ICE and DTLS have been up.
     connected: bool,
+    /// The answer that holds.
+    agreed: Option<String>,
     /// Highest sequence number of our leading stream that the far end has acknowledged.
     acknowledged: Option<u32>,
     keyframe_requests: u64,
@@ -216,6 +226,7 @@ impl Life<'_> {
         let servers = [self.uplink.ice_servers.as_slice(), accepted.ice_servers.as_slice()].concat();
         peer.gather(&offer, &servers).await?;
         peer.answer(&accepted.answer).await?;
+        self.agreed = Some(accepted.answer);
         Ok(answer.media.into_iter().map(|media| media.mid).collect())
     }
 
@@ -251,17 +262,11 @@ impl Life<'_> {
                     }
                 }
                 Some(said) = said.recv() => {
-                    if let Err(failure) = self.pass_on(said) {
+                    if let Err(failure) = self.pass_on(said).await {
                         return failure;
                     }
                 }
-                Some(wish) = wishes.recv() => {
-                    match (&self.messenger, wish) {
-                        (Some(messenger), Wish::Resume) => messenger.resume(),
-                        (Some(messenger), Wish::Inactivity(patience)) => messenger.inactivity(patience),
-                        (None, _) => {}
-                    }
-                }
+                Some(wish) = wishes.recv() => self.grant(wish).await,
                 now = tick.tick() => {
                     self.report(&mut meter, now - measured).await;
                     measured = now;
@@ -321,7 +326,7 @@ impl Life<'_> {
     }
 
     /// What the server says, in the brain's words.
-    fn pass_on(&self, said: Said) -> Result<(), Failure> {
+    async fn pass_on(&mut self, said: Said) -> Result<(), Failure> {
         let event = match said {
             Said::Word(Word::Ended(failure)) => return Err(failure),
             Said::Word(Word::Candidate { mline, candidate }) => {
@@ -333,6 +338,13 @@ impl Life<'_> {
             Said::Word(Word::Lost(failure)) => SessionEvent::SignallingLost(failure),
             Said::Word(Word::GoingAway(retry_after)) => SessionEvent::GoingAway { retry_after },
             Said::Word(Word::Output { reconnecting }) => SessionEvent::Output { reconnecting },
+            Said::Restarted { offer, answer: Ok(accepted) } => self.restarted(&offer, accepted).await,
+            Said::Restarted { answer: Err(RestartError::Failed(failure)), .. } => {
+                SessionEvent::IceRestartFailed(failure)
+            }
+            Said::Restarted { answer: Err(RestartError::Refused(failure)), .. } => {
+                SessionEvent::IceRestartRefused(failure)
+            }
             Said::Resumed(Ok(resumed)) => SessionEvent::SignallingResumed {
                 session_id: resumed.session_id,
                 recovered_from: resumed.recovered_from,
@@ -354,8 +366,8 @@ impl Life<'_> {
     fn ice(&self, state: WebRTCICEConnectionState) -> Result<(), Failure> {
         match state {
             WebRTCICEConnectionState::Failed if self.connected => {
-                let words = "the network path to the server is dead: ICE got no answer for too long (RFC 7675: 30 s)";
-                Err(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words))
+                self.voice(SessionEvent::IceFailed);
+                Ok(())
             }
             WebRTCICEConnectionState::Failed => {
                 let words = "no path between us and the server: ICE found no pair of addresses that works \
@@ -374,11 +386,17 @@ impl Life<'_> {
     fn connection(&mut self, state: WebRTCPeerConnectionState) -> Result<(), Failure> {
         match state {
             WebRTCPeerConnectionState::Connected => {
-                if let Some(peer) = &mut self.peer {
+                if !std::mem::replace(&mut self.connected, true)
+                    && let Some(peer) = &mut self.peer
+                {
                     peer.open_outlets();
                 }
-                self.connected = true;
                 self.voice(SessionEvent::Connected);
+                Ok(())
+            }
+            // ICE again: DTLS fails no more once it is up.
+            WebRTCPeerConnectionState::Failed if self.connected => {
+                self.voice(SessionEvent::IceFailed);
                 Ok(())
             }
             WebRTCPeerConnectionState::Failed => {

@@ -120,6 +120,15 @@ impl Peer {
         })
     }
 
+    /// An offer with new ICE credentials and all else as before; nothing happens until it is the local description.
+    /// (webrtcbin 1.22 repeats the old ones, but takes others, and its agent restarts with them.)
+    pub(crate) async fn restart_offer(&self) -> Result<String, Failure> {
+        let offer = self.offer().await?;
+        let word = |len: usize| std::iter::repeat_with(fastrand::alphanumeric).take(len).collect::<String>();
+        // RFC 8839, section 5.4, wants 4 and 22 of them at least.
+        Ok(super::sdp::with_credentials(&offer, &word(8), &word(24)))
+    }
+
     /// Takes the offer as the local description with these STUN and TURN servers: gathering begins.
     pub(crate) async fn gather(&self, offer: &str, servers: &[IceServer]) -> Result<(), Failure> {
         for server in servers {

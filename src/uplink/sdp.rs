@@ -2,6 +2,7 @@
 
 mod edit;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use sdp_types::{Attribute, Media, Session};
@@ -10,7 +11,7 @@ use crate::supervisor::event::Failure;
 
 use super::failure::{garbled_answer, unfit_answer};
 
-pub use edit::{ice_credentials, redact, rewrite_fingerprint, with_candidates};
+pub use edit::{ice_credentials, redact, restarted, rewrite_fingerprint, with_candidates, with_credentials};
 
 /// An answer has some kilobytes; parsing more is a waste of a server's bad day.
 pub const SDP_BYTES_MAX: usize = 256 * 1024;
@@ -55,6 +56,23 @@ pub fn check_answer(offer: &str, answer: &str) -> Result<Answer, Failure> {
         // What is missing may be in the part that did not arrive: no reason to give up for good.
         false => garbled_answer(format!("{} (the answer seems cut off)", failure.words)),
     })
+}
+
+/// After an ICE restart: is it still the same peer that answers? Its DTLS goes on, so its certificate must be the same.
+///
+/// # Errors
+/// `BadAnswer`: somebody else answers.
+pub fn check_same_peer(before: &str, now: &str) -> Result<(), Failure> {
+    fn fingerprints(sdp: &str) -> BTreeSet<String> {
+        sdp.lines()
+            .filter_map(|line| line.strip_prefix("a=fingerprint:"))
+            .map(|text| text.trim().to_lowercase())
+            .collect()
+    }
+    if fingerprints(before) == fingerprints(now) {
+        return Ok(());
+    }
+    Err(unfit_answer("the answer to the ICE restart has another `a=fingerprint`: somebody else answers"))
 }
 
 fn check(offer: &str, answer: &str) -> Result<Answer, Failure> {

@@ -13,6 +13,8 @@ mod bad_input;
 mod control;
 mod control_api;
 #[cfg(feature = "ingest")]
+mod ice_restart;
+#[cfg(feature = "ingest")]
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;

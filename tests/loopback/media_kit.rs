@@ -54,6 +54,8 @@ pub(crate) fn config() -> Config {
             give_up_after: None,
             stuck_after: Duration::from_secs(30),
             disconnected_timeout: Duration::from_secs(4),
+            ice_restart_attempts: 0,
+            force_reconnect_after_drop: false,
             status_grace: Duration::from_secs(1),
             capture_retry_delay: Duration::from_secs(2),
             needs_network: false,

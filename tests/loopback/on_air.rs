@@ -53,7 +53,9 @@ fn server_dies_and_comes_back_while_the_encoder_runs_on() {
     // 30 frames a second, all the time: a restart of the encoder would begin at 0 again.
     let outage = (back - lost).as_secs();
     assert!(after > before + outage * 20, "{before} frames before, {after} after {outage} s of outage");
-    let order: Vec<String> = encoder.messages();
+    // One outage: first media is silent, then ICE is to be restarted, then nobody is there to be asked.
+    let mut order: Vec<String> = encoder.messages();
+    order.dedup();
     assert_eq!(
         order[..5],
         ["signalling", "connected", "broadcasting", "reconnecting_broadcast", "signalling"],

@@ -5,6 +5,7 @@ use std::time::Duration;
 use roamcast::config::units::Secret;
 use roamcast::config::{Protocol, TokenSource, Uplink};
 use roamcast::ingest::{Ingest, Options};
+use roamcast::signal::RestartError;
 use roamcast::signal::{LocalCandidate, Memory, ResumeError, Signaller, Trickle, Word};
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Failure, Retry};
@@ -115,7 +116,8 @@ async fn an_offer_that_cannot_be_answered_is_final_but_leaves_the_connection_alo
     let failure = signaller.publish("v=0\r\nhello\r\n").await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::BadAnswer, Retry::Never), "{failure}");
     signaller.publish(offer().await).await.unwrap();
-    let failure = signaller.restart("v=0\r\n").await.unwrap_err();
+    let refused = signaller.restart("v=0\r\n").await.unwrap_err();
+    let RestartError::Refused(failure) = refused else { panic!("{refused:?}") };
     assert!(failure.words.contains("the same media"), "{failure}");
     signaller.restart(&restarted(offer().await)).await.unwrap();
 }

@@ -11,6 +11,7 @@ mod control_page;
 #[cfg(feature = "ingest")]
 mod corpus;
 mod house_rules;
+mod ladder;
 mod page;
 mod pipelines;
 mod readme;

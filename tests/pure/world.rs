@@ -658,7 +658,7 @@ impl World {
                     self.plan(in_ms, Happening::Media(*number, MediaEvent::Stopped));
                 }
             }
-            Action::Exit(_) => {}
+            Action::RestartIce(_) | Action::Exit(_) => {}
         }
     }
 
@@ -757,6 +757,25 @@ fn failure(phase: Phase, retry: Retry, code: ErrorCode) -> Failure {
     Failure::new(phase, retry, code, "made by the world")
 }
 
+/// The numbers of product.md, for one server and with this many ICE restarts.
+pub(crate) fn calm_policy(ice_restart_attempts: u32) -> Policy {
+    Policy {
+        min_delay: ms(2_000),
+        max_delay: ms(15_000),
+        max_retries: Retries::AtMost(10),
+        give_up_after: None,
+        stuck_after: ms(30_000),
+        disconnected_timeout: ms(4_000),
+        ice_restart_attempts,
+        force_reconnect_after_drop: false,
+        status_grace: ms(1_000),
+        capture_retry_delay: ms(2_000),
+        needs_network: true,
+        signalling: SignallingPolicy::default(),
+        endpoints: 1,
+    }
+}
+
 fn some_policy(dice: &mut fastrand::Rng) -> Policy {
     let min_ms = dice.u64(100..4_000);
     let max_retries = match dice.u8(..10) {
@@ -771,6 +790,8 @@ fn some_policy(dice: &mut fastrand::Rng) -> Policy {
         give_up_after: (dice.u8(..8) == 0).then(|| ms(dice.u64(20_000..60_000))),
         stuck_after: ms(dice.u64(5_000..30_000)),
         disconnected_timeout: ms(dice.u64(1_500..8_000)),
+        ice_restart_attempts: 0,
+        force_reconnect_after_drop: false,
         status_grace: ms(dice.u64(..2_000)),
         capture_retry_delay: ms(dice.u64(200..3_000)),
         needs_network: dice.u8(..4) != 0,

@@ -10,7 +10,7 @@ use super::document::Document;
 use super::file::{self, File, Quantity};
 use super::units::{Bitrate, duration_text, parse_duration};
 use super::words::quoted;
-use super::{Audio, Config, Log, Network, Video};
+use super::{Audio, Config, IceAgent, Log, Network, Video};
 use crate::supervisor::{Policy, Retries, SignallingPolicy};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,12 +38,18 @@ pub(super) fn check(document: &mut Document<'_>, file: &File) -> Option<Config> 
     let (uplink, reconnect) = (uplink?, reconnect?);
     let needs_network = !uplink.urls().any(uplink::is_loopback);
     let endpoints = uplink.urls().count();
+    let ice_restart_attempts = match file.uplink.ice_agent {
+        IceAgent::Roaming => file.media_plane.ice_restart_attempts,
+        IceAgent::Libnice => 0, // It has no such thing.
+    };
     Some(Config {
         name: file.broadcast.name.clone(),
         video: video?,
         audio: audio?,
         policy: Policy {
             disconnected_timeout: disconnected?,
+            ice_restart_attempts,
+            force_reconnect_after_drop: file.media_plane.force_reconnect_after_drop,
             status_grace: grace?,
             capture_retry_delay: retry?,
             needs_network,
@@ -128,6 +134,8 @@ fn reconnect(document: &mut Document<'_>, file: &file::Reconnect) -> Option<Poli
         give_up_after: give_up_after?,
         stuck_after: stuck_after?,
         disconnected_timeout: Duration::ZERO,
+        ice_restart_attempts: 0,
+        force_reconnect_after_drop: false,
         status_grace: Duration::ZERO,
         capture_retry_delay: Duration::ZERO,
         needs_network: true,

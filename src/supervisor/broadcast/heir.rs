@@ -19,17 +19,28 @@ pub(super) struct Heir {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
+pub(super) enum Cause {
     /// The server knows the live session no more: as urgent as any retry, and counted as one.
     Orphaned,
+    /// The media of the live session is lost, and no ICE restart helps. As urgent; needless once media is back.
+    MediaLost,
     /// A better server may be back. Nothing is lost when it is not.
     Failback,
+    /// `forceReconnectAfterDrop`: media healed by itself, and is not trusted. Nothing is lost when the new one fails.
+    Renewal,
 }
 
 #[derive(Debug)]
 enum HeirState {
     Waiting(Wait),
     Open(Box<Session>),
+}
+
+impl Cause {
+    /// It counts as a retry: without it the broadcast ends.
+    const fn is_retry(self) -> bool {
+        matches!(self, Self::Orphaned | Self::MediaLost)
+    }
 }
 
 impl Heir {
@@ -84,27 +95,59 @@ impl Broadcast {
             return Some(self.lose(around, failure, orders)); // Nothing flows that would be worth keeping.
         }
         session.signalling.orphaned();
-        let endpoint = session.endpoint;
         self.restore_budget(around.now);
+        Some(self.begin_heir(around, Cause::Orphaned, failure, orders).unwrap_or_else(|| trouble::passing(failure)))
+    }
+
+    /// A new session is opened beside the live one, the first time at once. The answer is more than that the failure has to
+    /// be told.
+    pub(super) fn begin_heir(
+        &mut self,
+        around: Around<'_>,
+        cause: Cause,
+        failure: &Failure,
+        orders: &mut Vec<Action>,
+    ) -> Option<Verdict> {
+        let State::Live(session) = &self.state else { return None };
+        let endpoint = session.endpoint;
         match self.after_failure(around, endpoint, true, failure) {
             Next::Final(verdict) => return Some(verdict),
             Next::Exhausted(_) if self.heir.is_some() => {} // A move to a better server may save it.
+            Next::Exhausted(_) if cause == Cause::MediaLost => return Some(self.lose(around, failure, orders)),
             Next::Exhausted(_) => self.heir_waits_for_budget(around),
             Next::Wait { until, what } => {
                 if let Some(heir) = &mut self.heir {
-                    heir.cause = Cause::Orphaned; // A move to a better server that is under way.
-                    self.tries = self.tries.saturating_add(1);
+                    if !heir.cause.is_retry() {
+                        self.tries = self.tries.saturating_add(1);
+                    }
+                    heir.cause = cause; // A move to a better server that is under way.
                 } else {
                     let at_once = self.tries <= 1 && what == WaitingFor::Backoff;
                     let wait = Wait::new(around, if at_once { around.now } else { until }, what);
-                    self.heir = Some(Heir { cause: Cause::Orphaned, state: HeirState::Waiting(wait) });
+                    self.heir = Some(Heir { cause, state: HeirState::Waiting(wait) });
                     if at_once {
                         self.try_heir(around, orders);
                     }
                 }
             }
         }
-        Some(trouble::passing(failure))
+        None
+    }
+
+    /// `forceReconnectAfterDrop`: a new session, though the live one has healed.
+    pub(super) fn renew(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        let State::Live(session) = &self.state else { return };
+        let endpoint = session.endpoint;
+        if self.heir.is_some() || around.is_cut_off() || self.endpoints.not_before(endpoint, around.now).is_some() {
+            return;
+        }
+        let state = HeirState::Open(self.open(around, endpoint, orders));
+        self.heir = Some(Heir { cause: Cause::Renewal, state });
+    }
+
+    /// The heir is there because the media of the live session was lost.
+    pub(super) fn is_heir_for_lost_media(&self) -> bool {
+        self.heir.as_ref().is_some_and(|heir| heir.cause == Cause::MediaLost)
     }
 
     /// No retry is left, but the live session feeds on: if it does so for a stable spell, the budget is whole again.
@@ -122,6 +165,7 @@ impl Broadcast {
         if loss::used_up(around.policy, self.tries).is_some() {
             return self.heir_waits_for_budget(around);
         }
+        let cause = self.heir.as_ref().map_or(Cause::Orphaned, |heir| heir.cause);
         let endpoint = self.endpoints.choose(around.now);
         let state = match self.endpoints.not_before(endpoint, around.now) {
             Some(until) => HeirState::Waiting(Wait::new(around, until, WaitingFor::ServerRetryAfter)),
@@ -131,7 +175,7 @@ impl Broadcast {
                 HeirState::Open(self.open(around, endpoint, orders))
             }
         };
-        self.heir = Some(Heir { cause: Cause::Orphaned, state });
+        self.heir = Some(Heir { cause, state });
     }
 
     /// When we may move to a better server, and to which.
@@ -201,9 +245,11 @@ impl Broadcast {
             return trouble::passing(failure);
         };
         self.teardown.close(around.now, session.attempt, orders);
-        if cause == Cause::Failback {
+        if !cause.is_retry() {
             self.heed(around, session.endpoint, failure);
-            self.endpoints.dismiss(session.endpoint, around.now, false);
+            if cause == Cause::Failback {
+                self.endpoints.dismiss(session.endpoint, around.now, false);
+            }
             if matches!(&self.state, State::Live(live) if live.signalling.is_orphaned()) {
                 self.heir_waits_for_budget(around);
             }
@@ -215,6 +261,7 @@ impl Broadcast {
         }
         match self.after_failure(around, session.endpoint, false, failure) {
             Next::Final(verdict) => return verdict,
+            Next::Exhausted(_) if cause == Cause::MediaLost => return self.lose(around, failure, orders),
             Next::Exhausted(_) => self.heir_waits_for_budget(around),
             Next::Wait { until, what } => {
                 let state = HeirState::Waiting(Wait::new(around, until, what));
@@ -236,8 +283,8 @@ impl Broadcast {
     /// The live session is gone; the heir that is being opened takes its place. False: there is none that may.
     pub(super) fn promote_heir(&mut self, is_used_up: bool) -> bool {
         match self.heir.take() {
-            Some(Heir { cause, state: HeirState::Open(mut session) }) if cause == Cause::Orphaned || !is_used_up => {
-                if cause == Cause::Failback {
+            Some(Heir { cause, state: HeirState::Open(mut session) }) if cause.is_retry() || !is_used_up => {
+                if !cause.is_retry() {
                     self.tries = self.tries.saturating_add(1); // From now on it is a retry.
                 }
                 session.takes_over = true;
@@ -259,7 +306,7 @@ impl Broadcast {
 
     /// An heir is being opened on the budget of retries.
     pub(super) fn is_heir_a_retry(&self) -> bool {
-        matches!(self.heir, Some(Heir { cause: Cause::Orphaned, state: HeirState::Open(_) }))
+        matches!(self.heir, Some(Heir { cause, state: HeirState::Open(_) }) if cause.is_retry())
     }
 
     /// Orders the heir closed, if there is one; there is none afterwards.

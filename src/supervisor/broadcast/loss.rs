@@ -75,6 +75,7 @@ impl Broadcast {
         orders: &mut Vec<Action>,
     ) -> Option<Verdict> {
         let State::Live(session) = &self.state else { return None };
+        let media_is_lost = session.ladder.as_ref().map(|ladder| ladder.lost().clone());
         // What comes while a Resume is awaited is its answer; while it waits or has been given up, nothing is news.
         let is_news = session.signalling.is_asked()
             || !is_answer && (session.signalling.is_open() || !session.signalling.was_open());
@@ -89,6 +90,9 @@ impl Broadcast {
             Retry::Backoff | Retry::After(_) | Retry::AtOnce => false,
         };
         let at_once = self.may_hurry(around.now, failure);
+        if let Some(lost) = media_is_lost.filter(|_| !is_final) {
+            return Some(self.lose(around, &lost, orders)); // Both planes are.
+        }
         let reopens = self
             .reopening(around)
             .is_some_and(|(session, terms)| !is_final && session.signalling.reopens(failure, at_once, terms));
@@ -144,7 +148,8 @@ impl Broadcast {
     /// the slot.
     pub(super) fn is_in_our_own_way(&self, now: Instant, failure: &Failure) -> bool {
         let is_asked_to_wait = matches!(failure.retry, Retry::After(time) if time > SLOT_BUSY_WAIT);
-        let is_orphan = matches!(&self.state, State::Live(session) if session.signalling.is_orphaned());
+        let is_orphan =
+            matches!(&self.state, State::Live(session) if session.signalling.is_orphaned() || session.is_given_up());
         failure.code == ErrorCode::ConcurrentLimit && is_orphan && !is_asked_to_wait && self.is_rested(now)
     }
 

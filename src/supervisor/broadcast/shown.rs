@@ -6,6 +6,7 @@ use crate::status::path::PathChange;
 use crate::status::{self, Message, Plane};
 
 use super::super::Retries;
+use super::super::ladder::Ladder;
 use super::{Broadcast, Policy, State, trouble};
 
 impl Broadcast {
@@ -24,13 +25,27 @@ impl Broadcast {
             State::Live(session) => session.recovered_from.clone(),
             State::Off | State::Waiting(_) => None,
         };
+        let ice_restart = match &self.state {
+            State::Live(session) => session.ladder.as_ref().map(Ladder::made).filter(|rung| *rung > 0),
+            State::Off | State::Waiting(_) => None,
+        };
+        let ice_restart = ice_restart.filter(|_| message == Message::ReconnectingBroadcast);
+        let waiting_for = match &self.state {
+            State::Live(session)
+                if session.is_disturbed() && session.ladder.as_ref().is_some_and(Ladder::is_paused) =>
+            {
+                Some(status::WaitingFor::Network)
+            }
+            State::Off | State::Waiting(_) | State::Live(_) => wait.map(|wait| wait.what),
+        };
         Some(status::Broadcast {
             message,
             reason: self.trouble.as_ref().map(|trouble| trouble.reason),
             attempt,
             max_retries,
             retry_in: wait.and_then(|wait| wait.until.map(|until| seconds(until - wait.since))),
-            waiting_for: wait.map(|wait| wait.what),
+            waiting_for,
+            ice_restart,
             layer: self.trouble.as_ref().and_then(|trouble| trouble.layer),
             path: self.path.clone(),
             session_id: self.session_id.clone(),

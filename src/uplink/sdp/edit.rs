@@ -18,6 +18,41 @@ pub fn ice_credentials(sdp: &str) -> Option<(String, String)> {
     Some((find("a=ice-ufrag:")?, find("a=ice-pwd:")?))
 }
 
+/// The SDP with these ICE credentials in place of its own.
+#[must_use]
+pub fn with_credentials(sdp: &str, ufrag: &str, pwd: &str) -> String {
+    map_lines(sdp, |line| {
+        let ufrag = line.starts_with("a=ice-ufrag:").then(|| format!("a=ice-ufrag:{ufrag}"));
+        ufrag.or_else(|| line.starts_with("a=ice-pwd:").then(|| format!("a=ice-pwd:{pwd}")))
+    })
+}
+
+/// The answer that a server would give after an ICE restart, from the one before and the fragment that it sent (RFC 9725,
+/// section 4.3.3). Candidates of the fragment take the place of the old ones. `None`: it holds no credentials.
+#[must_use]
+pub fn restarted(answer: &str, fragment: &str) -> Option<String> {
+    let (ufrag, pwd) = ice_credentials(fragment)?;
+    let is_plain = |text: &str, len: std::ops::RangeInclusive<usize>| {
+        len.contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
+    };
+    // RFC 8839, section 5.4.
+    if !is_plain(&ufrag, 4..=256) || !is_plain(&pwd, 22..=256) {
+        return None;
+    }
+    let again = with_credentials(answer, &ufrag, &pwd);
+    let found = |line: &&str| line.starts_with("a=candidate:") && check_candidate(line).is_ok();
+    let candidates: Vec<LocalCandidate> = (fragment.lines().map(str::trim_end).filter(found))
+        .map(|line| LocalCandidate { mid: String::new(), mline: 0, candidate: line.to_owned() })
+        .collect();
+    if candidates.is_empty() {
+        return Some(again);
+    }
+    let is_old = |line: &str| line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates");
+    let without: String = again.split_inclusive('\n').filter(|line| !is_old(line)).collect();
+    Some(with_candidates(&without, &candidates))
+}
+
 /// The SDP with these candidates at the end of their m-lines (and `a=end-of-candidates` everywhere), for a server that
 /// takes no trickle. Candidates that the SDP has already are not repeated.
 #[must_use]
@@ -97,6 +132,21 @@ mod tests {
     fn each_fingerprint_is_rewritten_and_nothing_else() {
         let expected = SDP.replace("sha-256 BAD", "sha-256 AB:CD");
         assert_eq!(rewrite_fingerprint(SDP, "sha-256 AB:CD"), expected);
+    }
+
+    #[test]
+    fn the_answer_after_an_ice_restart_differs_in_credentials_and_candidates_alone() {
+        let fragment =
+            "a=ice-lite\r\nm=audio 9 X 0\r\na=mid:v\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789abcdefghijkl\r\n";
+        let wanted = SDP.replace("ice-ufrag:user", "ice-ufrag:abcd").replace(":hush", ":0123456789abcdefghijkl");
+        assert_eq!(restarted(SDP, fragment), Some(wanted));
+        let moved = format!("{fragment}a=candidate:3 1 UDP 1 192.0.2.9 9 typ host\r\n");
+        let answer = restarted(SDP, &moved).unwrap();
+        assert!(answer.contains("192.0.2.9 9") && !answer.contains("192.0.2.1 1"), "{answer}");
+        for nothing in ["", "a=candidate:3 1 UDP 1 192.0.2.9 9 typ host\r\n", "a=ice-ufrag:abcd\r\na=ice-pwd:short\r\n"]
+        {
+            assert_eq!(restarted(SDP, nothing), None, "{nothing}");
+        }
     }
 
     #[test]

@@ -618,6 +618,7 @@ impl Judge {
         self.hold(self.exit.is_none(), "an order after Exit");
         match order {
             Action::Resume(Attempt(number)) => self.check_resume(*number),
+            Action::RestartIce(_) => self.hold(false, "an ICE restart though there are to be none"),
             Action::Open { attempt: Attempt(number), endpoint } => self.check_open(*number, *endpoint, event),
             Action::Close { attempt: Attempt(number), goodbye } => {
                 self.hold(*goodbye, "a close without a goodbye");

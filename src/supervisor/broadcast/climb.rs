@@ -1,0 +1,128 @@
+//! Pure: media is lost while the server still hears us - ICE restarts, then another session in the place of this one.
+
+use super::super::event::{Action, Failure, Phase, Retry, SessionEvent};
+use super::super::ladder::Step;
+use super::heir::Cause;
+use super::{Around, Broadcast, State, Trouble, Verdict, trouble};
+use crate::status::ErrorCode;
+
+impl Broadcast {
+    /// Sees to the media of the live session.
+    pub(super) fn media_due(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        match session.media_due(around.now, around.policy) {
+            Some(failure) => self.media_lost(around, &failure, orders),
+            None => self.climb(around, orders),
+        }
+    }
+
+    /// The network is there (`true`), or gone.
+    pub(super) fn ladder_hears(&mut self, around: Around<'_>, there: bool) {
+        let State::Live(session) = &mut self.state else { return };
+        match &mut session.ladder {
+            Some(ladder) if there => ladder.route_appeared(around.now),
+            Some(ladder) => ladder.routes_lost(around.now),
+            None => {}
+        }
+    }
+
+    /// Media of the live session is lost. The ladder where the server can be asked; else as any loss.
+    fn media_lost(&mut self, around: Around<'_>, failure: &Failure, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        let has_rungs = around.policy.ice_restart_attempts > 0;
+        if !has_rungs || failure.phase != Phase::Established || !session.signalling.is_open() {
+            return Some(self.lose(around, failure, orders));
+        }
+        // ICE was restarted and is up, so the path is not what is broken.
+        let is_beyond_ice = failure.code == ErrorCode::MediaStalled && session.is_unproved_again();
+        if is_beyond_ice || around.policy.force_reconnect_after_drop && !around.is_cut_off() {
+            return Some(self.replace(around, failure, orders));
+        }
+        session.climb(around.now, around.is_cut_off(), failure);
+        if session.is_disturbed() {
+            self.begin_outage(around.now);
+            self.trouble = Some(Trouble::new(failure, around.is_cut_off()));
+        }
+        None
+    }
+
+    /// ICE says that it has failed.
+    pub(super) fn ice_failed(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let State::Live(session) = &self.state else { return None };
+        if !session.was_connected() || session.ladder.as_ref().is_some_and(|ladder| !ladder.is_resting()) {
+            return None; // Known.
+        }
+        let words = "the network path to the server is dead: ICE got no answer for too long";
+        let failure = Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words);
+        self.media_lost(around, &failure, orders)
+    }
+
+    /// Sees to the rung that is due.
+    fn climb(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        let rungs = around.policy.ice_restart_attempts;
+        let ladder = session.ladder.as_mut()?;
+        let step = ladder.due(around.now, around.is_cut_off(), rungs, &mut self.dice)?;
+        let lost = ladder.lost().clone();
+        match step {
+            Step::Rung => {
+                orders.push(Action::RestartIce(session.attempt));
+                None
+            }
+            Step::UsedUp => Some(self.replace(around, &lost, orders)),
+            Step::NoAnswer | Step::CutOff => Some(self.lose(around, &lost, orders)),
+        }
+    }
+
+    /// What became of a rung.
+    pub(super) fn rung_answered(
+        &mut self,
+        around: Around<'_>,
+        event: &SessionEvent,
+        orders: &mut Vec<Action>,
+    ) -> Option<Verdict> {
+        let State::Live(session) = &mut self.state else { return None };
+        let ladder = session.ladder.as_mut().filter(|ladder| ladder.is_asked())?;
+        let lost = ladder.lost().clone();
+        match event {
+            SessionEvent::IceRestartRefused(why) => {
+                let lost =
+                    Failure { words: format!("{}; an ICE restart is refused: {}", lost.words, why.words), ..lost };
+                Some(self.replace(around, &lost, orders))
+            }
+            // Neither plane is left.
+            SessionEvent::IceRestartFailed(why) if why.phase == Phase::Dial && !around.is_cut_off() => {
+                Some(self.lose(around, &lost, orders))
+            }
+            _ => {
+                ladder.answered(around.now, around.is_cut_off());
+                None
+            }
+        }
+    }
+
+    /// Another session is to take the place of the live one, whose media is lost: make before break. The live one stays
+    /// until the other is proven, for its path may heal.
+    fn replace(&mut self, around: Around<'_>, failure: &Failure, orders: &mut Vec<Action>) -> Verdict {
+        let State::Live(session) = &mut self.state else { return trouble::passing(failure) };
+        session.give_up_media(around.now, failure);
+        if session.is_disturbed() {
+            self.begin_outage(around.now);
+            self.trouble = Some(Trouble::new(failure, around.is_cut_off()));
+        }
+        self.begin_heir(around, Cause::MediaLost, failure, orders).unwrap_or_else(|| trouble::passing(failure))
+    }
+
+    /// What the live session's voice means for the one that was to take its place: `was_down` tells whether its media was
+    /// interrupted before.
+    pub(super) fn after_voice(&mut self, around: Around<'_>, was_down: bool, orders: &mut Vec<Action>) {
+        let State::Live(session) = &self.state else { return };
+        let has_healed = was_down && !session.is_down();
+        if session.is_healthy() && session.ladder.is_none() && self.is_heir_for_lost_media() {
+            self.close_heir(around.now, orders);
+        }
+        if has_healed && around.policy.force_reconnect_after_drop {
+            self.renew(around, orders);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! ICE restarts of one session: new credentials in the offer, through the server, into webrtcbin.
+
+use crate::signal::Accepted;
+use crate::supervisor::event::SessionEvent;
+
+use super::{Life, Wish, internal, sdp};
+
+impl Life<'_> {
+    /// What is wanted of the session.
+    pub(super) async fn grant(&self, wish: Wish) {
+        let Some(messenger) = &self.messenger else { return };
+        match wish {
+            Wish::Resume => messenger.resume(),
+            Wish::Inactivity(patience) => messenger.inactivity(patience),
+            Wish::RestartIce => {
+                let Some(peer) = &self.peer else { return };
+                match peer.restart_offer().await {
+                    Ok(offer) => messenger.restart(offer),
+                    Err(failure) => self.voice(SessionEvent::IceRestartRefused(failure)),
+                }
+            }
+        }
+    }
+
+    /// Only now does our own agent restart: until the server has answered, the old credentials may still heal.
+    pub(super) async fn restarted(&mut self, offer: &str, accepted: Accepted) -> SessionEvent {
+        let (Some(peer), Some(agreed)) = (&self.peer, &self.agreed) else {
+            return SessionEvent::IceRestartRefused(internal("there is nothing to restart"));
+        };
+        let checked =
+            sdp::check_answer(offer, &accepted.answer).and_then(|_| sdp::check_same_peer(agreed, &accepted.answer));
+        if let Err(failure) = checked {
+            return SessionEvent::IceRestartRefused(failure);
+        }
+        let taken = match peer.gather(offer, &[]).await {
+            Ok(()) => peer.answer(&accepted.answer).await,
+            Err(failure) => Err(failure),
+        };
+        self.agreed = Some(accepted.answer);
+        match taken {
+            Ok(()) => SessionEvent::IceRestarted,
+            Err(failure) => SessionEvent::IceRestartRefused(failure),
+        }
+    }
+}

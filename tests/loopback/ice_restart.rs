@@ -1,0 +1,162 @@
+//! The network path of the media dies and comes back while the server can still be asked: ICE is restarted in the same
+//! session, or, where the server will not, another session takes its place.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::janus_rig::{self, Rig};
+use crate::program::{Program, free_port, is_message};
+use crate::publisher::http_client;
+use crate::stage::{QUICK, ingest};
+
+/// Longer than `mediaPlane.disconnectedTimeout` and the 1 s until ICE says so, so that rungs are made; shorter than the 12 s
+/// for which the ingest keeps a silent publisher.
+const BLACK_HOLE_S: u64 = 8;
+
+struct Air {
+    port: u16,
+    _ingest: Program,
+    encoder: Program,
+}
+
+impl Air {
+    fn of(protocol: &str, more: &str) -> Self {
+        let port = free_port();
+        let ingest = ingest(port);
+        let url = match protocol {
+            "whip" => format!("http://127.0.0.1:{port}/whip/live"),
+            _ => format!("ws://127.0.0.1:{port}/signal/live"),
+        };
+        let mut encoder = Program::encoder(&format!(
+            "[video]\nwidth = 320\nheight = 180\nframerate = 15\nbitrate = \"300k\"\n\
+             [uplink]\nprotocol = \"{protocol}\"\nurl = \"{url}\"\n{QUICK}{more}"
+        ));
+        encoder.wait_for_message("broadcasting");
+        Self { port, _ingest: ingest, encoder }
+    }
+
+    async fn fault(&self, fault: Value) {
+        let url = format!("http://127.0.0.1:{}/faults/live", self.port);
+        let request = http_client().post(url).header("content-type", "application/json").body(fault.to_string());
+        assert!(request.send().await.unwrap().status().is_success(), "{fault}");
+    }
+
+    /// Frames that the ingest has of the present peer connection: another one begins at 0.
+    async fn frames(&self) -> u64 {
+        let url = format!("http://127.0.0.1:{}/api/live/stats", self.port);
+        let text = http_client().get(url).send().await.unwrap().text().await.unwrap();
+        let stats: Value = serde_json::from_str(&text).unwrap();
+        stats["publisher"]["video"]["frames"].as_u64().unwrap_or_default()
+    }
+
+    /// Waits until the peer connection has brought so many frames.
+    async fn wait_for_frames(&self, count: u64) {
+        let deadline = Instant::now() + crate::program::PATIENCE;
+        while self.frames().await < count {
+            assert!(Instant::now() < deadline, "no {count} frames");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The rungs that were told of, and the sessions that were on air.
+fn rungs_and_sessions(encoder: &Program) -> (Vec<u64>, Vec<String>) {
+    let rungs = encoder.events.iter().filter_map(|(_, event)| event["data"]["iceRestart"].as_u64()).collect();
+    let on_air = encoder.events.iter().filter(|(_, event)| is_message(event, "broadcasting"));
+    let mut sessions: Vec<String> =
+        on_air.filter_map(|(_, event)| event["data"]["sessionId"].as_str().map(str::to_owned)).collect();
+    sessions.dedup();
+    (rungs, sessions)
+}
+
+fn errors(encoder: &Program) -> Vec<String> {
+    let errors = encoder.events.iter().filter(|(_, event)| event["event"] == "BroadcastError");
+    errors.map(|(_, event)| event["data"]["words"].to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_is_swallowed_for_8_s_and_an_ice_restart_heals_the_same_session() {
+    for protocol in ["whip", "roamcast"] {
+        let mut air = Air::of(protocol, "");
+        air.wait_for_frames(30).await;
+        let before = air.frames().await;
+        let cut = Instant::now();
+        air.fault(json!({ "blackHoleMedia": BLACK_HOLE_S })).await;
+        air.encoder.wait_for_message("reconnecting_broadcast");
+        let (back, _) = air.encoder.wait_for_message("broadcasting");
+        air.wait_for_frames(before + 30).await;
+        let (rungs, sessions) = rungs_and_sessions(&air.encoder);
+        println!("{protocol}: rungs {rungs:?}, back {:.1?} after the cut of {BLACK_HOLE_S} s", back - cut);
+        assert!(!rungs.is_empty(), "{protocol}: no ICE restart");
+        assert_eq!((sessions.len(), errors(&air.encoder)), (1, vec![]), "{protocol}: {sessions:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whip_server_that_refuses_the_patch_gets_a_new_session() {
+    let mut air = Air::of("whip", "");
+    air.wait_for_frames(30).await;
+    air.fault(json!({ "refusePatch": 405, "blackHoleMedia": BLACK_HOLE_S })).await;
+    air.encoder.wait_for_message("reconnecting_broadcast");
+    air.encoder.wait_for_message("broadcasting");
+    let (rungs, sessions) = rungs_and_sessions(&air.encoder);
+    println!("rungs {rungs:?}, {sessions:?}, {:?}", errors(&air.encoder));
+    assert_eq!((rungs.iter().max(), sessions.len()), (Some(&1), 2), "{sessions:?}");
+    assert!(errors(&air.encoder)[0].contains("405"), "{:?}", errors(&air.encoder));
+}
+
+/// Drops every datagram from and to one UDP port of this machine until it is dropped itself.
+struct Cut(String);
+
+impl Cut {
+    /// Needs root.
+    fn of(port: u16) -> Self {
+        let cut = Self(format!("roamcast_cut_{port}"));
+        let table = &cut.0;
+        nft(&format!(
+            "add table inet {table}\nadd chain inet {table} in {{ type filter hook input priority 0; }}\n\
+             add rule inet {table} in udp dport {port} drop\nadd rule inet {table} in udp sport {port} drop\n"
+        ));
+        cut
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        nft(&format!("delete table inet {}\n", self.0));
+    }
+}
+
+fn nft(script: &str) {
+    let done = std::process::Command::new("nft").arg(script).output().expect("nftables is installed");
+    assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Where Janus takes the media of its one publisher.
+fn media_port(rig: &Rig) -> u16 {
+    let text = rig.janus.handles().iter().map(Value::to_string).collect::<String>();
+    let (_, pair) = text.split_once("\"selected-pair\":\"").unwrap_or_else(|| panic!("no pair: {text}"));
+    let local = pair.split_whitespace().next().unwrap();
+    local.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn media_to_a_real_janus_is_cut_for_8_s_and_an_ice_restart_heals_the_same_session() {
+    let mut rig = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 60", janus_rig::QUICK).await;
+    let before = (janus_rig::session(&rig.encoder), rig.janus.sessions());
+    let port = media_port(&rig);
+    let (since, cut) = (Instant::now(), Cut::of(port));
+    rig.encoder.wait_for_message("reconnecting_broadcast");
+    std::thread::sleep(Duration::from_secs(BLACK_HOLE_S).saturating_sub(since.elapsed()));
+    drop(cut);
+    let healed = Instant::now();
+    let (back, _) = rig.encoder.wait_for_message("broadcasting");
+    rig.viewers.wait_for_frames(10, healed);
+    let (rungs, sessions) = rungs_and_sessions(&rig.encoder);
+    println!("Janus: rungs {rungs:?}, acknowledged {:.1?} after the heal", back.saturating_duration_since(healed));
+    assert!(!rungs.is_empty(), "no ICE restart");
+    assert_eq!((sessions.len(), errors(&rig.encoder)), (1, vec![]), "{sessions:?}");
+    assert_eq!((janus_rig::session(&rig.encoder), rig.janus.sessions()), before);
+    assert_eq!(media_port(&rig), port, "another handle, so another DTLS");
+}
