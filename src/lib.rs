@@ -61,6 +61,11 @@
 //!   rtcp.rs          (P) what tells us that the far end gets our media
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) webrtcbin's statistics -> LinkStats
+//!   ice/                 THE ROAMING AGENT: many paths, one connection
+//!     glue.rs        (-) its face to webrtcbin; words.rs (P): what its rooms say to each other
+//!     agent.rs       (P) joins ICE (crate `is`) and our own rules; consent.rs: our own checks; standing.rs: connected or not
+//!     paths.rs       (P) the rules of the road; paths/ moves.rs (when media moves), upkeep.rs (sockets come and go)
+//!     lines.rs       (P) sockets and relays, no preference used twice; pulse.rs: life signs of one route
 //!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
 //!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry

@@ -46,6 +46,8 @@ pub(super) struct Line {
     pub(super) local: Option<SocketAddr>,
     /// Its address as the far end sees it.
     pub(super) mapped: Option<SocketAddr>,
+    /// That has changed.
+    pub(super) rebound: bool,
     /// The same as a STUN server sees it.
     pub(super) reflexive: Option<SocketAddr>,
     /// Routes that have been validated, by the address of the far end.
@@ -70,6 +72,7 @@ impl Line {
             born: now,
             local: None,
             mapped: None,
+            rebound: false,
             reflexive: None,
             roads: BTreeMap::new(),
             peers: BTreeSet::new(),

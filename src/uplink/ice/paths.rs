@@ -99,8 +99,6 @@ pub(super) struct Paths {
     copies_until: Option<Instant>,
     /// The highest preference that the far end has ever answered on: what it follows now, or will.
     reached: u32,
-    /// A fresh anchor is wanted though the present one is the highest.
-    refresh: bool,
     /// The next anchor not before, and how many were in vain.
     anchor_at: Option<Instant>,
     anchor_tries: u32,
@@ -136,7 +134,6 @@ impl Paths {
             copies: None,
             copies_until: None,
             reached: 0,
-            refresh: false,
             anchor_at: None,
             anchor_tries: 0,
             hold_until: None,
@@ -231,15 +228,14 @@ impl Paths {
         if check.nominating {
             line.nominated.get_or_insert(now);
         }
-        let rebound = line.mapped.replace(check.mapped).is_some_and(|before| before != check.mapped);
+        // A NAT has given us another address: for the far end a pair of the same priority, which it will not follow.
+        line.rebound |= line.mapped.replace(check.mapped).is_some_and(|before| before != check.mapped);
         let road = line.roads.entry(route.to).or_insert_with(|| Road { pulse: Pulse::new(check.sent), weight: 0 });
         road.weight = check.weight;
         road.pulse.answer(now, check.sent);
         self.restarting = false;
         self.last_sign = Some(now);
         self.first_validated.get_or_insert(now);
-        // A NAT has given us another address: for the far end a pair of the same priority, which it will not follow.
-        self.refresh |= rebound && self.selected.as_ref().is_some_and(|selected| selected.route == route);
         self.steer(now);
     }
 

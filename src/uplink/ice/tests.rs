@@ -558,6 +558,30 @@ fn packets_of_strangers_are_no_sign_of_life() {
 }
 
 #[test]
+fn answers_that_come_from_elsewhere_prove_nothing() {
+    let mut world = van(Redundancy::Handover);
+    let elsewhere = "192.0.2.66:1".parse().unwrap();
+    world.disguise = Some(elsewhere);
+    world.run(ms(2_000));
+    assert_eq!(world.state(), IceState::Disconnected);
+    assert!(!world.agent.accepts(world.routes.selected.unwrap().socket, elsewhere));
+}
+
+#[test]
+fn the_modem_is_pulled_while_wifi_is_about_to_be_given_up() {
+    let mut world = van(Redundancy::Handover);
+    world.links[WIFI].refuses = true;
+    world.run(ms(250));
+    assert_eq!((world.selected_link(), world.followed_link()), (Some(MODEM), Some(MODEM)));
+    world.links[WIFI].refuses = false;
+    let opens = world.opens;
+    world.set_up(MODEM, false);
+    world.run(ms(1_500));
+    all_follows(&world, WIFI);
+    assert_eq!(world.opens, opens + 1, "the anchor, and no standby for an address that has a socket");
+}
+
+#[test]
 fn statistics_tell_what_is() {
     let world = van(Redundancy::Handover);
     let (ours, theirs) = world.agent.selected().unwrap();

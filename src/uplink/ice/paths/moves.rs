@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::upkeep::Reputation;
+use super::upkeep::{ANCHOR_REST, Reputation};
 use super::{CADENCE_STANDBY, Left, Paths, REPLAY_WINDOW, Selected, usable};
 use crate::supervisor::event::LocalAddress;
-use crate::uplink::ice::lines::{Line, Place};
+use crate::uplink::ice::lines::{Line, Place, Road};
 use crate::uplink::ice::words::{Move, Redundancy, Route, Why};
 
 /// At the start the preferred path is waited for so long when another one was faster.
@@ -30,10 +30,10 @@ impl Paths {
     pub(super) fn judge(&mut self, now: Instant) {
         let Some(selected) = self.selected.clone() else { return self.begin(now) };
         let Some(line) = self.lines.get(selected.route.socket) else { return self.flee(now, &selected) };
-        let refused = line
-            .refused
-            .is_some_and(|(since, count)| count >= REFUSALS.0 && now.saturating_duration_since(since) >= REFUSALS.1);
-        if refused && let Some(route) = self.refuge(now, &selected.place, |sign| is_recent(now, sign)) {
+        if is_refused(now, line)
+            && !self.is_held(now)
+            && let Some(route) = self.refuge(now, &selected.place, |sign| is_recent(now, sign))
+        {
             return self.go(now, route, Why::AddressLost);
         }
         if let Some(route) = self.escape(now, &selected) {
@@ -90,13 +90,13 @@ impl Paths {
         others.filter_map(|place| self.best(now, &place)).find(proved)
     }
 
-    /// The best other path that is not dead and whose last sign of life is good enough.
+    /// The best other path that is not dead, takes packets, and whose last sign of life is good enough.
     fn refuge(&self, now: Instant, but: &Place, enough: impl Fn(Option<Instant>) -> bool) -> Option<Route> {
         let others = self.places().into_iter().filter(|place| place != but);
         others.filter_map(|place| self.best(now, &place)).find(|route| {
-            self.lines
-                .road(*route)
-                .is_some_and(|road| !road.pulse.is_dead(now, self.doubt_after()) && enough(road.pulse.last_sign()))
+            let taken = self.lines.get(route.socket).is_some_and(|line| line.refused.is_none());
+            let alive = |road: &Road| !road.pulse.is_dead(now, self.doubt_after()) && enough(road.pulse.last_sign());
+            taken && self.lines.road(*route).is_some_and(alive)
         })
     }
 
@@ -121,7 +121,7 @@ impl Paths {
         let dead = |route: Route| self.lines.road(route).is_none_or(|road| road.pulse.is_dead(now, self.doubt_after()));
         if preference(route) > preference(selected.route) || (dead(selected.route) && !dead(route)) {
             self.selected = Some(Selected { route, ..selected.clone() });
-            self.refresh = false;
+            self.anchor_at = Some(now + ANCHOR_REST);
             self.anchor_tries = 0;
             self.doubt = None;
             self.take(route);
@@ -159,7 +159,6 @@ impl Paths {
         }
         self.left = None;
         self.doubt = None;
-        self.refresh = false;
         self.anchor_at = None;
         self.anchor_tries = 0;
         self.selected = Some(Selected { route, place, since: now, sign: now });

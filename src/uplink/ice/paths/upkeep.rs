@@ -15,6 +15,8 @@ const RENEW_AFTER: Duration = Duration::from_secs(10);
 const RENEW_AFTER_MAX: Duration = Duration::from_secs(20);
 /// An anchor that is not validated within this is replaced. Doubles up to `RENEW_AFTER_MAX`.
 const ANCHOR_AFTER: Duration = Duration::from_secs(3);
+/// After a fresh anchor is in use, the next one on the same path not before: a NAT may change its mind all the time.
+pub(super) const ANCHOR_REST: Duration = Duration::from_secs(1);
 /// The path in use that is dead, with no other, gets a fresh socket after this.
 const REVIVE_AFTER: Duration = Duration::from_secs(3);
 /// A path that was left or has come must be good for so long before media goes there by preference. Doubles with each flap.
@@ -135,8 +137,14 @@ impl Paths {
 
     /// Does the far end send its RTCP to where our media comes from?
     pub(super) fn is_anchored(&self) -> bool {
-        self.confirmed()
-            .is_some_and(|(socket, _)| self.lines.get(socket).is_some_and(|line| line.preference >= self.reached))
+        self.confirmed().is_some_and(|(socket, _)| self.holds(socket))
+    }
+
+    /// The far end follows this line, or will once it is nominated: it has answered on none that is above, and sees the
+    /// address that it saw at first.
+    fn holds(&self, socket: SocketId) -> bool {
+        let line = self.lines.get(socket);
+        line.is_some_and(|line| line.is_anchor() && !line.rebound && line.preference >= self.reached)
     }
 
     /// Every usable address has a socket that stays, and one that is not deaf.
@@ -187,11 +195,8 @@ impl Paths {
         let Some(selected) = self.selected.clone() else { return };
         let dead_for = now.saturating_duration_since(selected.sign.max(selected.since));
         let revive = self.doubt.is_some() && dead_for >= REVIVE_AFTER;
-        let holds = self
-            .lines
-            .get(selected.route.socket)
-            .is_some_and(|line| line.is_anchor() && line.preference >= self.reached);
-        if (holds && !self.refresh && !revive) || self.anchor_at.is_some_and(|at| now < at) {
+        let holds = self.holds(selected.route.socket);
+        if (holds && !revive) || self.anchor_at.is_some_and(|at| now < at) {
             return;
         }
         // What was tried and has not become the path in use by now never will.

@@ -212,6 +212,8 @@ pub(super) struct World {
     relays: u32,
     /// Opening fails.
     pub(super) full_house: bool,
+    /// What the far end sends seems to come from here.
+    pub(super) disguise: Option<SocketAddr>,
     /// Prints what is ordered.
     pub(super) told: bool,
     /// The kernel hands out this port next.
@@ -284,6 +286,7 @@ impl World {
             relays: 0,
             full_house: false,
             told: std::env::var_os("ROAMCAST_TOLD").is_some(),
+            disguise: None,
             reuse_port: None,
             kept: Vec::new(),
         }
@@ -555,7 +558,7 @@ impl World {
                 if self.links[self.link_of(socket)].in_dead {
                     return;
                 }
-                let from = self.far.address;
+                let from = self.disguise.unwrap_or(self.far.address);
                 match data {
                     Data::Stun(packet) => {
                         if StunMessage::parse(&packet).is_ok_and(|message| message.is_successful_binding_response()) {
