@@ -17,9 +17,13 @@ mod netlab_servers;
 #[cfg(feature = "ingest")]
 mod on_air;
 #[cfg(feature = "ingest")]
+mod roaming_changes;
+#[cfg(feature = "ingest")]
 mod roaming_faults;
 #[cfg(feature = "ingest")]
 mod roaming_rig;
+#[cfg(feature = "ingest")]
+mod roaming_trips;
 
 #[allow(dead_code, reason = "the TURN tests of the product use the rest")]
 #[path = "../support/coturn.rs"]
