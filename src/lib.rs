@@ -91,6 +91,7 @@
 //! status/              8 THE NOTICE BOARD
 //!   mod.rs           (P) Status: one value, the only truth shown outside
 //!   notice.rs text.rs (P) events derived by comparing two Status values; the same in words
+//!   path.rs          (P) what is shown of the paths that media can take
 //!   conditions.rs    (P) table of what can be wrong: code, words, help, severity
 //! control/             9 THE WINDOWS
 //!   mod.rs           (-) opens and closes them: HTTP on a unix socket, on TCP when asked; listen.rs: the sockets

@@ -94,6 +94,7 @@ const fn is_for_people(notice: &Notice) -> bool {
         | Notice::CaptureStatus(_)
         | Notice::ReconnectStuck(_)
         | Notice::Gap(_)
+        | Notice::PathChanged(_)
         | Notice::GoingAway(_)
         | Notice::TokenProviderError(_)
         | Notice::BroadcastStopped(_) => true,

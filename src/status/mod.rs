@@ -2,9 +2,12 @@
 
 pub mod conditions;
 pub mod notice;
+pub mod path;
 pub mod text;
 
 use serde::{Deserialize, Serialize};
+
+use path::{PathChange, PathStats};
 
 /// What is true just now: the one value that everything shown outside is made of.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,6 +35,10 @@ pub struct Status {
     pub gaps: u64,
     /// Seconds of the last one: from the last acknowledged media to the next; `None`: there was none.
     pub gap: Option<f64>,
+    /// The last time that media moved to another path of this session; `None`: it never did.
+    pub path_change: Option<PathChange>,
+    /// How often it moved since the process started.
+    pub path_changes: u64,
     /// How often in a row the provider of tokens gave none.
     pub token_failures: u32,
     /// Why the broadcast has ended; `None` while on air and before the first start.
@@ -349,4 +356,7 @@ pub struct LinkStats {
     pub keyframe_requests: u64,
     /// Local address in use, where known.
     pub path: Option<String>,
+    /// Every path that this session could take; empty without the roaming agent.
+    #[serde(default)]
+    pub paths: Vec<PathStats>,
 }

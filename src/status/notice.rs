@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::path::PathChange;
 use super::{
     Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Source, Status,
     StopReason, WaitingFor,
@@ -28,6 +29,8 @@ pub enum Notice {
     ReconnectStuck(ReconnectStuck),
     /// An interruption that viewers have seen is over.
     Gap(Gap),
+    /// Media has moved to another path within its session.
+    PathChanged(PathChange),
     /// The server will go away (deploy).
     GoingAway(GoingAway),
     /// The provider of tokens has given none, three times in a row or more. Live media goes on.
@@ -114,6 +117,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
     let capture = Some(after.capture).filter(|state| *state != before.capture);
     let stuck = after.stuck.filter(|_| before.stuck.is_none());
     let gap = after.gap.filter(|_| after.gaps != before.gaps);
+    let path = after.path_change.clone().filter(|_| after.path_changes != before.path_changes);
     let going_away = after.going_away.filter(|_| after.going_away != before.going_away);
     let token = Some(after.token_failures).filter(|now| *now != before.token_failures && *now >= TOKEN_FAILURES_TOLD);
     let stopped = after.stopped.filter(|_| before.stopped.is_none());
@@ -125,6 +129,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
         .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state, source: after.source })))
         .chain(stuck.map(|since| Notice::ReconnectStuck(ReconnectStuck { since })))
         .chain(gap.map(|seconds| Notice::Gap(Gap { from: None, to: None, seconds })))
+        .chain(path.map(Notice::PathChanged))
         .chain(going_away.map(|retry_after_ms| Notice::GoingAway(GoingAway { retry_after_ms })))
         .chain(
             token.map(|consecutive_failures| Notice::TokenProviderError(TokenProviderError { consecutive_failures })),
@@ -159,6 +164,7 @@ impl Notice {
             Self::CaptureStatus(_) => "CaptureStatus",
             Self::ReconnectStuck(_) => "ReconnectStuck",
             Self::Gap(_) => "Gap",
+            Self::PathChanged(_) => "PathChanged",
             Self::GoingAway(_) => "GoingAway",
             Self::TokenProviderError(_) => "TokenProviderError",
             Self::BroadcastStopped(_) => "BroadcastStopped",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::conditions::{self, Condition, Severity};
 use super::notice::{CaptureStatus, ConnectionState, Notice};
+use super::path::{PathChange, PathChangeReason};
 use super::{
     Broadcast, BroadcastError, CaptureState, ErrorCode, Layer, LinkStats, Message, PlaneState, Reason, RetryAdvice,
     Source, Status, StopReason, WaitingFor,
@@ -23,6 +24,7 @@ impl Notice {
                 format!("Not on air for {:.0} s, still trying. {help}", stuck.since)
             }
             Self::Gap(gap) => format!("Back on air: viewers missed up to {:.1} s", gap.seconds),
+            Self::PathChanged(change) => path_line(change),
             Self::GoingAway(going) => {
                 let seconds = Duration::from_millis(going.retry_after_ms).as_secs_f64();
                 format!("The server will go away and wants to be left alone for {seconds:.1} s")
@@ -47,10 +49,24 @@ impl Notice {
                 conditions::of_capture(capture.state).map_or(Severity::Info, |condition| condition.severity)
             }
             Self::TokenProviderError(_) => conditions::of(ErrorCode::TokenProviderFailed).severity,
-            Self::BroadcastStatus(_) | Self::Gap(_) | Self::GoingAway(_) | Self::BroadcastStopped(_) => Severity::Info,
+            Self::BroadcastStatus(_)
+            | Self::Gap(_)
+            | Self::PathChanged(_)
+            | Self::GoingAway(_)
+            | Self::BroadcastStopped(_) => Severity::Info,
             Self::ConnectionState(_) | Self::Stats(_) => Severity::Detail,
         }
     }
+}
+
+fn path_line(change: &PathChange) -> String {
+    let PathChange { from, from_address, to, to_address, why, gap_ms } = change;
+    let why = match why {
+        PathChangeReason::AddressLost => "the address is gone",
+        PathChangeReason::Silent => "the path went silent",
+        PathChangeReason::Preferred => "a better path has proved good",
+    };
+    format!("Media moved from {from} ({from_address}) to {to} ({to_address}): {why}; gap {gap_ms} ms")
 }
 
 impl Status {

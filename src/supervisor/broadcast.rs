@@ -10,6 +10,7 @@ mod shown;
 
 use std::time::{Duration, Instant};
 
+use crate::status::path::PathChange;
 use crate::status::{BroadcastError, StopReason, WaitingFor};
 
 use super::Policy;
@@ -54,6 +55,8 @@ pub(super) struct Broadcast {
     outage: Option<Outage>,
     /// How many gaps viewers have seen, and how long the last one was.
     gaps: (u64, Option<Duration>),
+    /// How often media has moved to another path, and the last time that it did.
+    moves: (u64, Option<PathChange>),
     /// Since when it has been broadcasting.
     healthy_since: Option<Instant>,
     trouble: Option<Trouble>,
@@ -154,6 +157,7 @@ impl Broadcast {
             going_away: None,
             outage: None,
             gaps: (0, None),
+            moves: (0, None),
             healthy_since: None,
             trouble: None,
             session_id: None,
@@ -312,6 +316,11 @@ impl Broadcast {
             SessionEvent::GoingAway { retry_after } => {
                 let endpoint = session.endpoint;
                 self.server_goes_away(around, endpoint, retry_after);
+                return None;
+            }
+            SessionEvent::Moved(change) => {
+                self.path = Some(change.to.clone());
+                self.moves = (self.moves.0 + 1, Some(change));
                 return None;
             }
             SessionEvent::Acknowledged if self.outage.is_none() => {

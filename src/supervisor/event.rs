@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::status::path::PathChange;
 use crate::status::{CaptureState, ErrorCode, LinkStats, StopReason};
 
 use super::Policy;
@@ -183,6 +184,8 @@ pub enum SessionEvent {
     Acknowledged,
     /// Fresh figures of the link (coalesced: only the newest counts).
     Link(LinkStats),
+    /// Media has moved to another path within the session.
+    Moved(PathChange),
     /// The signalling connection broke (WebSocket); media may go on.
     SignallingLost(Failure),
     /// The signalling connection is back, and speaks for the same media as before.

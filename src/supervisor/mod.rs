@@ -332,6 +332,10 @@ impl Supervisor {
         self.status.stuck = self.broadcast.stuck();
         self.status.going_away = self.broadcast.going_away();
         (self.status.gaps, self.status.gap) = self.broadcast.gaps();
+        let (moves, last) = self.broadcast.moves();
+        if self.status.path_changes != moves {
+            (self.status.path_changes, self.status.path_change) = (moves, last.cloned());
+        }
         self.status.link = self.broadcast.link().cloned();
     }
 }

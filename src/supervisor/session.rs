@@ -73,7 +73,7 @@ impl Session {
             | SessionEvent::ResumeFailed(failure)
             | SessionEvent::ResumeRefused(failure)
             | SessionEvent::Failed(failure) => return Some(failure),
-            SessionEvent::GoingAway { .. } => {}
+            SessionEvent::GoingAway { .. } | SessionEvent::Moved(_) => {}
             SessionEvent::Closed | SessionEvent::TeardownStuck => {
                 let words = "the session closed by itself";
                 return Some(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect, words));

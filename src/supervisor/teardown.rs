@@ -40,6 +40,7 @@ impl Teardown {
             | SessionEvent::Disconnected
             | SessionEvent::Acknowledged
             | SessionEvent::Link(_)
+            | SessionEvent::Moved(_)
             | SessionEvent::SignallingLost(_)
             | SessionEvent::SignallingResumed { .. }
             | SessionEvent::ResumeFailed(_)

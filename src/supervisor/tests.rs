@@ -8,6 +8,7 @@ use super::event::{
 };
 use super::{Policy, Retries, Supervisor};
 use crate::status::notice::{Notice, notices};
+use crate::status::path::{PathChange, PathChangeReason};
 use crate::status::{ErrorCode, Message, PlaneState, Reason, RetryAdvice, StopReason, WaitingFor};
 
 /// One moment for all tests; times are seconds from it.
@@ -79,6 +80,7 @@ impl Run {
                 Notice::BroadcastStopped(stopped) => self.story.push(format!("stopped {:?}", stopped.reason)),
                 Notice::ReconnectStuck(stuck) => self.story.push(format!("stuck {:.0}", stuck.since)),
                 Notice::Gap(gap) => self.story.push(format!("gap {:.1}", gap.seconds)),
+                Notice::PathChanged(change) => self.story.push(format!("{} -> {}", change.from, change.to)),
                 Notice::GoingAway(going) => self.story.push(format!("going away {}", going.retry_after_ms)),
                 Notice::TokenProviderError(error) => {
                     self.story.push(format!("no token {}", error.consecutive_failures))
@@ -187,6 +189,28 @@ fn a_gap_without_a_loss_is_told_too() {
     assert_eq!(run.session(8.0, SessionEvent::Acknowledged), []);
     run.stays_on_air(5);
     assert_eq!(run.story(), ["gap 8.0"], "once, and no outage");
+}
+
+#[test]
+fn a_move_within_the_session_is_told_and_nothing_else_changes() {
+    let change = |to: &str| PathChange {
+        from: "wlan0".into(),
+        from_address: "192.168.1.5".into(),
+        to: to.into(),
+        to_address: "10.64.0.9".into(),
+        why: PathChangeReason::AddressLost,
+        gap_ms: 12,
+    };
+    let mut run = Run::on_air(policy());
+    run.story();
+    assert_eq!(run.session(1.0, SessionEvent::Moved(change("wwan0"))), []);
+    assert_eq!(run.session(0.1, SessionEvent::Moved(change("wwan0"))), [], "the same move again is news again");
+    assert_eq!(run.story(), ["wlan0 -> wwan0", "wlan0 -> wwan0"]);
+    let path = run.brain.status().broadcast.as_ref().and_then(|broadcast| broadcast.path.clone());
+    assert_eq!(path.as_deref(), Some("wwan0"));
+    let old = Event::Session(Attempt(99), SessionEvent::Moved(change("eth0")));
+    run.hear(0.1, old);
+    assert_eq!(run.story(), [""; 0], "a voice from another session");
 }
 
 #[test]

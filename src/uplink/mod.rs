@@ -311,7 +311,9 @@ impl Life<'_> {
                 Ok(())
             }
             PeerEvent::Moved(step) => {
-                tracing::info!("media moved: {step:?}");
+                if let Some(change) = ice::path_change(&step) {
+                    self.voice(SessionEvent::Moved(change));
+                }
                 Ok(())
             }
             PeerEvent::Broken(words) => Err(internal(&words)),
@@ -411,7 +413,8 @@ impl Life<'_> {
         let Some(peer) = &self.peer else { return };
         let Some(reading) = peer.stats().await.map(|stats| stats::read(&stats)) else { return };
         let line = self.line;
-        let figures = meter.measure(elapsed, reading, &line.hatch, line.target, self.keyframe_requests);
+        let mut figures = meter.measure(elapsed, reading, &line.hatch, line.target, self.keyframe_requests);
+        figures.paths = peer.paths();
         if let Some(messenger) = &self.messenger {
             messenger.stats(&figures);
         }

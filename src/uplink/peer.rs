@@ -13,6 +13,7 @@ use crate::config::units::IceServer;
 use crate::config::{Uplink, Video};
 use crate::media::handover::{Hatch, SharedClock, shut_down};
 use crate::status::ErrorCode;
+use crate::status::path::PathStats;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 use super::certificate::Certificate;
@@ -151,6 +152,11 @@ impl Peer {
     /// encoder lives in another pipeline.)
     pub(crate) fn request_keyframe(&self) {
         self.outlets.iter().for_each(Outlet::request_keyframe);
+    }
+
+    /// Every path of the roaming agent in figures.
+    pub(crate) fn paths(&self) -> Vec<PathStats> {
+        self.roaming.as_ref().map(Roaming::paths).unwrap_or_default()
     }
 
     /// Asks webrtcbin for its statistics.

@@ -55,6 +55,7 @@ impl Meter {
             packets_sent: reading.packets_sent,
             keyframe_requests,
             path: reading.path,
+            paths: Vec::new(),
         };
         self.bytes_sent = reading.bytes_sent;
         self.frames = frames;

@@ -97,7 +97,9 @@ fn suspended_beyond_the_session() {
     encoder.signal("CONT");
     let back = wait_for_another(&mut encoder, &before);
     println!("suspended beyond the session: on air {:?} after SIGCONT", back - resumed);
-    assert!(codes(&encoder).contains(&"NETWORK_DISCONNECT"), "{:?}", codes(&encoder));
+    // Both planes are gone; whichever is seen first is told.
+    let told = codes(&encoder);
+    assert!(matches!(told[..], ["NETWORK_DISCONNECT" | "ICE_CONNECTION_DISCONNECTED"]), "{told:?}");
     assert_alone(&janus, &encoder, ROOM);
 }
 
@@ -267,7 +269,8 @@ fn a_revoked_token_is_noticed_at_the_next_request_and_replaced_or_final() {
     // There is no other one.
     stored("remove_token", "second-token");
     assert_eq!(encoder.wait_for_exit(), 77);
-    assert_eq!(codes(&encoder), ["INVALID_TOKEN"; 3], "once asked for another, then final");
+    let told = ["INVALID_TOKEN", "INVALID_TOKEN", "TOKEN_PROVIDER_FAILED", "INVALID_TOKEN"];
+    assert_eq!(codes(&encoder), told, "asked for another once, given the same, then final");
     assert_eq!(encoder.messages(), ON_AIR, "it was tried again");
     assert!(!format!("{}{:?}", encoder.log(), encoder.events).contains("-token"), "a token is shown");
 }

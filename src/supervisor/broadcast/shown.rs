@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::status::path::PathChange;
 use crate::status::{self, Message, Plane};
 
 use super::super::Retries;
@@ -64,6 +65,11 @@ impl Broadcast {
     /// How many gaps viewers have seen, and the seconds of the last one.
     pub(in super::super) fn gaps(&self) -> (u64, Option<f64>) {
         (self.gaps.0, self.gaps.1.map(seconds))
+    }
+
+    /// How often media has moved to another path, and the last time that it did.
+    pub(in super::super) const fn moves(&self) -> (u64, Option<&PathChange>) {
+        (self.moves.0, self.moves.1.as_ref())
     }
 
     /// The wait in ms that the server asked for when it said that it will go away.

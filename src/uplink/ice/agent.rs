@@ -95,11 +95,6 @@ impl Agent {
         self.ice.set_controlling(controlling);
     }
 
-    /// Are we the controlling side?
-    pub(crate) fn is_controlling(&self) -> bool {
-        self.ice.controlling()
-    }
-
     /// Only relayed candidates: to be said before [`Agent::gather`].
     pub(crate) fn set_relay_only(&mut self, relay_only: bool) {
         self.relay_only = relay_only;

@@ -2,21 +2,25 @@
 //! on between it, webrtcbin and the network. Packets that leave do not come by here: see [`Outgoing`].
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, info};
 
+use crate::status::path::{PathState, PathStats};
 use crate::supervisor::event::LocalAddress;
 
 use super::agent::Agent;
 use super::glue::{Face, Mind};
 use super::sockets::{Outgoing, Packet, Sockets};
-use super::words::{CandidateFacts, Kind, Move, Order, PathFigures, Plan, SocketId};
+use super::words::{CandidateFacts, Health, Kind, Move, Order, PathFigures, Plan, SocketId};
 
 /// Packets of the far end that wait for the agent. It takes microseconds for each; a flood is dropped here.
 const INCOMING_MAX: usize = 512;
+
+/// `Stats` is one event a second: figures that are twice as fresh.
+const SHOW_EVERY: Duration = Duration::from_millis(500);
 
 /// What webrtcbin, or a sending thread, has to say to the agent.
 enum Input {
@@ -37,7 +41,7 @@ pub(super) struct Shown {
     pub(super) local: Vec<CandidateFacts>,
     pub(super) remote: Vec<CandidateFacts>,
     pub(super) selected: Option<(CandidateFacts, CandidateFacts)>,
-    pub(super) paths: Vec<PathFigures>,
+    pub(super) paths: Vec<PathStats>,
     controlling: bool,
 }
 
@@ -119,6 +123,7 @@ pub(super) struct Engine {
     sockets: Sockets,
     outgoing: Arc<Outgoing>,
     shown: Arc<Mutex<Shown>>,
+    shown_at: Instant,
 }
 
 impl Engine {
@@ -128,7 +133,9 @@ impl Engine {
         let (outgoing, shown) = (Arc::<Outgoing>::default(), Arc::<Mutex<Shown>>::default());
         let ear = Arc::new(Ear { inputs, outgoing: Arc::clone(&outgoing), shown: Arc::clone(&shown) });
         let agent = Agent::new(plan);
-        (Self { agent, inputs: heard, network, packets, sockets: Sockets::new(incoming), outgoing, shown }, ear)
+        let sockets = Sockets::new(incoming);
+        let engine = Self { agent, inputs: heard, network, packets, sockets, outgoing, shown, shown_at: now() };
+        (engine, ear)
     }
 
     /// Runs until the task is aborted, or until webrtcbin has let go of the ear.
@@ -148,7 +155,10 @@ impl Engine {
                     let addresses = self.network.borrow_and_update().clone();
                     self.agent.network(now(), &addresses);
                 }
-                () = at(deadline) => self.agent.timeout(now()),
+                () = at(deadline) => {
+                    self.agent.timeout(now());
+                    self.show_now_and_then();
+                }
             }
         }
     }
@@ -220,12 +230,42 @@ impl Engine {
         }
     }
 
+    /// Figures grow old while nothing else happens.
+    fn show_now_and_then(&mut self) {
+        let passed = now() - self.shown_at;
+        if passed >= SHOW_EVERY {
+            self.shown_at = now();
+            let packets = u32::try_from(self.outgoing.take_media()).unwrap_or(u32::MAX);
+            self.agent.set_packet_rate(f64::from(packets) / passed.as_secs_f64());
+            self.show();
+        }
+    }
+
     fn show(&self) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.local = self.agent.candidates(true);
         shown.remote = self.agent.candidates(false);
         shown.selected = self.agent.selected();
-        shown.paths = self.agent.paths(now());
+        shown.paths = self.agent.paths(now()).iter().map(|path| figures(path, &self.sockets)).collect();
+    }
+}
+
+/// One path as the outside sees it.
+fn figures(of: &PathFigures, sockets: &Sockets) -> PathStats {
+    PathStats {
+        interface: of.address.interface.clone(),
+        address: of.address.ip.to_string(),
+        relayed: of.relayed,
+        state: match of.health {
+            Health::Unproved => PathState::Unproved,
+            Health::Good => PathState::Good,
+            Health::Suspect => PathState::Suspect,
+            Health::Dead => PathState::Dead,
+        },
+        selected: of.selected,
+        rtt_ms: of.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0),
+        loss: of.loss,
+        bytes_sent: sockets.sent(&of.address),
     }
 }
 

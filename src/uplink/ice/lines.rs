@@ -215,16 +215,6 @@ impl Lines {
         self.lines.remove(&socket);
     }
 
-    /// Media comes (back) to this line: it stays, and so does what it stands on.
-    pub(super) fn keep(&mut self, socket: SocketId) {
-        let base = self.base_of(socket);
-        for socket in self.behind(base) {
-            if let Some(line) = self.lines.get_mut(&socket) {
-                line.retire_at = None;
-            }
-        }
-    }
-
     /// Preferences have run out.
     pub(super) fn exhausted(&self) -> bool {
         !ANCHORS.contains(&(ANCHORS.start() + self.anchors))

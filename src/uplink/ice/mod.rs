@@ -35,11 +35,12 @@ use tokio::task::JoinHandle;
 use url::{Host, Url};
 
 use crate::config::{Network, Uplink};
+use crate::status::path::{PathChange, PathChangeReason, PathStats};
 use crate::supervisor::event::LocalAddress;
 
 use engine::{Ear, Engine};
 use glue::Face;
-use words::{Move, PathFigures, Plan};
+use words::{Move, Plan, Why};
 
 /// The agent of one session. Dropping it ends its task and closes its sockets; webrtcbin must be at NULL, or be silent.
 pub(crate) struct Roaming {
@@ -82,9 +83,28 @@ impl Roaming {
     }
 
     /// All paths in figures.
-    pub(crate) fn paths(&self) -> Vec<PathFigures> {
+    pub(crate) fn paths(&self) -> Vec<PathStats> {
         self.ear.shown(|shown| shown.paths.clone())
     }
+}
+
+/// A move as the brain hears it; the first path of a session is none.
+pub(crate) fn path_change(of: &Move) -> Option<PathChange> {
+    let from = of.from.as_ref()?;
+    let why = match of.why {
+        Why::First => return None,
+        Why::AddressLost => PathChangeReason::AddressLost,
+        Why::Silent => PathChangeReason::Silent,
+        Why::Preferred => PathChangeReason::Preferred,
+    };
+    Some(PathChange {
+        from: from.interface.clone(),
+        from_address: from.ip.to_string(),
+        to: of.to.interface.clone(),
+        to_address: of.to.ip.to_string(),
+        why,
+        gap_ms: u64::try_from(of.gap.as_millis()).unwrap_or(u64::MAX),
+    })
 }
 
 /// A server on this very machine is reached from the address it has itself; nothing roams then.

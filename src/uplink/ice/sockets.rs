@@ -36,7 +36,7 @@ pub(super) struct Packet {
 pub(super) struct Wire {
     id: SocketId,
     udp: UdpSocket,
-    sent: AtomicU64,
+    sent: Arc<AtomicU64>,
     /// The kernel has refused to send, and the agent has been told.
     refused: AtomicBool,
 }
@@ -67,6 +67,8 @@ fn is_passing(error: &io::Error) -> bool {
 /// All open sockets. Dropping it closes them.
 pub(super) struct Sockets {
     open: HashMap<SocketId, (Arc<Wire>, JoinHandle<()>)>,
+    /// Bytes that have left from each address in this session, by whichever of its sockets.
+    sent: HashMap<LocalAddress, Arc<AtomicU64>>,
     incoming: mpsc::Sender<Packet>,
     tos: u32,
 }
@@ -80,14 +82,15 @@ impl Drop for Sockets {
 impl Sockets {
     /// What arrives is put into `incoming`; when that is full (a flood), what comes next is dropped.
     pub(super) fn new(incoming: mpsc::Sender<Packet>) -> Self {
-        Self { open: HashMap::new(), incoming, tos: 0 }
+        Self { open: HashMap::new(), sent: HashMap::new(), incoming, tos: 0 }
     }
 
     /// Opens a socket and gives back where it is bound.
     pub(super) fn open(&mut self, id: SocketId, address: &LocalAddress) -> io::Result<SocketAddr> {
         let udp = bind(address, self.tos)?;
         let bound = udp.local_addr()?;
-        let wire = Arc::new(Wire { id, udp, sent: AtomicU64::new(0), refused: AtomicBool::new(false) });
+        let sent = Arc::clone(self.sent.entry(address.clone()).or_default());
+        let wire = Arc::new(Wire { id, udp, sent, refused: AtomicBool::new(false) });
         let reader = tokio::spawn(read(Arc::clone(&wire), self.incoming.clone()));
         self.open.insert(id, (wire, reader));
         Ok(bound)
@@ -111,9 +114,9 @@ impl Sockets {
         }
     }
 
-    /// Bytes that a socket has sent.
-    pub(super) fn sent(&self, id: SocketId) -> u64 {
-        self.get(id).map_or(0, |wire| wire.sent.load(Ordering::Relaxed))
+    /// Bytes that have left from this address in this session.
+    pub(super) fn sent(&self, address: &LocalAddress) -> u64 {
+        self.sent.get(address).map_or(0, |sent| sent.load(Ordering::Relaxed))
     }
 }
 
@@ -144,16 +147,12 @@ fn mark(socket: &SockRef<'_>, is_v4: bool, tos: u32) {
 async fn read(wire: Arc<Wire>, incoming: mpsc::Sender<Packet>) {
     let mut buffer = [0; DATAGRAM_MAX];
     while wire.udp.readable().await.is_ok() {
-        match wire.udp.try_recv_from(&mut buffer) {
-            Ok((length, from)) => {
-                let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-                let packet = Packet { socket: wire.id, from, bytes };
-                if matches!(incoming.try_send(packet), Err(mpsc::error::TrySendError::Closed(_))) {
-                    return;
-                }
-            }
-            // Nothing there after all, or the ICMP echo of something we sent: the agent's own checks say what works.
-            Err(_) => {}
+        // Otherwise nothing is there after all, or the ICMP echo of something we sent: the agent's own checks say what works.
+        let Ok((length, from)) = wire.udp.try_recv_from(&mut buffer) else { continue };
+        let bytes = buffer.get(..length).unwrap_or_default().to_vec();
+        let packet = Packet { socket: wire.id, from, bytes };
+        if matches!(incoming.try_send(packet), Err(mpsc::error::TrySendError::Closed(_))) {
+            return;
         }
     }
 }
@@ -162,6 +161,8 @@ async fn read(wire: Arc<Wire>, incoming: mpsc::Sender<Packet>) {
 #[derive(Default)]
 pub(super) struct Outgoing {
     ways: Mutex<Ways>,
+    /// RTP packets so far, each once.
+    media: AtomicU64,
 }
 
 #[derive(Default)]
@@ -181,11 +182,18 @@ impl Outgoing {
         *self.ways.lock().unwrap_or_else(PoisonError::into_inner) = ways;
     }
 
+    /// RTP packets since the call before.
+    pub(super) fn take_media(&self) -> u64 {
+        self.media.swap(0, Ordering::Relaxed)
+    }
+
     /// Sends one packet of webrtcbin; calls `refused` once for each socket that cannot send any more. RTP alone is copied:
     /// a copy of RTCP is an error in the log of Janus, and DTLS repeats itself.
     pub(super) fn send(&self, packet: &[u8], refused: impl Fn(SocketId)) {
         let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        let copies = if Kind::of(packet) == Kind::Rtp { ways.copies.as_slice() } else { &[] };
+        let is_media = Kind::of(packet) == Kind::Rtp;
+        self.media.fetch_add(u64::from(is_media), Ordering::Relaxed);
+        let copies = if is_media { ways.copies.as_slice() } else { &[] };
         for (wire, to) in ways.selected.iter().chain(copies) {
             if wire.send(packet, to).is_err() && !wire.refused.swap(true, Ordering::Relaxed) {
                 refused(wire.id);

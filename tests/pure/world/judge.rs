@@ -86,7 +86,7 @@ pub(super) struct Judge {
     dismissed: BTreeMap<usize, Instant>,
     token_failures: u32,
     refused_once: bool,
-    /// When a try was last made at once; when one may have been.
+    /// The last failure that was followed by a try at once for sure; the last one that may have been.
     hurried: Option<Instant>,
     maybe_hurried: Option<Instant>,
     /// An heir found its slot taken in this step, and the live session is an orphan.
@@ -139,6 +139,9 @@ enum Signalling {
         spent: u32,
         /// The shortest and longest first wait and cap that were in force; `None`: anything may bring it forward or back.
         plain: bool,
+        /// The failure promised that a try at once fares better; the next Resume comes at once for sure.
+        promising: bool,
+        must_hurry: bool,
     },
     Orphaned,
 }
@@ -354,7 +357,11 @@ impl Judge {
         match (&event, brain.deadline()) {
             (Event::Deadline, Some(deadline)) => self.hold(deadline > now, "the deadline did not move on"),
             (Event::Command(Command::Policy(_)), _) | (_, None) => {}
-            (_, Some(deadline)) => self.hold(pending || deadline >= now, "a deadline in the past"),
+            (_, Some(deadline)) => {
+                // A move to another server may have come due while one was under way.
+                let was_moving = self.dismissed.values().any(|at| *at == now);
+                self.hold(pending || was_moving || deadline >= now, "a deadline in the past");
+            }
         }
         if !still_pending {
             self.check_bounds();
@@ -543,6 +550,10 @@ impl Judge {
         } else {
             self.hear_hint(endpoint, failure);
         }
+        let is_move = self.find(number).is_some_and(|session| session.is_failback);
+        if failure.code == ErrorCode::ConcurrentLimit && !is_move && !self.is_rested(self.now) {
+            self.forbid(endpoint, SLOT_BUSY); // There was a try at once, and it did not help.
+        }
     }
 
     /// The signalling connection of the live session broke, or a Resume of it failed (`None`: was not answered).
@@ -558,8 +569,11 @@ impl Judge {
         let hinted =
             self.forbidden_until.get(&endpoint).is_some_and(|until| *until + Duration::from_secs(3) > self.now);
         let promising = failure.is_some_and(promises_better);
-        let plain = !hinted && !is_cut_off && !promising;
-        live.signalling = Signalling::Lost { since: self.now, asked: None, ordered, spent, plain };
+        let plain = !hinted && !is_cut_off;
+        let is_rested = self.maybe_hurried.is_none_or(|at| self.now >= at + HURRY);
+        let must_hurry = promising && plain && is_rested;
+        live.signalling =
+            Signalling::Lost { since: self.now, asked: None, ordered, spent, plain, promising, must_hurry };
         if promising {
             self.maybe_hurried = Some(self.now);
         }
@@ -575,8 +589,8 @@ impl Judge {
     }
 
     fn nothing_is_plain(&mut self) {
-        if let Some(Live { signalling: Signalling::Lost { plain, .. }, .. }) = &mut self.live {
-            *plain = false;
+        if let Some(Live { signalling: Signalling::Lost { plain, must_hurry, .. }, .. }) = &mut self.live {
+            (*plain, *must_hurry) = (false, false);
         }
     }
 
@@ -647,7 +661,8 @@ impl Judge {
         let signalling = self.policy.signalling.clone();
         let Some(live) = &mut self.live else { return };
         let endpoint = live.endpoint;
-        let Signalling::Lost { since, asked, ordered, spent, plain } = &mut live.signalling else {
+        let Signalling::Lost { since, asked, ordered, spent, plain, promising, must_hurry } = &mut live.signalling
+        else {
             panic!("seed {}: a Resume of a connection that is not lost", self.seed)
         };
         let was_asked = asked.replace(self.now);
@@ -657,17 +672,23 @@ impl Judge {
         let middle = doubled.min(signalling.max_delay.as_secs_f64());
         let jitter = f64::from(signalling.jitter_percent) / 100.0;
         let waited = (self.now - *since).as_secs_f64();
-        let (spent, plain) = (*spent, *plain);
+        let (since, spent, plain, promising, must_hurry) = (*since, *spent, *plain, *promising, *must_hurry);
+        let may_hurry = promising && self.is_rested(since);
+        let is_early = waited < middle * (1.0 - jitter) - 1e-6;
         let late = self.late.as_secs_f64() + 1e-6;
         self.hold(was_asked.is_none(), "two Resumes at once");
         self.hold(!self.is_forbidden(endpoint), "a Resume inside a hint");
-        self.hold(!plain || waited >= middle * (1.0 - jitter) - 1e-6, "a Resume too early");
+        self.hold(!plain || may_hurry || !is_early, "a Resume too early");
+        self.hold(!must_hurry || waited <= late, "a promising Resume that was not made at once");
         self.hold(!plain || waited <= middle * (1.0 + jitter) + late, "a Resume too late");
         let max = signalling.max_attempts;
         self.hold(
             max == Retries::Unlimited || matches!(max, Retries::AtMost(max) if spent <= max) || !plain,
             "more Resumes than maxAttempts",
         );
+        if plain && may_hurry && is_early {
+            self.hurried = Some(since);
+        }
     }
 
     fn check_close_heir(&mut self, event: &Event) {
@@ -717,7 +738,7 @@ impl Judge {
         let orphan = self.live.take().map(|live| live.number);
         self.note_loss(event);
         if makes_way {
-            self.hold(self.is_rested(), "it made way twice in a minute");
+            self.hold(self.is_rested(self.now), "it made way twice in a minute");
             (self.hurried, self.maybe_hurried) = (Some(self.now), Some(self.now));
             self.made_way = orphan.map(|orphan| (orphan, self.now));
             self.seen.made_way += 1;
@@ -868,18 +889,18 @@ impl Judge {
         let waited = self.now - lost.at;
         let is_over = |orphan, since| self.has_ended(orphan) || self.now >= since + OWN_SLOT;
         let is_way_free = self.made_way.is_some_and(|(orphan, since)| is_over(orphan, since));
-        let may_hurry = lost.promising && self.is_rested();
+        let may_hurry = lost.promising && self.is_rested(lost.at);
         self.hold(waited >= lost.min || is_way_free || may_hurry, "a try before minDelay");
         self.hold(!lost.must_hurry || waited <= self.late, "a promising try that was not made at once");
         if may_hurry && waited < lost.min {
             self.seen.hurried += 1;
-            self.hurried = Some(self.now);
+            self.hurried = Some(lost.at);
         }
     }
 
-    /// No try at once was made lately. The brain counts from the failure, which may be a little earlier.
-    fn is_rested(&self) -> bool {
-        self.hurried.is_none_or(|at| self.now + Duration::from_secs(5) >= at + HURRY)
+    /// When it failed at `time`, no failure in the last minute had been followed by a try at once.
+    fn is_rested(&self, time: Instant) -> bool {
+        self.hurried.is_none_or(|at| time >= at + HURRY)
     }
 
     /// The live session is being closed by a deadline: was it really dead?

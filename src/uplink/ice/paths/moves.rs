@@ -128,9 +128,8 @@ impl Paths {
         }
     }
 
-    /// The route in use stays open, and the first question on it also tells the far end to use it.
+    /// The first question on the route in use also tells the far end to use it.
     fn take(&mut self, route: Route) {
-        self.lines.keep(route.socket);
         if let Some(road) = self.lines.road_mut(route) {
             road.pulse.asked = None;
         }

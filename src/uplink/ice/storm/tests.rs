@@ -72,7 +72,7 @@ fn storm(seed: u64) {
         strike(&mut world, &mut dice, &mut restarts);
     }
     blackout(&mut world, &mut dice);
-    heal(&mut world, &mut dice, if full { HEALED_WITHIN + FULL_CHECKS_AGAIN_WITHIN } else { HEALED_WITHIN });
+    heal(&mut world, &mut dice, full);
     let moves = world.moves.len() as u64;
     assert!(moves <= 2 * strikes + 6, "{moves} moves after {strikes} strikes: {:?}", world.moves);
     let priorities: Vec<u32> = world.far.followed.iter().map(|(_, priority)| *priority).collect();
@@ -90,7 +90,7 @@ fn blackout(world: &mut World, dice: &mut Dice) {
     }
 }
 
-fn heal(world: &mut World, dice: &mut Dice, within: Duration) {
+fn heal(world: &mut World, dice: &mut Dice, full: bool) {
     let good = dice.below(world.links.len() as u64) as usize;
     let others = dice.chance(0.5);
     for at in 0..world.links.len() {
@@ -98,11 +98,12 @@ fn heal(world: &mut World, dice: &mut Dice, within: Duration) {
         link.refuses = false;
         if at == good || others {
             (link.out_dead, link.in_dead) = (false, false);
-            link.loss = link.loss.min(0.05);
+            // A full agent that has lost two checks in a row is 6 s behind: that would be no fault of ours.
+            link.loss = if full { 0.0 } else { link.loss.min(0.05) };
         }
     }
     world.set_up(good, true);
-    world.run(within);
+    world.run(if full { HEALED_WITHIN + FULL_CHECKS_AGAIN_WITHIN } else { HEALED_WITHIN });
     for _ in 0..world.links.len() {
         if world.moves.last().is_some_and(|(at, _)| world.now - *at < ms(1_500)) {
             // Not in the middle of a move back to a preferred path.
