@@ -21,7 +21,7 @@ fn modem_appears_and_is_preferred(kind: Kind) {
     let mark = van.mark();
     van.lab.plug_in("wwan0", link(), Families::Both);
     let step = van.moves_to(&mark, "wwan0");
-    assert!(step.contains("why: Preferred"), "{step}");
+    assert_eq!(step["why"], "preferred", "{step}");
     let seen = van.seen("modem_appears_and_is_preferred", &mark);
     assert_eq!(seen.lost, 0, "both paths work");
     van.answers_keyframe_wishes();
@@ -66,7 +66,7 @@ fn default_route_swaps(kind: Kind) {
         let mark = van.mark();
         van.lab.swap_metrics("wlan0", "wwan0");
         let step = van.moves_to(&mark, to);
-        assert!(step.contains("why: Preferred"), "{step}");
+        assert_eq!(step["why"], "preferred", "{step}");
         let seen = van.seen("default_route_swaps", &mark);
         assert_eq!(seen.lost, 0, "both paths work");
         van.answers_keyframe_wishes();

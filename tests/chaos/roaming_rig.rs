@@ -119,49 +119,61 @@ impl Van {
     }
 
     /// An event begins.
-    pub(crate) fn mark(&self) -> Mark {
+    pub(crate) fn mark(&mut self) -> Mark {
         if let Server::Ingest { viewer, .. } = &self.server {
             viewer.count_anew();
         }
-        Mark { at: Instant::now(), received: self.received(), moves: self.moves().len() }
+        let (received, moves) = (self.received(), self.steps().len());
+        Mark { at: Instant::now(), received, moves }
     }
 
-    /// Waits until media has moved to this interface since the mark, and gives the agent's own words for it.
-    pub(crate) fn moves_to(&mut self, mark: &Mark, interface: &str) -> String {
-        self.moves_by(mark, &[format!("to: LocalAddress {{ interface: \"{interface}\"")])
+    /// Waits until media has moved to this interface since the mark, and gives what was told of it.
+    pub(crate) fn moves_to(&mut self, mark: &Mark, interface: &str) -> Value {
+        self.moves(mark, interface, |step| step["to"] == interface)
     }
 
     /// The same for one of these addresses.
-    pub(crate) fn moves_to_address(&mut self, mark: &Mark, addresses: &[IpAddr]) -> String {
-        let ways: Vec<String> = addresses.iter().map(|ip| format!("ip: {ip} }}, why: ")).collect();
-        self.moves_by(mark, &ways)
+    pub(crate) fn moves_to_address(&mut self, mark: &Mark, addresses: &[IpAddr]) -> Value {
+        let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let fits = |step: &Value| addresses.iter().any(|address| step["toAddress"] == *address);
+        self.moves(mark, &format!("{addresses:?}"), fits)
     }
 
-    fn moves_by(&self, mark: &Mark, ways: &[String]) -> String {
+    fn moves(&mut self, mark: &Mark, to: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let moves = self.moves();
-            let fits = |step: &&String| ways.iter().any(|way| step.contains(way));
-            if let Some(step) = moves.iter().skip(mark.moves).find(fits) {
-                println!("  {:?} after {:?}: {step}", self.kind, mark.at.elapsed());
+            let steps = self.steps();
+            if let Some((at, step)) = steps.iter().skip(mark.moves).find(|(_, step)| fits(step)) {
+                println!("  {:?} after {} ms: {step}", self.kind, at.saturating_duration_since(mark.at).as_millis());
                 return step.clone();
             }
-            assert!(Instant::now() < deadline, "media has not moved: {ways:?}\n{}", self.said());
+            assert!(Instant::now() < deadline, "media has not moved to {to}\n{}", self.said());
             std::thread::sleep(LOOK_EVERY);
         }
     }
 
     /// The interface that media leaves by.
-    pub(crate) fn interface(&self) -> String {
-        let moves = self.moves();
-        let (_, to) =
-            moves.last().and_then(|step| step.split_once("to: LocalAddress { interface: \"")).expect("a move");
-        to.split('"').next().unwrap().to_owned()
+    pub(crate) fn interface(&mut self) -> String {
+        let paths = self.paths(|paths| paths.iter().any(|path| path["selected"] == true));
+        let selected = paths.iter().find(|path| path["selected"] == true).unwrap();
+        selected["interface"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until this interface has a path that is good.
+    pub(crate) fn is_good(&mut self, interface: &str) {
+        self.paths(|paths| paths.iter().any(|path| path["interface"] == interface && path["state"] == "good"));
+    }
+
+    /// Waits for Stats whose paths fit.
+    fn paths(&mut self, fits: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let of = |event: &Value| event["data"]["paths"].as_array().cloned().unwrap_or_default();
+        let (_, stats) = self.encoder.wait_for("fitting paths", |event| event["event"] == "Stats" && fits(&of(event)));
+        of(&stats)
     }
 
     /// How often media has moved since the mark.
-    pub(crate) fn moves_since(&self, mark: &Mark) -> usize {
-        self.moves().len() - mark.moves
+    pub(crate) fn moves_since(&mut self, mark: &Mark) -> usize {
+        self.steps().len() - mark.moves
     }
 
     /// Nothing comes for so long.
@@ -252,7 +264,7 @@ impl Van {
         let errors = self.encoder.events.iter().filter(|(_, event)| event["event"] == "BroadcastError");
         let errors: Vec<&Value> = errors.map(|(_, event)| &event["data"]).collect();
         println!("  {:?}: {} packets went astray; errors: {errors:?}", self.kind, self.lab.strays());
-        let of_media = errors.iter().filter(|error| error["code"] != "signallingLost").count();
+        let of_media = errors.iter().filter(|error| error["code"] != "SIGNALLING_FAILED").count();
         assert_eq!(of_media, 0, "{errors:?}\n{}", self.said());
         if let Server::Janus { viewers, janus } = &self.server {
             let live: Vec<String> = janus.publishers(ROOM).iter().map(|id| format!("{ROOM}/{id}")).collect();
@@ -280,10 +292,11 @@ impl Van {
         }
     }
 
-    /// The moves that the encoder has logged.
-    fn moves(&self) -> Vec<String> {
-        let log = self.encoder.log();
-        log.lines().filter_map(|line| Some(line.split_once("media moved: ")?.1.to_owned())).collect()
+    /// The moves that the encoder has told so far.
+    fn steps(&mut self) -> Vec<(Instant, Value)> {
+        self.encoder.catch_up();
+        let told = self.encoder.events.iter().filter(|(_, event)| event["event"] == "PathChanged");
+        told.map(|(at, event)| (*at, event["data"].clone())).collect()
     }
 
     fn keyframe_requests(&mut self) -> u64 {

@@ -15,8 +15,6 @@ at_both! {
 
 /// More than any move has taken; a restart of the session takes longer.
 const MOST: Duration = Duration::from_secs(5);
-/// A path that has come is a standby after this.
-const STANDBY: Duration = Duration::from_secs(2);
 
 fn four_hops_in_a_row(kind: Kind) {
     let Some(mut van) = Van::on_air(kind, two_uplinks(), WIFI_FIRST) else { return };
@@ -30,7 +28,7 @@ fn four_hops_in_a_row(kind: Kind) {
         assert!(seen.gap < MOST, "{seen:?}");
         van.answers_keyframe_wishes();
         van.lab.link_up(&from);
-        van.drives_on(STANDBY);
+        van.is_good(&from);
     }
     van.is_still_the_same_session();
 }
