@@ -16,10 +16,22 @@ mod netlab_links;
 mod netlab_servers;
 #[cfg(feature = "ingest")]
 mod on_air;
+#[cfg(feature = "ingest")]
+mod roaming_changes;
+#[cfg(feature = "ingest")]
+mod roaming_faults;
+#[cfg(feature = "ingest")]
+mod roaming_rig;
+#[cfg(feature = "ingest")]
+mod roaming_trips;
 
 #[allow(dead_code, reason = "the TURN tests of the product use the rest")]
 #[path = "../support/coturn.rs"]
 mod coturn;
+#[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/forward.rs"]
+mod forward;
 #[cfg(feature = "ingest")]
 #[allow(dead_code, reason = "the roaming tests use the rest")]
 #[path = "../support/ingest.rs"]
@@ -35,6 +47,14 @@ mod place;
 #[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
 #[path = "../support/program.rs"]
 mod program;
+#[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/publisher.rs"]
+mod publisher;
 #[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
 #[path = "../support/secrets.rs"]
 mod secrets_kept;
+#[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/viewer.rs"]
+mod viewer;

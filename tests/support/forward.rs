@@ -24,6 +24,8 @@ struct Packet {
     sequence: u16,
     /// The last one of a frame.
     marker: bool,
+    /// A part of a picture that needs no other.
+    keyframe: bool,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +80,11 @@ impl Forward {
         seen.packets.iter().filter(|packet| packet.marker && packet.at >= since).count()
     }
 
+    /// Whole frames so far.
+    pub(crate) fn frames(&self) -> u64 {
+        self.seen.lock().unwrap().packets.iter().filter(|packet| packet.marker).count() as u64
+    }
+
     /// Waits until so many whole frames have come since then.
     pub(crate) fn wait_for_frames(&self, count: usize, since: Instant) {
         let deadline = Instant::now() + PATIENCE;
@@ -106,6 +113,39 @@ impl Forward {
         (holes.sum(), streams.values().map(BTreeSet::len).sum())
     }
 
+    /// The longest time from one whole frame to the next, from the last one before this moment on.
+    pub(crate) fn longest_gap(&self, since: Instant) -> Duration {
+        let seen = self.seen.lock().unwrap();
+        let frames: Vec<Instant> = seen.packets.iter().filter(|packet| packet.marker).map(|packet| packet.at).collect();
+        let pairs = frames.windows(2).filter(|pair| pair[1] >= since);
+        pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    /// Has Janus ask the publisher for a keyframe; says how long it took until that came, or `None` if it has not by then.
+    pub(crate) fn keyframe_wish(&self, janus: &Admin, room: u64, patience: Duration) -> Option<Duration> {
+        let every = |seconds: u64| {
+            let edited = janus.room(&json!({ "request": "edit", "room": room, "new_fir_freq": seconds }));
+            assert!(edited.as_ref().is_some_and(|answer| answer["videoroom"] == "edited"), "{edited:?}");
+        };
+        let asked = Instant::now();
+        // The first wish goes out with the next packet that Janus gets.
+        every(1);
+        let came = loop {
+            let came = self.keyframe_since(asked);
+            if came.is_some() || asked.elapsed() >= patience {
+                break came;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        };
+        every(0);
+        came.map(|at| at - asked)
+    }
+
+    fn keyframe_since(&self, since: Instant) -> Option<Instant> {
+        let seen = self.seen.lock().unwrap();
+        seen.packets.iter().find(|packet| packet.keyframe && packet.at >= since).map(|packet| packet.at)
+    }
+
     /// What the viewers had to do without when the publisher changed: from the last packet of each stream to the first of
     /// the next.
     pub(crate) fn gaps(&self) -> Vec<Duration> {
@@ -130,7 +170,8 @@ fn receive(socket: &UdpSocket, seen: &Mutex<Seen>) {
     let at = Instant::now();
     let [_, kind, high, low, _, _, _, _, a, b, c, d, ..] = buffer[..length] else { return };
     let (sequence, ssrc) = (u16::from_be_bytes([high, low]), u32::from_be_bytes([a, b, c, d]));
-    seen.lock().unwrap().packets.push(Packet { at, ssrc, sequence, marker: kind & 0x80 != 0 });
+    let (marker, keyframe) = (kind & 0x80 != 0, begins_keyframe(&buffer[..length]));
+    seen.lock().unwrap().packets.push(Packet { at, ssrc, sequence, marker, keyframe });
 }
 
 /// Counts who is live, and asks for the media of each new one.
@@ -147,5 +188,22 @@ fn look(janus: &Admin, room: u64, port: u16, seen: &Mutex<Seen>, forwarded: &mut
         if !forwarded.contains(&id) && janus.room(&request).is_some_and(|answer| answer["videoroom"] == "rtp_forward") {
             forwarded.insert(id);
         }
+    }
+}
+
+/// Is there a part of an IDR picture, or its SPS, in this packet (RFC 6184)?
+fn begins_keyframe(packet: &[u8]) -> bool {
+    let [first, _, _, _, _, _, _, _, _, _, _, _, rest @ ..] = packet else { return false };
+    let mut payload = rest.get(usize::from(first & 15) * 4..).unwrap_or_default();
+    if first & 0x10 != 0 {
+        let [_, _, high, low, rest @ ..] = payload else { return false };
+        payload = rest.get(usize::from(u16::from_be_bytes([*high, *low])) * 4..).unwrap_or_default();
+    }
+    match payload {
+        // STAP-A: header and size, then the first unit.
+        [unit, _, _, inner, ..] if unit & 31 == 24 => matches!(inner & 31, 5 | 7),
+        [unit, inner, ..] if unit & 31 == 28 => inner & 31 == 5,
+        [unit, ..] => matches!(unit & 31, 5 | 7),
+        [] => false,
     }
 }

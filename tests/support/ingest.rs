@@ -14,6 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::place::Place;
 use crate::program::{Program, roamcast};
+use crate::viewer::Door;
 
 const TOKEN: &str = "s3cret-t0ken";
 
@@ -62,6 +63,11 @@ impl RemoteIngest {
         let at = self.https;
         let [token, ca] = ["token", "ca.pem"].map(|name| self.file(name).display().to_string());
         format!("url = \"https://{at}/whip/live\"\ntokenFile = \"{token}\"\ncaFile = \"{ca}\"\n")
+    }
+
+    /// Where viewers of this place come to.
+    pub(crate) fn door(&self) -> Door {
+        Door { address: self.behind, token: TOKEN }
     }
 
     fn file(&self, name: &str) -> PathBuf {

@@ -1,6 +1,7 @@
 //! A broadcast on air over roamcast signalling: the real ingest, a relay before its WebSocket, the real encoder, and a
 //! viewer that counts. Each plane can be broken by itself.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use tokio::task::block_in_place;
 use crate::program::{Program, free_port};
 use crate::publisher::http_client;
 use crate::relay::Relay;
-use crate::viewer::Viewer;
+use crate::viewer::{Door, Viewer};
 
 /// Retries that do not take longer than the faults of the tests.
 pub(crate) const QUICK: &str = "[reconnect]\nminDelay = \"300ms\"\nmaxDelay = \"1s\"\nmaxRetries = \"unlimited\"\n\
@@ -67,11 +68,7 @@ impl Stage {
 
     /// What the ingest has counted of the present publisher: `[frames, lost packets]` of the picture.
     pub(crate) async fn received(&mut self) -> [u64; 2] {
-        let url = format!("http://127.0.0.1:{}/api/live/stats", self.port);
-        let text = http_client().get(url).send().await.unwrap().text().await.unwrap();
-        let stats: Value = serde_json::from_str(&text).unwrap();
-        let video = &stats["publisher"]["video"];
-        ["frames", "lost"].map(|key| video[key].as_u64().unwrap_or_else(|| panic!("no `{key}`: {stats}")))
+        Door { address: (Ipv4Addr::LOCALHOST, self.port).into(), token: "" }.received().await
     }
 
     /// Waits for a ConnectionState of the signalling plane.

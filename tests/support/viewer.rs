@@ -2,6 +2,7 @@
 //! viewers are told.
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,29 @@ use tokio::task::JoinHandle;
 
 use crate::program::PATIENCE;
 use crate::publisher::http_client;
+
+/// An ingest that is watched, from its own machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    /// Empty where none is asked for.
+    pub(crate) token: &'static str,
+}
+
+impl Door {
+    fn ask(self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let request = http_client().request(method, format!("http://{}{path}", self.address));
+        if self.token.is_empty() { request } else { request.bearer_auth(self.token) }
+    }
+
+    /// What the ingest has counted of the present publisher: `[frames, lost packets]` of the picture, after decryption.
+    pub(crate) async fn received(self) -> [u64; 2] {
+        let text = self.ask(reqwest::Method::GET, "/api/live/stats").send().await.unwrap().text().await.unwrap();
+        let stats: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no figures: {text}"));
+        let video = &stats["publisher"]["video"];
+        ["frames", "lost"].map(|key| video[key].as_u64().unwrap_or_else(|| panic!("no `{key}`: {stats}")))
+    }
+}
 
 /// What came of the picture.
 #[derive(Debug, Clone, Default)]
@@ -74,11 +98,16 @@ impl Drop for Viewer {
 impl Viewer {
     /// Watches `live` of the ingest on this port of 127.0.0.1, and waits for the first picture.
     pub(crate) async fn of(port: u16) -> Self {
+        Self::at(Door { address: (Ipv4Addr::LOCALHOST, port).into(), token: "" }).await
+    }
+
+    /// Watches `live` of any ingest, and waits for the first picture.
+    pub(crate) async fn at(door: Door) -> Self {
         let (tell, told) = watch::channel(Vec::new());
-        let hearing = tokio::spawn(hear(port, tell));
+        let hearing = tokio::spawn(hear(door, tell));
         let (show, seen) = watch::channel(Seen::default());
         let forget = Arc::new(Mutex::new(false));
-        let watching = tokio::spawn(watch_live(port, show, Arc::clone(&forget)));
+        let watching = tokio::spawn(watch_live(door, show, Arc::clone(&forget)));
         let viewer = Self { seen, told, forget, tasks: [hearing, watching] };
         viewer.sees(1).await;
         viewer
@@ -123,10 +152,9 @@ impl Viewer {
 }
 
 /// The states of `/api/live/events`; the stream is opened again when the ingest was restarted.
-async fn hear(port: u16, tell: watch::Sender<Vec<String>>) {
-    let client = http_client();
+async fn hear(door: Door, tell: watch::Sender<Vec<String>>) {
     loop {
-        if let Ok(mut stream) = client.get(format!("http://127.0.0.1:{port}/api/live/events")).send().await {
+        if let Ok(mut stream) = door.ask(reqwest::Method::GET, "/api/live/events").send().await {
             let mut text = String::new();
             while let Ok(Some(chunk)) = stream.chunk().await {
                 text.push_str(&String::from_utf8_lossy(&chunk));
@@ -147,10 +175,10 @@ async fn hear(port: u16, tell: watch::Sender<Vec<String>>) {
 }
 
 /// One connection, for as long as it lives.
-async fn watch_live(port: u16, show: watch::Sender<Seen>, forget: Arc<Mutex<bool>>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+async fn watch_live(door: Door, show: watch::Sender<Seen>, forget: Arc<Mutex<bool>>) {
+    let socket = UdpSocket::bind((door.address.ip(), 0)).await.unwrap();
     let local = socket.local_addr().unwrap();
-    let (mut rtc, video) = offered(port, &socket).await;
+    let (mut rtc, video) = offered(door, &socket).await;
     let mut buffer = vec![0; 2000];
     loop {
         let wake = match rtc.poll_output().expect("the viewer's connection works") {
@@ -194,7 +222,7 @@ fn note(seen: &mut Seen, event: &Event, video: Mid) -> bool {
 }
 
 /// Offers to receive the picture, and takes the answer.
-async fn offered(port: u16, socket: &UdpSocket) -> (Rtc, Mid) {
+async fn offered(door: Door, socket: &UdpSocket) -> (Rtc, Mid) {
     let crypto = Arc::new(str0m::crypto::from_feature_flags());
     let builder = Rtc::builder().set_crypto_provider(crypto).set_rtp_mode(true);
     let mut rtc = builder.clear_codecs().enable_h264(true).build(Instant::now());
@@ -202,7 +230,7 @@ async fn offered(port: u16, socket: &UdpSocket) -> (Rtc, Mid) {
     let mut changes = rtc.sdp_api();
     let video = changes.add_media(MediaKind::Video, Direction::RecvOnly, None, None, None);
     let (offer, pending) = changes.apply().expect("there is something to offer");
-    let request = http_client().post(format!("http://127.0.0.1:{port}/whep/live"));
+    let request = door.ask(reqwest::Method::POST, "/whep/live");
     let response = request.header("content-type", "application/sdp").body(offer.to_sdp_string()).send().await.unwrap();
     assert_eq!(response.status(), 201);
     let answer = SdpAnswer::from_sdp_string(&response.text().await.unwrap()).unwrap();

@@ -90,6 +90,21 @@ fn with_copies_always_a_silent_death_loses_nothing() {
 }
 
 #[test]
+fn an_interface_with_two_addresses_dies_and_the_copies_were_on_the_other_interface() {
+    let links = vec![link("wlan0", "10.0.1.2"), link("wlan0", "10.0.3.2"), link("wwan0", "10.0.2.2")];
+    let mut world = World::new(1, plan(Redundancy::Always), links);
+    world.start();
+    world.run(ms(3_000));
+    let (cut, lost) = (world.now, world.lost());
+    world.silence(0, true);
+    world.silence(1, true);
+    world.run(ms(2_000));
+    all_follows(&world, 2);
+    assert!(world.gap(cut, world.now) <= ms(20), "{:?}", world.gap(cut, world.now));
+    assert_eq!(world.lost(), lost, "only what is in flight");
+}
+
+#[test]
 fn without_redundancy_there_is_never_a_copy() {
     let mut world = van(Redundancy::Off);
     world.silence(WIFI, true);

@@ -187,10 +187,13 @@ impl Paths {
             return None;
         }
         let address = &self.lines.get(selected.socket)?.place.address;
-        let others = self.places().into_iter().filter(|place| place.address != *address);
+        let mut others = self.places();
+        others.retain(|place| place.address != *address);
+        // Addresses of one interface die together.
+        others.sort_by_key(|place| place.address.interface == address.interface);
         let alive =
             |route: &Route| self.lines.road(*route).is_some_and(|road| !road.pulse.is_dead(now, self.doubt_after()));
-        let mut routes = others.filter_map(|place| self.best(now, &place)).filter(alive);
+        let mut routes = others.iter().filter_map(|place| self.best(now, place)).filter(alive);
         routes.find(|route| self.in_step(selected, *route))
     }
 
