@@ -213,8 +213,7 @@ impl Life<'_> {
         let answer = sdp::check_answer(&offer, &accepted.answer)?;
         let session_id = accepted.session_id.clone();
         self.line.inbox.post(Event::Session(self.attempt, SessionEvent::Accepted { session_id }));
-        let servers = [self.uplink.ice_servers.as_slice(), accepted.ice_servers.as_slice()].concat();
-        peer.gather(&offer, &servers).await?;
+        peer.gather(&offer, &self.uplink.ice_servers, &accepted).await?;
         peer.answer(&accepted.answer).await?;
         Ok(answer.media.into_iter().map(|media| media.mid).collect())
     }
@@ -356,8 +355,13 @@ impl Life<'_> {
                 Err(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words))
             }
             WebRTCICEConnectionState::Failed => {
-                let words = "no path between us and the server: ICE found no pair of addresses that works \
-                             (is UDP open? would a TURN server in `uplink.iceServers` help?)";
+                let trouble = self.peer.as_ref().and_then(Peer::relay_trouble);
+                let trouble = trouble.unwrap_or_else(|| {
+                    "ICE found no pair of addresses that works (is UDP open? would a TURN server in \
+                     `uplink.iceServers` help?)"
+                        .to_owned()
+                });
+                let words = format!("no path between us and the server: {trouble}");
                 Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
             }
             WebRTCICEConnectionState::Disconnected => {
