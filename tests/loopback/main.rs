@@ -58,6 +58,8 @@ mod state_file;
 mod systemd_units;
 mod token_provider;
 mod token_session;
+#[cfg(feature = "ingest")]
+mod turn;
 mod whip_dns;
 mod whip_redirects;
 mod whip_session;
@@ -68,6 +70,9 @@ mod whip_tls;
 mod browser;
 #[path = "../support/captured.rs"]
 mod captured;
+#[cfg(feature = "ingest")]
+#[path = "../support/coturn.rs"]
+mod coturn;
 #[path = "../support/forward.rs"]
 mod forward;
 #[path = "../support/http.rs"]

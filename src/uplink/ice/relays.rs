@@ -249,6 +249,7 @@ impl Tenant<'_> {
 
     fn lent(&mut self, address: SocketAddr) {
         let relay = SocketId(self.shared.next.fetch_add(1, Ordering::Relaxed));
+        debug!("a TURN server lends us {address}");
         self.lent.insert(address, relay);
         let news = News::Lent { relay, base: self.base, address, outbox: self.outbox.clone() };
         let _session_over = self.shared.news.send(news);

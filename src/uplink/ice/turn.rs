@@ -76,6 +76,7 @@ enum Peer {
 /// [`Lease::deadline`].
 pub(super) struct Lease {
     client: TurnClientUdp,
+    begin: Instant,
     local: SocketAddr,
     server: SocketAddr,
     framer: Option<Framer>,
@@ -109,6 +110,7 @@ impl Lease {
         }
         let mut lease = Self {
             client: TurnClientUdp::allocate(local, at, config),
+            begin: now,
             local,
             server: at,
             framer: is_stream.then(Framer::default),
@@ -159,7 +161,7 @@ impl Lease {
 
     /// Gives the address back: what is to be sent then is all.
     pub(super) fn give_back(&mut self, now: Instant) {
-        if !self.lent.is_empty() && self.client.delete(turn(now)).is_ok() {
+        if !self.lent.is_empty() && self.client.delete(since(self.begin, now)).is_ok() {
             self.settle(now);
         }
     }
@@ -184,8 +186,8 @@ impl Lease {
 
     /// When [`Lease::timeout`] is to be called.
     pub(super) fn deadline(&mut self, now: Instant) -> Instant {
-        let client = match self.client.poll(turn(now)) {
-            TurnPollRet::WaitUntil(at) => now + at.saturating_duration_since(turn(now)),
+        let client = match self.client.poll(since(self.begin, now)) {
+            TurnPollRet::WaitUntil(at) => now + at.saturating_duration_since(since(self.begin, now)),
             TurnPollRet::Closed | TurnPollRet::AllocateTcpSocket { .. } | TurnPollRet::TcpClose { .. } => now + SILENCE,
         };
         let question = self.waiting_since.map(|since| self.asked.map_or(since + SILENCE, |at| at + QUESTION_EVERY));
@@ -199,7 +201,7 @@ impl Lease {
             self.note_error(&message);
         }
         let transmit = Transmit::new(message.to_vec(), TransportType::Udp, self.server, self.local);
-        if let TurnRecvRet::PeerData(data) = self.client.recv(transmit, turn(now)) {
+        if let TurnRecvRet::PeerData(data) = self.client.recv(transmit, since(self.begin, now)) {
             let (from, bytes) = (data.peer, data.data().to_vec());
             let to = self.lent.iter().find(|lent| lent.is_ipv4() == from.is_ipv4());
             self.events.extend(to.map(|to| Event::Packet { to: *to, from, bytes }));
@@ -219,11 +221,11 @@ impl Lease {
 
     fn open(&mut self, now: Instant, to: SocketAddr) {
         use turn_client_proto::api::CreatePermissionError::AlreadyExists;
-        let state = match self.client.create_permission(TransportType::Udp, to.ip(), turn(now)) {
+        let state = match self.client.create_permission(TransportType::Udp, to.ip(), since(self.begin, now)) {
             Ok(()) => Peer::Asked,
             // Another port of the same host.
             Err(AlreadyExists) if self.client.have_permission(TransportType::Udp, to.ip()) => {
-                let _without_a_channel = self.client.bind_channel(TransportType::Udp, to, turn(now));
+                let _without_a_channel = self.client.bind_channel(TransportType::Udp, to, since(self.begin, now));
                 Peer::Open
             }
             Err(AlreadyExists) => Peer::Asked,
@@ -234,7 +236,7 @@ impl Lease {
 
     /// As ChannelData where a channel is bound, else as a Send indication.
     fn pass_on(&mut self, now: Instant, to: SocketAddr, packet: &[u8]) {
-        match self.client.send_to(TransportType::Udp, to, packet, turn(now)) {
+        match self.client.send_to(TransportType::Udp, to, packet, since(self.begin, now)) {
             Ok(Some(transmit)) => {
                 let bytes = transmit.data.build();
                 self.put(now, bytes);
@@ -256,8 +258,8 @@ impl Lease {
     }
 
     fn settle(&mut self, now: Instant) {
-        let is_closed = matches!(self.client.poll(turn(now)), TurnPollRet::Closed);
-        while let Some(transmit) = self.client.poll_transmit(turn(now)) {
+        let is_closed = matches!(self.client.poll(since(self.begin, now)), TurnPollRet::Closed);
+        while let Some(transmit) = self.client.poll_transmit(since(self.begin, now)) {
             let bytes = transmit.data.to_vec();
             self.put(now, bytes);
         }
@@ -284,7 +286,7 @@ impl Lease {
                 let asked = self.peers.iter_mut().filter(|(to, state)| to.ip() == *ip && **state == Peer::Asked);
                 for (to, state) in asked {
                     *state = Peer::Open;
-                    let _without_a_channel = self.client.bind_channel(TransportType::Udp, *to, turn(now));
+                    let _without_a_channel = self.client.bind_channel(TransportType::Udp, *to, since(self.begin, now));
                 }
             }
             TurnEvent::PermissionCreateFailed(_, ip) => {
@@ -317,8 +319,10 @@ impl Lease {
     }
 }
 
-fn turn(now: Instant) -> TurnInstant {
-    TurnInstant::from_std(now)
+/// The client's own kind of time: since the beginning of the lease.
+fn since(begin: Instant, now: Instant) -> TurnInstant {
+    let nanos = now.saturating_duration_since(begin).as_nanos();
+    TurnInstant::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
 }
 
 /// Takes the messages out of a stream (RFC 8656, 12.5 and 12.6).
