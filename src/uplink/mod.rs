@@ -5,7 +5,7 @@
 
 pub mod certificate;
 pub mod failure;
-mod ice;
+pub mod ice;
 pub mod ice_server;
 mod messenger;
 mod outlet;

@@ -19,9 +19,9 @@ use super::certificate::Certificate;
 use super::ice::Roaming;
 use super::ice::Servers;
 use super::ice::words::Move;
-use crate::signal::Accepted;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
+use crate::signal::Accepted;
 
 /// What a peer connection reports.
 #[derive(Debug)]

@@ -37,7 +37,9 @@ pub(super) enum NoWay {
     /// Nothing to complain about: another local address may have one.
     #[error("it has no address of the family of ours")]
     OtherFamily,
-    #[error("a public server has named it, but it lies in our own network: name it in `uplink.iceServers` if that is meant")]
+    #[error(
+        "a public server has named it, but it lies in our own network: name it in `uplink.iceServers` if that is meant"
+    )]
     Forbidden,
     #[error("it cannot be reached: {0}")]
     Io(#[from] io::Error),

@@ -16,6 +16,7 @@ mod link;
 mod paths;
 mod pulse;
 mod reflexive;
+pub mod rehearsal;
 mod relays;
 mod servers;
 mod sockets;
