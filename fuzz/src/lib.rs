@@ -12,7 +12,7 @@ use roamcast::ingest::sdp::{self as ingest_sdp, Fragment};
 use roamcast::media::template::{LaunchFile, Part, Values};
 use roamcast::signal::roamcast_text::{Message, ToClient, ToServer};
 use roamcast::signal::{LocalCandidate, janus_text, roamcast_text, state, token, whip_text};
-use roamcast::uplink::{ice_server, rtcp, sdp};
+use roamcast::uplink::{ice, ice_server, rtcp, sdp};
 use url::Url;
 
 /// Takes any bytes; panics when something is found.
@@ -21,6 +21,7 @@ pub type Parser = fn(&[u8]);
 /// Name of the target, of its folder in `corpus/`, and what it runs.
 pub const PARSERS: &[(&str, Parser)] = &[
     ("config", config),
+    ("datagram", datagram),
     ("ice_server", ice_server),
     ("ingest_sdp", ingest_sdp),
     ("janus_text", janus_text),
@@ -263,4 +264,10 @@ pub fn ingest_sdp(data: &[u8]) {
 pub fn rtcp(data: &[u8]) {
     let feedback = rtcp::read(data);
     assert!(feedback.reports.len() <= data.len() / 24);
+}
+
+/// What arrives on the UDP sockets of the agent, and on its connections to TURN servers.
+pub fn datagram(data: &[u8]) {
+    let lent = ice::rehearsal::arrives(data);
+    assert!(lent <= 2, "{lent} addresses of one lease");
 }

@@ -20,6 +20,7 @@ const TRACE_FILE: &str = "ROAMCAST_TRACE_FILE";
 
 /// Whatever the filter says: some crates of others show secrets when they are loud.
 ///
+/// `turn-client-proto` and its kin print what keys are made of, passwords included, and whole states in their warnings;
 /// `is` (ICE of `str0m`) prints the ICE passwords at `debug`; `tungstenite` prints whole requests with their bearer token, and
 /// messages with resume tokens, at `trace`.
 #[must_use]
@@ -27,6 +28,10 @@ pub fn without_secrets() -> Targets {
     Targets::new().with_default(LevelFilter::TRACE).with_targets([
         ("is::", LevelFilter::INFO),
         ("str0m", LevelFilter::INFO),
+        ("stun_proto", LevelFilter::ERROR),
+        ("stun_types", LevelFilter::ERROR),
+        ("turn_client_proto", LevelFilter::ERROR),
+        ("turn_types", LevelFilter::ERROR),
         ("tungstenite", LevelFilter::INFO),
         ("tokio_tungstenite", LevelFilter::INFO),
     ])

@@ -28,14 +28,14 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// The name has no address, or the resolver did not answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the name does not resolve")]
-pub(super) struct NoSuchName;
+pub(crate) struct NoSuchName;
 
 type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 type Lookup = Box<dyn Fn(String) -> Answer + Send + Sync>;
 
 /// A resolver with a memory.
 #[derive(Clone)]
-pub(super) struct Resolver(Arc<Inner>);
+pub(crate) struct Resolver(Arc<Inner>);
 
 struct Inner {
     lookup: Lookup,
@@ -50,7 +50,7 @@ struct Known {
 
 impl Resolver {
     /// That of this system. One for the whole process: what one session has learned serves the next.
-    pub(super) fn system() -> Self {
+    pub(crate) fn system() -> Self {
         static SYSTEM: LazyLock<Resolver> = LazyLock::new(|| {
             Resolver::new(|name| {
                 Box::pin(async move {
@@ -70,7 +70,7 @@ impl Resolver {
     ///
     /// # Errors
     /// There is none, now or remembered.
-    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoSuchName> {
+    pub(crate) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NoSuchName> {
         let limit = match self.known(name) {
             Some(_) => LOOKUP_TIMEOUT_KNOWN,
             None => LOOKUP_TIMEOUT,

@@ -81,7 +81,7 @@ fn broken(why: &dyn Error) -> Failure {
 ///
 /// # Errors
 /// `uplink.caFile` cannot be used.
-pub(super) fn tls(uplink: &Uplink, system_roots: bool) -> Result<ClientConfig, Failure> {
+pub(crate) fn tls(uplink: &Uplink, system_roots: bool) -> Result<ClientConfig, Failure> {
     let ring = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
     let builder = builder.map_err(|err| broken(&err))?;

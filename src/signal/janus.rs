@@ -130,7 +130,7 @@ impl Janus {
         if let Err(failure) = sdp::check_answer(offer, &answer) {
             return Err(self.with_codecs_of_the_room(failure).await);
         }
-        Ok(Accepted { answer, ice_servers: Vec::new(), session_id: name })
+        Ok(Accepted { answer, ice_servers: Vec::new(), near: false, session_id: name })
     }
 
     /// Gives our number in the room, and the SDP answer.
@@ -189,7 +189,7 @@ impl Janus {
             return Err(RestartError::Refused(self.unexpected("configure")));
         };
         let session_id = self.session.as_ref().map(|session| session.name.clone()).unwrap_or_default();
-        Ok(Accepted { answer, ice_servers: Vec::new(), session_id })
+        Ok(Accepted { answer, ice_servers: Vec::new(), near: false, session_id })
     }
 
     pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {

@@ -29,7 +29,9 @@ use crate::status::LinkStats;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Place, Redirect};
 
+pub(crate) use dns::Resolver;
 pub use http::Timeouts;
+pub(crate) use http::tls;
 use token::Tokens;
 use whip_text::{may_carry_token, shown};
 
@@ -40,6 +42,8 @@ pub struct Accepted {
     pub answer: String,
     /// ICE servers that the server named and that passed the rules of `whip_text`.
     pub ice_servers: Vec<IceServer>,
+    /// The server that named them lies on this machine or a private network, and may name others there.
+    pub near: bool,
     /// How the server names the session (for WHIP: the path of the resource). Safe to show.
     pub session_id: String,
 }

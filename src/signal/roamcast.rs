@@ -114,6 +114,10 @@ impl Roamcast {
         Ok(accepted)
     }
 
+    fn is_near(&self) -> bool {
+        self.url.host().is_some_and(|host| is_near(&host.to_owned()))
+    }
+
     pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, RestartError> {
         let answered = self.offer(ToServer::IceRestart { sdp: offer.into() }).await.map_err(RestartError::Failed)?;
         answered.map_err(|error| RestartError::Refused(self.refused(&error)))
@@ -123,8 +127,8 @@ impl Roamcast {
         let answer = self.ask(message, |said| if let ToClient::Answer { sdp } = said { Ok(sdp) } else { Err(said) });
         let answer = answer.await?;
         let session_id = self.session.as_ref().map(|session| session.claim.session_id.clone()).unwrap_or_default();
-        let ice_servers = self.ice_servers.clone();
-        Ok(answer.map(|answer| Accepted { answer: answer.0, ice_servers, session_id }))
+        let (ice_servers, near) = (self.ice_servers.clone(), self.is_near());
+        Ok(answer.map(|answer| Accepted { answer: answer.0, ice_servers, near, session_id }))
     }
 
     pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {
@@ -297,8 +301,7 @@ impl Roamcast {
             }
         });
         let (claim, ice_servers, expires) = welcome.await?.map_err(|error| self.refused(&error))?;
-        let near = self.url.host().is_some_and(|host| is_near(&host.to_owned()));
-        let (usable, left_out) = text::usable(ice_servers, near);
+        let (usable, left_out) = text::usable(ice_servers, self.is_near());
         self.ice_servers = usable;
         left_out.into_iter().for_each(|why| self.odd(why));
         self.renewal = Renewal::new(&self.tokens, expires.map(refresh_in));

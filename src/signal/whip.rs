@@ -109,7 +109,7 @@ impl Whip {
             text::ice_servers(links.iter().filter_map(|link| link.to_str().ok()), asked.reply.near);
         left_out.iter().for_each(|sentence| warn!("{sentence}"));
         let session_id = resource.as_ref().unwrap_or(asked.url()).path().to_owned();
-        Ok(Accepted { answer, ice_servers, session_id })
+        Ok(Accepted { answer, ice_servers, near: asked.reply.near, session_id })
     }
 
     pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {
@@ -173,7 +173,7 @@ impl Whip {
             session.answer = Some(answer.clone());
             session.etag = asked.reply.headers.get(header::ETAG).cloned();
         }
-        Ok(Accepted { answer, ice_servers: Vec::new(), session_id: resource.path().to_owned() })
+        Ok(Accepted { answer, ice_servers: Vec::new(), near: false, session_id: resource.path().to_owned() })
     }
 
     pub(super) async fn goodbye(&mut self) -> Result<(), Failure> {

@@ -5,7 +5,7 @@
 
 pub mod certificate;
 pub mod failure;
-mod ice;
+pub mod ice;
 pub mod ice_server;
 mod messenger;
 mod outlet;
@@ -223,8 +223,7 @@ impl Life<'_> {
         let answer = sdp::check_answer(&offer, &accepted.answer)?;
         let session_id = accepted.session_id.clone();
         self.line.inbox.post(Event::Session(self.attempt, SessionEvent::Accepted { session_id }));
-        let servers = [self.uplink.ice_servers.as_slice(), accepted.ice_servers.as_slice()].concat();
-        peer.gather(&offer, &servers).await?;
+        peer.gather(&offer, &self.uplink.ice_servers, &accepted).await?;
         peer.answer(&accepted.answer).await?;
         self.agreed = Some(accepted.answer);
         Ok(answer.media.into_iter().map(|media| media.mid).collect())
@@ -370,8 +369,13 @@ impl Life<'_> {
                 Ok(())
             }
             WebRTCICEConnectionState::Failed => {
-                let words = "no path between us and the server: ICE found no pair of addresses that works \
-                             (is UDP open? would a TURN server in `uplink.iceServers` help?)";
+                let trouble = self.peer.as_ref().and_then(Peer::relay_trouble);
+                let trouble = trouble.unwrap_or_else(|| {
+                    "ICE found no pair of addresses that works (is UDP open? would a TURN server in \
+                     `uplink.iceServers` help?)"
+                        .to_owned()
+                });
+                let words = format!("no path between us and the server: {trouble}");
                 Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
             }
             WebRTCICEConnectionState::Disconnected => {

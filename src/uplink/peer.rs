@@ -18,9 +18,11 @@ use crate::supervisor::event::{Failure, Phase, Retry};
 
 use super::certificate::Certificate;
 use super::ice::Roaming;
+use super::ice::Servers;
 use super::ice::words::Move;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
+use crate::signal::Accepted;
 
 /// What a peer connection reports.
 #[derive(Debug)]
@@ -130,11 +132,29 @@ impl Peer {
     }
 
     /// Takes the offer as the local description with these STUN and TURN servers: gathering begins.
-    pub(crate) async fn gather(&self, offer: &str, servers: &[IceServer]) -> Result<(), Failure> {
-        for server in servers {
-            self.add_ice_server(server);
+    /// `configured`: those of the config; the others are named by the server that has answered.
+    pub(crate) async fn gather(
+        &self,
+        offer: &str,
+        configured: &[IceServer],
+        accepted: &Accepted,
+    ) -> Result<(), Failure> {
+        match &self.roaming {
+            // Not through webrtcbin, which logs them.
+            Some(roaming) => roaming.servers(Servers::new(configured, &accepted.ice_servers, accepted.near)),
+            None => configured.iter().chain(&accepted.ice_servers).for_each(|server| self.add_ice_server(server)),
         }
+        self.take_offer(offer).await
+    }
+
+    /// Takes the offer as the local description; new credentials in it restart ICE.
+    pub(crate) async fn take_offer(&self, offer: &str) -> Result<(), Failure> {
         self.describe("set-local-description", WebRTCSDPType::Offer, offer).await
+    }
+
+    /// Why no relay is to be had, if that is so: one sentence.
+    pub(crate) fn relay_trouble(&self) -> Option<String> {
+        self.roaming.as_ref().and_then(Roaming::relay_trouble)
     }
 
     /// Takes the checked answer: ICE and DTLS begin.

@@ -32,7 +32,7 @@ impl Life<'_> {
         if let Err(failure) = checked {
             return SessionEvent::IceRestartRefused(failure);
         }
-        let taken = match peer.gather(offer, &[]).await {
+        let taken = match peer.take_offer(offer).await {
             Ok(()) => peer.answer(&accepted.answer).await,
             Err(failure) => Err(failure),
         };

@@ -60,6 +60,8 @@ mod state_file;
 mod systemd_units;
 mod token_provider;
 mod token_session;
+#[cfg(feature = "ingest")]
+mod turn;
 mod whip_dns;
 mod whip_redirects;
 mod whip_session;
@@ -94,6 +96,9 @@ mod secrets_kept;
 #[cfg(feature = "ingest")]
 #[path = "../support/stage.rs"]
 mod stage;
+#[cfg(feature = "ingest")]
+#[path = "../support/turn_server.rs"]
+mod turn_server;
 #[cfg(feature = "ingest")]
 #[path = "../support/viewer.rs"]
 mod viewer;

@@ -35,6 +35,8 @@ pub(crate) const FIXED: &[(&str, &str)] = &[
     ("secret of the Janus API", "s3cret-of-the-api"),
     ("secret of the Janus API", "open-sesame"),
     ("TURN password", TURN_PASSWORD),
+    ("TURN password", "wrong-turn-passw0rd"),
+    ("secret of TURN passwords", "s3cret-of-the-relay"),
     ("key of a token URL", "key=hush"),
     ("password of a camera", "user:secret@"),
     ("ICE password", "abcdefghijklmnopqrstuvwx"),

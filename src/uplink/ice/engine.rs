@@ -8,13 +8,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tracing::{debug, info};
 
+use crate::config::Uplink;
 use crate::status::path::{PathState, PathStats};
 use crate::supervisor::event::LocalAddress;
 
 use super::agent::Agent;
 use super::glue::{Face, Mind};
+use super::helpers::{Helpers, Word};
+use super::relays::News;
+use super::servers::Servers;
 use super::sockets::{Outgoing, Packet, Sockets};
-use super::words::{CandidateFacts, Health, Kind, Move, Order, PathFigures, Plan, SocketId};
+use super::words::{CandidateFacts, Health, IceState, Kind, Move, Order, PathFigures, Plan, SocketId};
 
 /// Packets of the far end that wait for the agent. It takes microseconds for each; a flood is dropped here.
 const INCOMING_MAX: usize = 512;
@@ -31,6 +35,7 @@ enum Input {
     Controlling(bool),
     RelayOnly(bool),
     Tos(u32),
+    Servers(Servers),
     /// A socket cannot send any more.
     Refused(SocketId),
 }
@@ -42,6 +47,8 @@ pub(super) struct Shown {
     pub(super) remote: Vec<CandidateFacts>,
     pub(super) selected: Option<(CandidateFacts, CandidateFacts)>,
     pub(super) paths: Vec<PathStats>,
+    /// Why no relay is to be had: one sentence.
+    pub(super) relay_trouble: Option<String>,
     controlling: bool,
 }
 
@@ -55,6 +62,10 @@ pub(super) struct Ear {
 impl Ear {
     fn tell(&self, input: Input) {
         let _session_over = self.inputs.send(input);
+    }
+
+    pub(super) fn servers(&self, servers: Servers) {
+        self.tell(Input::Servers(servers));
     }
 
     pub(super) fn shown<R>(&self, look: impl FnOnce(&Shown) -> R) -> R {
@@ -124,17 +135,20 @@ pub(super) struct Engine {
     outgoing: Arc<Outgoing>,
     shown: Arc<Mutex<Shown>>,
     shown_at: Instant,
+    helpers: Helpers,
 }
 
 impl Engine {
-    pub(super) fn new(plan: Plan, network: watch::Receiver<Vec<LocalAddress>>) -> (Self, Arc<Ear>) {
+    pub(super) fn new(plan: Plan, network: watch::Receiver<Vec<LocalAddress>>, uplink: Uplink) -> (Self, Arc<Ear>) {
         let (inputs, heard) = mpsc::unbounded_channel();
         let (incoming, packets) = mpsc::channel(INCOMING_MAX);
         let (outgoing, shown) = (Arc::<Outgoing>::default(), Arc::<Mutex<Shown>>::default());
         let ear = Arc::new(Ear { inputs, outgoing: Arc::clone(&outgoing), shown: Arc::clone(&shown) });
         let agent = Agent::new(plan);
+        let helpers = Helpers::new(uplink, incoming.clone());
         let sockets = Sockets::new(incoming);
-        let engine = Self { agent, inputs: heard, network, packets, sockets, outgoing, shown, shown_at: now() };
+        let shown_at = now();
+        let engine = Self { agent, inputs: heard, network, packets, sockets, outgoing, shown, shown_at, helpers };
         (engine, ear)
     }
 
@@ -144,7 +158,7 @@ impl Engine {
         self.agent.network(now(), &addresses);
         loop {
             self.carry_out_orders(&face, &moved);
-            let deadline = self.agent.deadline();
+            let deadline = [self.agent.deadline(), self.helpers.deadline(now())].into_iter().flatten().min();
             tokio::select! {
                 input = self.inputs.recv() => match input {
                     Some(input) => self.hear(input),
@@ -155,8 +169,10 @@ impl Engine {
                     let addresses = self.network.borrow_and_update().clone();
                     self.agent.network(now(), &addresses);
                 }
+                word = self.helpers.next() => self.take_help(word, &face),
                 () = at(deadline) => {
                     self.agent.timeout(now());
+                    self.help();
                     self.show_now_and_then();
                 }
             }
@@ -176,6 +192,7 @@ impl Engine {
             Input::RemoteCredentials(ufrag, pwd) => self.agent.remote_credentials(now, &ufrag, &pwd),
             Input::Controlling(controlling) => self.agent.set_controlling(controlling),
             Input::RelayOnly(relay_only) => self.agent.set_relay_only(relay_only),
+            Input::Servers(servers) => self.helpers.start(servers),
             Input::Tos(tos) => self.sockets.set_tos(tos),
             Input::Refused(socket) => self.agent.send_failed(now, socket),
         }
@@ -184,7 +201,10 @@ impl Engine {
     fn take_in(&mut self, packet: &Packet, face: &Face) {
         let Packet { socket, from, bytes } = packet;
         match Kind::of(bytes) {
-            Kind::Stun => self.agent.stun(now(), *socket, *from, bytes),
+            Kind::Stun => match self.helpers.answer(*socket, *from, bytes) {
+                Some(mapped) => self.agent.reflexive(now(), *socket, mapped),
+                None => self.agent.stun(now(), *socket, *from, bytes),
+            },
             kind @ (Kind::Dtls | Kind::Rtp | Kind::Rtcp) => {
                 if self.agent.accepts(*socket, *from) {
                     self.agent.heard(now(), *socket, *from, kind);
@@ -209,13 +229,21 @@ impl Engine {
     fn carry_out(&mut self, order: Order, face: &Face, moved: &impl Fn(Move)) {
         match order {
             Order::Open { socket, address } => match self.sockets.open(socket, &address) {
-                Ok(bound) => self.agent.opened(now(), socket, bound),
+                Ok(bound) => {
+                    self.helpers.opened(socket, bound, address);
+                    self.agent.opened(now(), socket, bound);
+                }
                 Err(error) => {
                     debug!("no socket on {} ({}): {error}", address.interface, address.ip);
                     self.agent.not_opened(now(), socket);
                 }
             },
-            Order::Close(socket) => self.sockets.close(socket),
+            Order::Close(socket) => {
+                self.sockets.close(socket);
+                for relay in self.helpers.closed(socket) {
+                    self.sockets.close(relay);
+                }
+            }
             Order::Send { route, packet } => {
                 let sent = self.sockets.get(route.socket).map(|wire| wire.send(&packet, &route.to.into()));
                 if sent.is_some_and(|sent| sent.is_err()) {
@@ -223,7 +251,10 @@ impl Engine {
                 }
             }
             Order::Routes(routes) => self.outgoing.set(&routes, &self.sockets),
-            Order::State(state) => face.set_state(state),
+            Order::State(state) => {
+                self.helpers.stands(now(), state);
+                face.set_state(state);
+            }
             Order::Candidate(text) => face.tell_candidate(&text),
             Order::Gathered => face.set_gathered(),
             Order::Moved(step) => moved(step),
@@ -238,6 +269,39 @@ impl Engine {
             let packets = u32::try_from(self.outgoing.take_media()).unwrap_or(u32::MAX);
             self.agent.set_packet_rate(f64::from(packets) / passed.as_secs_f64());
             self.show();
+        }
+    }
+
+    /// What the tasks behind the helpers have to say.
+    fn take_help(&mut self, word: Word, face: &Face) {
+        match word {
+            Word::StunServer(server) => self.helpers.mirror(server),
+            Word::Relay(News::Lent { relay, base, address, outbox }) => {
+                if self.helpers.lent(relay, base) {
+                    self.sockets.lent(relay, outbox);
+                    self.agent.relayed(now(), relay, base, address);
+                }
+            }
+            Word::Relay(News::Lost(relay)) => {
+                self.sockets.close(relay);
+                self.agent.relay_lost(now(), relay);
+            }
+            Word::Relay(News::Hopeless(words)) => {
+                self.shown.lock().unwrap_or_else(PoisonError::into_inner).relay_trouble = Some(words);
+                if self.helpers.is_relay_only() {
+                    // Nothing else may be used: better now than after the patience of ICE.
+                    face.set_state(IceState::Failed);
+                }
+            }
+        }
+        self.help();
+    }
+
+    fn help(&mut self) {
+        for (socket, server, packet) in self.helpers.due(now()) {
+            if let Some(wire) = self.sockets.get(socket) {
+                let _asked_again = wire.send(&packet, &server.into());
+            }
         }
     }
 
@@ -281,6 +345,6 @@ async fn at(deadline: Option<Instant>) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the clock of the agent is read here and nowhere else")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

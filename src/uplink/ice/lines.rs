@@ -40,6 +40,8 @@ pub(super) struct Line {
     pub(super) preference: u32,
     /// The preference that its relay will have, when that is to be the anchor.
     pub(super) promised: Option<u32>,
+    /// Some relay has got it.
+    kept: bool,
     /// When it was asked for.
     pub(super) born: Instant,
     /// Its own address, once it has one.
@@ -69,6 +71,7 @@ impl Line {
             base,
             preference: STANDBY,
             promised: None,
+            kept: false,
             born: now,
             local: None,
             mapped: None,
@@ -178,18 +181,31 @@ impl Lines {
 
     /// A TURN server has lent us `local` for the socket `base`. Its preference.
     pub(super) fn relay(&mut self, now: Instant, relay: SocketId, base: SocketId, local: SocketAddr) -> Option<u32> {
-        let line = self.lines.get(&base)?;
-        if line.base.is_some() || self.lines.contains_key(&relay) || !self.used.insert(local) {
+        if self.lines.get(&base)?.base.is_some() || self.lines.contains_key(&relay) || !self.used.insert(local) {
             return None;
         }
+        let preference = self.promise(base)?;
+        let line = self.lines.get(&base)?;
         let place = Place { address: line.place.address.clone(), relayed: true };
         let mut new = Line::new(now, place, Some(base));
-        new.preference = line.promised.unwrap_or(STANDBY);
+        new.preference = preference;
         new.retire_at = line.retire_at;
         new.local = Some(local);
-        let preference = new.preference;
         self.lines.insert(relay, new);
         Some(preference)
+    }
+
+    /// The preference of the next relay behind this socket: a second one (the first was lost) beats the first.
+    fn promise(&mut self, base: SocketId) -> Option<u32> {
+        let next = ANCHORS.start() + self.anchors;
+        let line = self.lines.get_mut(&base)?;
+        let promised = line.promised;
+        if promised.is_some() && std::mem::replace(&mut line.kept, true) && ANCHORS.contains(&next) {
+            self.anchors += 1;
+            line.promised = Some(next);
+            return Some(next);
+        }
+        Some(promised.unwrap_or(STANDBY))
     }
 
     /// The hands have opened it. False: an address that was used before; the far end would remember its old priority.

@@ -10,11 +10,18 @@ mod consent;
 mod engine;
 #[allow(unsafe_code, reason = "the one file of the house that may, see its first lines")]
 mod glue;
+mod helpers;
 mod lines;
+mod link;
 mod paths;
 mod pulse;
+mod reflexive;
+pub mod rehearsal;
+mod relays;
+mod servers;
 mod sockets;
 mod standing;
+mod turn;
 pub(crate) mod words;
 
 #[cfg(test)]
@@ -37,6 +44,8 @@ use url::{Host, Url};
 use crate::config::{Network, Uplink};
 use crate::status::path::{PathChange, PathChangeReason, PathStats};
 use crate::supervisor::event::LocalAddress;
+
+pub(crate) use servers::Servers;
 
 use engine::{Ear, Engine};
 use glue::Face;
@@ -66,7 +75,7 @@ impl Roaming {
             loopback: here.is_some(),
         };
         let addresses = here.map_or(addresses, |here| watch::channel(here).1);
-        let (engine, ear) = Engine::new(plan, addresses);
+        let (engine, ear) = Engine::new(plan, addresses, uplink.clone());
         let face = Face::new(Arc::clone(&ear) as Arc<dyn glue::Mind>);
         let task = tokio::spawn(engine.run(face.clone(), moved));
         Self { face, ear, task }
@@ -80,6 +89,16 @@ impl Roaming {
     /// From now on webrtcbin hears nothing more: to be called before it goes to NULL.
     pub(crate) fn silence(&self) {
         self.face.silence();
+    }
+
+    /// The STUN and TURN servers of this session: to be said before webrtcbin gathers.
+    pub(crate) fn servers(&self, servers: Servers) {
+        self.ear.servers(servers);
+    }
+
+    /// Why no relay is to be had, if that is so: one sentence.
+    pub(crate) fn relay_trouble(&self) -> Option<String> {
+        self.ear.shown(|shown| shown.relay_trouble.clone())
     }
 
     /// All paths in figures.

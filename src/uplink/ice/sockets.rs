@@ -16,6 +16,7 @@ use tracing::warn;
 
 use crate::supervisor::event::LocalAddress;
 
+use super::relays::Outbox;
 use super::words::{Kind, Routes, SocketId};
 
 /// Largest datagram that is read; SRTP stays below 1 500 bytes, relays add 4 - 36.
@@ -31,21 +32,41 @@ pub(super) struct Packet {
     pub(super) bytes: Vec<u8>,
 }
 
-/// One open socket, as senders know it.
+/// What a wire leads to.
+#[derive(Debug)]
+enum End {
+    Socket(UdpSocket),
+    /// The task that holds the lease at a TURN server.
+    Relay(Outbox),
+}
+
+/// One open socket or relay, as senders know it.
 #[derive(Debug)]
 pub(super) struct Wire {
     id: SocketId,
-    udp: UdpSocket,
+    end: End,
     sent: Arc<AtomicU64>,
     /// The kernel has refused to send, and the agent has been told.
     refused: AtomicBool,
 }
 
 impl Wire {
+    fn new(id: SocketId, end: End, sent: Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self { id, end, sent, refused: AtomicBool::new(false) })
+    }
+
     /// Sends one datagram, from any thread, without waiting. `Err`: this socket cannot send any more. What the kernel has
     /// no room for just now is lost, as it would be further on.
     pub(super) fn send(&self, packet: &[u8], to: &SockAddr) -> Result<(), SocketId> {
-        match SockRef::from(&self.udp).send_to(packet, to) {
+        let sent = match &self.end {
+            End::Socket(udp) => SockRef::from(udp).send_to(packet, to),
+            End::Relay(outbox) => match to.as_socket().map(|to| outbox.try_send((to, packet.to_vec()))) {
+                Some(Ok(())) => Ok(packet.len()),
+                Some(Err(mpsc::error::TrySendError::Closed(_))) => Err(io::ErrorKind::BrokenPipe.into()),
+                Some(Err(mpsc::error::TrySendError::Full(_))) | None => Err(io::ErrorKind::WouldBlock.into()),
+            },
+        };
+        match sent {
             Ok(length) => {
                 self.sent.fetch_add(u64::try_from(length).unwrap_or(0), Ordering::Relaxed);
                 Ok(())
@@ -57,7 +78,7 @@ impl Wire {
 }
 
 /// An error that says nothing about the path: a full queue, a signal, the ICMP echo of an earlier packet.
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionRefused, Interrupted, OutOfMemory, WouldBlock};
     const ENOBUFS: i32 = 105;
     matches!(error.kind(), WouldBlock | Interrupted | ConnectionRefused | OutOfMemory)
@@ -66,7 +87,7 @@ fn is_passing(error: &io::Error) -> bool {
 
 /// All open sockets. Dropping it closes them.
 pub(super) struct Sockets {
-    open: HashMap<SocketId, (Arc<Wire>, JoinHandle<()>)>,
+    open: HashMap<SocketId, (Arc<Wire>, Option<JoinHandle<()>>)>,
     /// Bytes that have left from each address in this session, by whichever of its sockets.
     sent: HashMap<LocalAddress, Arc<AtomicU64>>,
     incoming: mpsc::Sender<Packet>,
@@ -75,7 +96,7 @@ pub(super) struct Sockets {
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        self.open.values().for_each(|(_, reader)| reader.abort());
+        self.open.values().flat_map(|(_, reader)| reader).for_each(JoinHandle::abort);
     }
 }
 
@@ -90,14 +111,19 @@ impl Sockets {
         let udp = bind(address, self.tos)?;
         let bound = udp.local_addr()?;
         let sent = Arc::clone(self.sent.entry(address.clone()).or_default());
-        let wire = Arc::new(Wire { id, udp, sent, refused: AtomicBool::new(false) });
+        let wire = Wire::new(id, End::Socket(udp), sent);
         let reader = tokio::spawn(read(Arc::clone(&wire), self.incoming.clone()));
-        self.open.insert(id, (wire, reader));
+        self.open.insert(id, (wire, Some(reader)));
         Ok(bound)
     }
 
+    /// From now on packets can leave through this relay.
+    pub(super) fn lent(&mut self, id: SocketId, outbox: Outbox) {
+        self.open.insert(id, (Wire::new(id, End::Relay(outbox), Arc::default()), None));
+    }
+
     pub(super) fn close(&mut self, id: SocketId) {
-        if let Some((_, reader)) = self.open.remove(&id) {
+        if let Some((_, Some(reader))) = self.open.remove(&id) {
             reader.abort();
         }
     }
@@ -110,7 +136,9 @@ impl Sockets {
     pub(super) fn set_tos(&mut self, tos: u32) {
         self.tos = tos;
         for (wire, _) in self.open.values() {
-            mark(&SockRef::from(&wire.udp), wire.udp.local_addr().is_ok_and(|address| address.is_ipv4()), tos);
+            if let End::Socket(udp) = &wire.end {
+                mark(&SockRef::from(udp), udp.local_addr().is_ok_and(|address| address.is_ipv4()), tos);
+            }
         }
     }
 
@@ -120,7 +148,7 @@ impl Sockets {
     }
 }
 
-fn bind(address: &LocalAddress, tos: u32) -> io::Result<UdpSocket> {
+pub(super) fn bind(address: &LocalAddress, tos: u32) -> io::Result<UdpSocket> {
     let domain = Domain::for_address(SocketAddr::new(address.ip, 0));
     let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if domain == Domain::IPV6 {
@@ -128,15 +156,20 @@ fn bind(address: &LocalAddress, tos: u32) -> io::Result<UdpSocket> {
     }
     // Smaller than asked for where the system allows less: then a burst may lose packets, as on any busy link.
     let _as_large_as_allowed = socket.set_send_buffer_size(SEND_BUFFER);
+    pin(&socket, address);
+    mark(&SockRef::from(&socket), address.ip.is_ipv4(), tos);
+    socket.bind(&SocketAddr::new(address.ip, 0).into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// Binds it to the interface of this address.
+pub(super) fn pin(socket: &Socket, address: &LocalAddress) {
     // A server on this machine is not heard through any interface but `lo`.
     if address.interface != "lo"
         && let Err(error) = socket.bind_device(Some(address.interface.as_bytes()))
     {
         warn!("a socket cannot be bound to `{}` ({error}): Linux 5.7 or CAP_NET_RAW is needed", address.interface);
     }
-    mark(&SockRef::from(&socket), address.ip.is_ipv4(), tos);
-    socket.bind(&SocketAddr::new(address.ip, 0).into())?;
-    UdpSocket::from_std(socket.into())
 }
 
 /// A network that does not honour the mark does not mind it either.
@@ -145,10 +178,11 @@ fn mark(socket: &SockRef<'_>, is_v4: bool, tos: u32) {
 }
 
 async fn read(wire: Arc<Wire>, incoming: mpsc::Sender<Packet>) {
+    let End::Socket(udp) = &wire.end else { return };
     let mut buffer = [0; DATAGRAM_MAX];
-    while wire.udp.readable().await.is_ok() {
+    while udp.readable().await.is_ok() {
         // Otherwise nothing is there after all, or the ICMP echo of something we sent: the agent's own checks say what works.
-        let Ok((length, from)) = wire.udp.try_recv_from(&mut buffer) else { continue };
+        let Ok((length, from)) = udp.try_recv_from(&mut buffer) else { continue };
         let bytes = buffer.get(..length).unwrap_or_default().to_vec();
         let packet = Packet { socket: wire.id, from, bytes };
         if matches!(incoming.try_send(packet), Err(mpsc::error::TrySendError::Closed(_))) {

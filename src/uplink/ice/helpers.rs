@@ -1,0 +1,149 @@
+//! STUN and TURN servers as the engine sees them: when they are asked, and what they say.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use crate::config::Uplink;
+use crate::supervisor::event::LocalAddress;
+
+use super::link;
+use super::reflexive::Mirrors;
+use super::relays::{HELP_AFTER, News, Relays};
+use super::servers::{Server, Servers};
+use super::sockets::Packet;
+use super::words::{IceState, SocketId};
+
+/// What comes from the tasks.
+pub(super) enum Word {
+    Relay(News),
+    /// A STUN server is at this address.
+    StunServer(SocketAddr),
+}
+
+/// The helpers of a session.
+pub(super) struct Helpers {
+    uplink: Uplink,
+    incoming: mpsc::Sender<Packet>,
+    /// `None` before the servers are known.
+    relays: Option<Relays>,
+    mirrors: Mirrors,
+    /// Open sockets, and the relays behind each.
+    open: BTreeMap<SocketId, (LocalAddress, Vec<SocketId>)>,
+    /// Media has no way: relays are asked for then.
+    help_at: Option<Instant>,
+    news: (mpsc::UnboundedSender<News>, mpsc::UnboundedReceiver<News>),
+    stun: (mpsc::UnboundedSender<SocketAddr>, mpsc::UnboundedReceiver<SocketAddr>),
+}
+
+impl Helpers {
+    /// `incoming`: where packets from relays are put.
+    pub(super) fn new(uplink: Uplink, incoming: mpsc::Sender<Packet>) -> Self {
+        Self {
+            uplink,
+            incoming,
+            relays: None,
+            mirrors: Mirrors::default(),
+            open: BTreeMap::new(),
+            help_at: None,
+            news: mpsc::unbounded_channel(),
+            stun: mpsc::unbounded_channel(),
+        }
+    }
+
+    pub(super) fn is_relay_only(&self) -> bool {
+        self.uplink.relay_only
+    }
+
+    /// These are the servers. Later lists are left out: an ICE restart keeps what it has.
+    pub(super) fn start(&mut self, servers: Servers) {
+        if self.relays.is_some() {
+            return;
+        }
+        for server in servers.stun.iter().filter(|_| !self.uplink.relay_only) {
+            tokio::spawn(find(server.clone(), self.stun.0.clone()));
+        }
+        let mut relays = Relays::new(servers, self.uplink.clone(), self.news.0.clone(), self.incoming.clone());
+        for (socket, (address, _)) in &self.open {
+            relays.opened(*socket, address.clone());
+        }
+        self.relays = Some(relays);
+    }
+
+    /// The next word of a task. May be dropped at any time.
+    pub(super) async fn next(&mut self) -> Word {
+        tokio::select! {
+            Some(news) = self.news.1.recv() => Word::Relay(news),
+            Some(server) = self.stun.1.recv() => Word::StunServer(server),
+            else => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn mirror(&mut self, server: SocketAddr) {
+        self.mirrors.add(server);
+    }
+
+    pub(super) fn opened(&mut self, socket: SocketId, bound: SocketAddr, address: LocalAddress) {
+        self.mirrors.opened(socket, bound);
+        if let Some(relays) = &mut self.relays {
+            relays.opened(socket, address.clone());
+        }
+        self.open.insert(socket, (address, Vec::new()));
+    }
+
+    /// A relay is there. False: its socket has been closed meanwhile.
+    pub(super) fn lent(&mut self, relay: SocketId, base: SocketId) -> bool {
+        self.open.get_mut(&base).map(|(_, relays)| relays.push(relay)).is_some()
+    }
+
+    /// A socket was closed; the relays behind it.
+    pub(super) fn closed(&mut self, socket: SocketId) -> Vec<SocketId> {
+        self.mirrors.closed(socket);
+        if let Some(relays) = &mut self.relays {
+            relays.closed(socket);
+        }
+        self.open.remove(&socket).map(|(_, relays)| relays).unwrap_or_default()
+    }
+
+    /// The connection stands like this.
+    pub(super) fn stands(&mut self, now: Instant, state: IceState) {
+        self.help_at = match state {
+            IceState::New | IceState::Connected => None,
+            IceState::Checking => Some(now + HELP_AFTER),
+            IceState::Disconnected | IceState::Failed => Some(now),
+        };
+    }
+
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        [self.mirrors.deadline(now), self.help_at].into_iter().flatten().min()
+    }
+
+    /// Questions for STUN servers that are due, and help if that is.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(SocketId, SocketAddr, Vec<u8>)> {
+        if self.help_at.is_some_and(|at| at <= now) {
+            self.help_at = None;
+            self.relays.iter_mut().for_each(Relays::help);
+        }
+        self.mirrors.due(now)
+    }
+
+    /// The answer of a STUN server to a question of ours.
+    pub(super) fn answer(&mut self, socket: SocketId, from: SocketAddr, packet: &[u8]) -> Option<SocketAddr> {
+        self.mirrors.answer(socket, from, packet)
+    }
+}
+
+/// Both families: which one a socket needs is not known yet.
+async fn find(server: Server, found: mpsc::UnboundedSender<SocketAddr>) {
+    for family in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+        match link::resolve(&server, family).await {
+            Ok(at) => {
+                let _session_over = found.send(at);
+            }
+            Err(why) => debug!("the STUN server at `{}` is left out: {why}", server.host),
+        }
+    }
+}
