@@ -72,6 +72,7 @@ mod whip_tls;
 mod browser;
 #[path = "../support/captured.rs"]
 mod captured;
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/forward.rs"]
 mod forward;
 #[path = "../support/http.rs"]

@@ -84,21 +84,19 @@ impl Broadcast {
         let State::Live(session) = &mut self.state else { return None };
         let ladder = session.ladder.as_mut().filter(|ladder| ladder.is_asked())?;
         let lost = ladder.lost().clone();
-        match event {
-            SessionEvent::IceRestartRefused(why) => {
-                let lost =
-                    Failure { words: format!("{}; an ICE restart is refused: {}", lost.words, why.words), ..lost };
-                Some(self.replace(around, &lost, orders))
-            }
-            // Neither plane is left.
-            SessionEvent::IceRestartFailed(why) if why.phase == Phase::Dial && !around.is_cut_off() => {
-                Some(self.lose(around, &lost, orders))
-            }
-            _ => {
-                ladder.answered(around.now, around.is_cut_off());
-                None
-            }
+        if let SessionEvent::IceRestartRefused(why) = event {
+            let words = format!("{}; an ICE restart is refused: {}", lost.words, why.words);
+            return Some(self.replace(around, &Failure { words, ..lost }, orders));
         }
+        if let SessionEvent::IceRestartFailed(why) = event
+            && why.phase == Phase::Dial
+            && !around.is_cut_off()
+        {
+            // Neither plane is left.
+            return Some(self.lose(around, &lost, orders));
+        }
+        ladder.answered(around.now, around.is_cut_off());
+        None
     }
 
     /// Another session is to take the place of the live one, whose media is lost: make before break. The live one stays

@@ -9,7 +9,7 @@
 //! No candidate is signalled, ever. A signalled one has a priority of its own, which no address that the far end learns
 //! from our checks can beat (host) or which depends on what comes first, candidate or check (reflexive, relayed): its
 //! RTCP would go to the wrong place. Ingest servers are reached by our checks alone; a far end that must be told where to
-//! find us, because it cannot be reached, is none. So [`Order::Candidate`] is not used and `Gathered` comes at once.
+//! find us, because it cannot be reached, is none. So there is no order for it, and `Gathered` comes at once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -255,7 +255,6 @@ impl Engine {
                 self.helpers.stands(now(), state);
                 face.set_state(state);
             }
-            Order::Candidate(text) => face.tell_candidate(&text),
             Order::Gathered => face.set_gathered(),
             Order::Moved(step) => moved(step),
         }

@@ -8,11 +8,10 @@
 //!   the running version does so is seen from the reference count ([`Face::join`]).
 //! - The base class of the transport never drops `src` and `sink`: [`imp::Transport`] does, else both and their socket leak.
 //! - `add_candidate` has a promise as its fourth argument from 1.24 on, which must be answered. 1.22 passes three.
-//! - The number given to the candidate callback is the one that `add_stream` was called with.
 
 mod methods;
 
-use std::ffi::{CStr, CString, c_char, c_uint};
+use std::ffi::{CStr, c_char, c_uint};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use glib::ffi::{gboolean, gpointer};
@@ -131,44 +130,9 @@ impl Face {
         }
     }
 
-    /// Tells webrtcbin a local candidate (the attribute without `a=`), which it passes on as `on-ice-candidate`.
-    pub(super) fn tell_candidate(&self, candidate: &str) {
-        let Ok(text) = CString::new(candidate) else { return };
-        let joint = self.imp().joint();
-        let (Some(callback), Some(function)) = (&joint.callback, joint.callback.as_ref().and_then(|c| c.function))
-        else {
-            return;
-        };
-        let ice = self.upcast_ref::<gst_webrtc::WebRTCICE>().as_ptr();
-        // SAFETY: webrtcbin gave function and data together, and both are valid until it gives others or `silence` was
-        // called; the lock on `joint` keeps that from happening meanwhile. The function only queues a task.
-        unsafe { function(ice, joint.stream_id, text.as_ptr(), callback.data) };
-    }
-
     /// From now on webrtcbin is not called any more: to be called before it goes to NULL.
     pub(super) fn silence(&self) {
-        let mut joint = self.imp().joint();
-        joint.callback = None;
-        joint.entry = None;
-    }
-}
-
-/// The function that webrtcbin wants to be called with candidates.
-struct Callback {
-    function: ffi::GstWebRTCICEOnCandidateFunc,
-    data: gpointer,
-    destroy: glib::ffi::GDestroyNotify,
-}
-
-// SAFETY: webrtcbin means its callback to be called from whatever thread the agent runs on.
-unsafe impl Send for Callback {}
-
-impl Drop for Callback {
-    fn drop(&mut self) {
-        if let Some(destroy) = self.destroy {
-            // SAFETY: given together with `data`, to be called once, when `data` is not needed any more.
-            unsafe { destroy(self.data) };
-        }
+        self.imp().joint().entry = None;
     }
 }
 
@@ -178,7 +142,6 @@ mod imp {
     /// Where face and webrtcbin are joined.
     #[derive(Default)]
     pub(super) struct Joint {
-        pub(super) callback: Option<Callback>,
         pub(super) stream: Option<super::Stream>,
         pub(super) stream_id: c_uint,
         pub(super) transport: Option<super::Transport>,

@@ -92,12 +92,7 @@ fn hear(agent: &mut Agent, now: Instant, packet: &[u8]) {
         match order {
             Order::Open { socket, .. } => agent.opened(now, socket, LOCAL),
             Order::Send { packet, .. } => asked = packet,
-            Order::Close(_)
-            | Order::Routes(_)
-            | Order::State(_)
-            | Order::Candidate(_)
-            | Order::Gathered
-            | Order::Moved(_) => {}
+            Order::Close(_) | Order::Routes(_) | Order::State(_) | Order::Gathered | Order::Moved(_) => {}
         }
     }
     match Kind::of(packet) {

@@ -83,8 +83,6 @@ pub(crate) enum Order {
     Routes(Routes),
     /// Tell webrtcbin.
     State(IceState),
-    /// Trickle this candidate (the attribute without `a=`).
-    Candidate(String),
     /// There will be no more candidates.
     Gathered,
     /// Media has moved: tell the brain.

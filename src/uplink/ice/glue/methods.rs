@@ -132,14 +132,17 @@ pub(super) unsafe extern "C" fn set_tos(
     unsafe { face(ice, |_, mind| mind.set_tos(tos)) };
 }
 
+/// No candidate is ever signalled (see `agent.rs`), so the function is not kept.
 pub(super) unsafe extern "C" fn set_on_ice_candidate(
-    ice: *mut ffi::GstWebRTCICE,
-    function: ffi::GstWebRTCICEOnCandidateFunc,
+    _ice: *mut ffi::GstWebRTCICE,
+    _function: ffi::GstWebRTCICEOnCandidateFunc,
     data: gpointer,
     destroy: glib::ffi::GDestroyNotify,
 ) {
-    // SAFETY: called by webrtcbin as documented.
-    unsafe { face(ice, |face, _| face.imp().joint().callback = Some(Callback { function, data, destroy })) };
+    if let Some(destroy) = destroy {
+        // SAFETY: given together with `data`, to be called once, when `data` is not needed any more.
+        unsafe { destroy(data) };
+    }
 }
 
 pub(super) unsafe extern "C" fn get_local_candidates(

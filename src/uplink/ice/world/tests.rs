@@ -195,7 +195,6 @@ pub(super) struct World {
     pub(super) routes: Routes,
     pub(super) states: Vec<(Instant, IceState)>,
     pub(super) moves: Vec<(Instant, Move)>,
-    pub(super) candidates: Vec<String>,
     /// Routes on which an answer has come.
     validated: BTreeSet<Route>,
     /// RTCP that came to us: when and on which link.
@@ -272,7 +271,6 @@ impl World {
             routes: Routes::default(),
             states: Vec::new(),
             moves: Vec::new(),
-            candidates: Vec::new(),
             validated: BTreeSet::new(),
             rtcp: Vec::new(),
             media_on: true,
@@ -441,7 +439,6 @@ impl World {
                     self.routes = routes;
                 }
                 Order::State(state) => self.states.push((self.now, state)),
-                Order::Candidate(text) => self.candidates.push(text),
                 Order::Gathered => {}
                 Order::Moved(moved) => self.moves.push((self.now, moved)),
             }
