@@ -268,7 +268,7 @@ impl Van {
         assert_eq!(of_media, 0, "{errors:?}\n{}", self.said());
         if let Server::Janus { viewers, janus } = &self.server {
             let live: Vec<String> = janus.publishers(ROOM).iter().map(|id| format!("{ROOM}/{id}")).collect();
-            assert_eq!(live, [self.session.clone()]);
+            assert_eq!(live, std::slice::from_ref(&self.session));
             assert_eq!(viewers.most_publishers().0, 1);
         }
     }

@@ -79,9 +79,9 @@ fn interface_flaps_ten_times(kind: Kind) {
 fn ipv6_only_uplink(kind: Kind) {
     let lab = Netlab::builder().uplink_of("wlan0", link(), Families::V6).uplink_of("wwan0", link(), Families::V6);
     let Some(mut van) = Van::on_air_by(kind, lab, WIFI_FIRST, Families::V6) else { return };
-    let faults: [(fn(&Netlab, &str), &str, &str); 2] =
-        [(Netlab::new_address, "wlan0", "new address"), (Netlab::link_down, "wwan0", "link down")];
-    for (fault, to, how) in faults {
+    for (fault, to, how) in
+        [(Netlab::new_address as fn(&Netlab, &str), "wlan0", "new address"), (Netlab::link_down, "wwan0", "link down")]
+    {
         let mark = van.mark();
         fault(&van.lab, "wlan0");
         van.moves_to(&mark, to);
