@@ -66,7 +66,7 @@ fn on_air_through_a_relay_over_tcp() {
 fn on_air_through_a_relay_over_tls_with_a_private_certificate() {
     let (mut coturn, (_ingest, port)) = (Coturn::start(), ingest());
     let (url, ca) = (format!("turns:localhost:{}", coturn.tls_port), format!("caFile = \"{}\"\n", coturn.ca_file()));
-    let mut distrustful = encoder(port, &[url.clone()], GOOD, "");
+    let mut distrustful = encoder(port, std::slice::from_ref(&url), GOOD, "");
     distrustful.wait_for("an error", |event| event["event"] == "BroadcastError");
     assert!(distrustful.log().contains("invalid peer certificate"), "{}", distrustful.log());
     drop(distrustful);
@@ -81,7 +81,7 @@ fn time_limited_credentials_are_taken_and_old_ones_are_told_from_wrong_ones() {
     let mut coturn = Coturn::start_with("use-auth-secret\nstatic-auth-secret=s3cret-of-the-relay\n");
     let (_ingest, port) = ingest();
     let url = format!("turn:127.0.0.1:{}", coturn.port);
-    let mut good = encoder(port, &[url.clone()], ("2147483647:van", REST_PASSWORD), "");
+    let mut good = encoder(port, std::slice::from_ref(&url), ("2147483647:van", REST_PASSWORD), "");
     good.wait_for_message("broadcasting");
     coturn.wait_for_line("CHANNEL_BIND processed, success");
     good.signal("TERM");
@@ -99,7 +99,7 @@ const REST_PASSWORD: &str = "TE6xJc2m8/FlOmyZOHw0xb+2hxw=";
 fn a_wrong_turn_password_is_one_clear_sentence() {
     let (coturn, (_ingest, port)) = (Coturn::start(), ingest());
     let url = format!("turn:127.0.0.1:{}", coturn.port);
-    let mut encoder = encoder(port, &[url.clone()], (TURN_USER, "wrong-turn-passw0rd"), "");
+    let mut encoder = encoder(port, std::slice::from_ref(&url), (TURN_USER, "wrong-turn-passw0rd"), "");
     let (_, error) = encoder.wait_for("an error", |event| event["event"] == "BroadcastError");
     let words = error["data"]["words"].as_str().unwrap();
     let wanted =

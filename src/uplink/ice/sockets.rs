@@ -178,16 +178,13 @@ async fn read(wire: Arc<Wire>, incoming: mpsc::Sender<Packet>) {
     let End::Socket(udp) = &wire.end else { return };
     let mut buffer = [0; DATAGRAM_MAX];
     while udp.readable().await.is_ok() {
-        match udp.try_recv_from(&mut buffer) {
-            Ok((length, from)) => {
-                let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-                let packet = Packet { socket: wire.id, from, bytes };
-                if matches!(incoming.try_send(packet), Err(mpsc::error::TrySendError::Closed(_))) {
-                    return;
-                }
+        // Else nothing is there after all, or the ICMP echo of something we sent: the agent's own checks say what works.
+        if let Ok((length, from)) = udp.try_recv_from(&mut buffer) {
+            let bytes = buffer.get(..length).unwrap_or_default().to_vec();
+            let packet = Packet { socket: wire.id, from, bytes };
+            if matches!(incoming.try_send(packet), Err(mpsc::error::TrySendError::Closed(_))) {
+                return;
             }
-            // Nothing there after all, or the ICMP echo of something we sent: the agent's own checks say what works.
-            Err(_) => {}
         }
     }
 }

@@ -231,7 +231,7 @@ fn gaps_at_a_round_trip_of_50_ms() {
             silent.push(world.gap(cut, world.now));
             feedback.push(world.rtcp_after(cut, 1).expect("RTCP follows"));
         }
-        let mut both = |times: &mut [Duration]| (percentile(times, 50), percentile(times, 95));
+        let both = |times: &mut [Duration]| (percentile(times, 50), percentile(times, 95));
         println!(
             "{redundancy:?}: gap p50/p95 link down {:?}, silent {:?}; RTCP on the new path after silent {:?}",
             both(&mut down),
