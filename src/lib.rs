@@ -53,7 +53,12 @@
 //!   ice/                 THE ROAMING AGENT - many paths, one connection
 //!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
 //!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders
+//!     consent.rs pulse.rs standing.rs (P) our own checks; how a path is; how the connection stands
+//!     paths.rs paths/moves.rs paths/upkeep.rs lines.rs (P) which local addresses are used, preferred, given up
+//!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
 //!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address
+//!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server
+//!     rehearsal.rs   (-) any bytes on all of these, for the fuzzer
 //!     glue.rs glue/methods.rs (-) the GObject face webrtcbin sees: the only `unsafe` in the house
 //!   messenger.rs     (-) the task that owns the messenger of one session
 //!   certificate.rs   (-) ECDSA P-256 for DTLS

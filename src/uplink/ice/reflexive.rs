@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use is::stun::{StunMessage, TransId};
+use turn_client_proto::stun::types::attribute::XorMappedAddress;
+use turn_client_proto::stun::types::message::{Message, MessageClass, TransactionId};
 
 use super::words::SocketId;
 
@@ -12,10 +13,11 @@ use super::words::SocketId;
 const EVERY: Duration = Duration::from_millis(500);
 const TIMES: u32 = 3;
 
-/// A Binding request without anything (RFC 8489, 14: header only).
-pub(super) fn question(transaction: u128) -> Vec<u8> {
+/// A Binding request without anything (RFC 8489, 14: header only). `is` would not take it, nor the plain answer: it asks
+/// for a password on both.
+pub(super) fn question(id: TransactionId) -> Vec<u8> {
     let mut packet = vec![0x00, 0x01, 0x00, 0x00, 0x21, 0x12, 0xA4, 0x42];
-    packet.extend(transaction.to_be_bytes().into_iter().skip(4));
+    packet.extend(u128::from(id).to_be_bytes().into_iter().skip(4));
     packet
 }
 
@@ -23,7 +25,7 @@ struct Open {
     socket: SocketId,
     server: SocketAddr,
     packet: Vec<u8>,
-    id: TransId,
+    id: TransactionId,
     at: Option<Instant>,
     times: u32,
 }
@@ -78,24 +80,41 @@ impl Mirrors {
 
     /// The answer to a question: our address as that server sees it. Anything else is not for us.
     pub(super) fn answer(&mut self, socket: SocketId, from: SocketAddr, packet: &[u8]) -> Option<SocketAddr> {
-        let message = StunMessage::parse(packet).ok().filter(StunMessage::is_successful_binding_response)?;
-        let asked = |open: &Open| (open.socket, open.server, open.id) == (socket, from, message.trans_id());
+        let message = Message::from_bytes(packet).ok().filter(|message| message.has_class(MessageClass::Success))?;
+        let asked = |open: &Open| (open.socket, open.server, open.id) == (socket, from, message.transaction_id());
         let at = self.open.iter().position(asked)?;
         self.open.swap_remove(at);
-        message.mapped_address()
+        Some(message.attribute::<XorMappedAddress>().ok()?.addr(message.transaction_id()))
     }
 
     fn ask(&mut self, socket: SocketId, is_v4: bool) {
         let Some(server) = self.servers.iter().copied().find(|server| server.is_ipv4() == is_v4) else { return };
-        let packet = question(fastrand::u128(..));
-        let Some(id) = StunMessage::parse(&packet).ok().map(|message| message.trans_id()) else { return };
+        let id = TransactionId::generate();
+        let packet = question(id);
         self.open.push(Open { socket, server, packet, id, at: None, times: 0 });
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the beginning of a virtual time")]
 mod tests {
+    use is::stun::StunMessage;
+
     use super::*;
+
+    /// What a server answers to this question.
+    fn answer_to(question: &[u8], mapped: SocketAddr) -> Vec<u8> {
+        let message = Message::from_bytes(question).unwrap();
+        assert!(StunMessage::parse(question).is_err(), "`is` takes it now");
+        let mut answer = vec![0x01, 0x01, 0x00, 0x0C];
+        answer.extend_from_slice(&question[4..20]);
+        let SocketAddr::V4(mapped) = mapped else { panic!("IPv4") };
+        answer.extend([0x00, 0x20, 0x00, 0x08, 0x00, 0x01]);
+        answer.extend((mapped.port() ^ 0x2112).to_be_bytes());
+        answer.extend((u32::from(*mapped.ip()) ^ 0x2112_A442).to_be_bytes());
+        assert_eq!(Message::from_bytes(&answer).unwrap().transaction_id(), message.transaction_id());
+        answer
+    }
 
     #[test]
     fn the_address_that_a_stun_server_sees_is_taken_from_that_server_alone() {
@@ -107,10 +126,8 @@ mod tests {
         mirrors.add(server);
         let asked = mirrors.due(now);
         assert_eq!((asked.len(), asked[0].0, asked[0].1), (1, SocketId(7), server));
-        let id = StunMessage::parse(&asked[0].2).unwrap().trans_id();
-        let mut answer = vec![0; 200];
-        let length = StunMessage::binding_reply(id, mapped).to_bytes(None, &mut answer, |_, _| [0; 20]).unwrap();
-        let answer = &answer[..length];
+        let answer = answer_to(&asked[0].2, mapped);
+        let answer = answer.as_slice();
         assert_eq!(mirrors.answer(SocketId(8), server, answer), None);
         assert_eq!(mirrors.answer(SocketId(7), "192.0.2.2:3478".parse().unwrap(), answer), None);
         assert_eq!(mirrors.answer(SocketId(7), server, answer), Some(mapped));

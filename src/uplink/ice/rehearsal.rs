@@ -1,4 +1,4 @@
-//! Pure: any bytes on the sockets of the agent and on its connections to a TURN server, for the fuzzer.
+//! Any bytes on the sockets of the agent and on its connections to a TURN server, for the fuzzer.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -16,6 +16,9 @@ const FAR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
 /// Time between two packets.
 const STEP: Duration = Duration::from_millis(70);
 
+/// Packets that are looked at.
+const PACKETS_MAX: usize = 256;
+
 /// Feeds packets (each two bytes of length, then so many of content) to an agent, to the questions for STUN servers, and
 /// to a lease over UDP and over a stream. A transaction id of all ones becomes that of what was last asked, as the far end
 /// would know it. Gives back how many addresses the lease over UDP believes to have been lent.
@@ -23,7 +26,7 @@ const STEP: Duration = Duration::from_millis(70);
 pub fn arrives(packets: &[u8]) -> usize {
     #[allow(clippy::disallowed_methods, reason = "the beginning of a virtual time")]
     let mut now = Instant::now();
-    let mut agent = begin(now);
+    let (mut agent, mut newest) = (begin(now), SocketId(0));
     let mut mirrors = Mirrors::default();
     mirrors.opened(SocketId(0), LOCAL);
     mirrors.add(FAR);
@@ -37,14 +40,15 @@ pub fn arrives(packets: &[u8]) -> usize {
     let mut leases = leases.into_iter().flatten().collect::<Vec<_>>();
     let mut asked = vec![Vec::new(); leases.len()];
     let (mut lent, mut rest) = (0, packets);
-    while let Some(([high, low], after)) = rest.split_first_chunk() {
+    for _ in 0..PACKETS_MAX {
+        let Some(([high, low], after)) = rest.split_first_chunk() else { break };
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
         let (packet, after) = after.split_at(length);
         rest = after;
         now += STEP;
         let question = mirrors.due(now).pop().map(|(_, _, packet)| packet).unwrap_or_default();
         let _mapped = mirrors.answer(SocketId(0), FAR, &answering(packet, &question));
-        hear(&mut agent, now, packet);
+        hear(&mut agent, &mut newest, now, packet);
         for (index, (lease, asked)) in leases.iter_mut().zip(&mut asked).enumerate() {
             while let Some(packet) = lease.next_packet() {
                 *asked = packet;
@@ -86,18 +90,24 @@ fn begin(now: Instant) -> Agent {
     agent
 }
 
-fn hear(agent: &mut Agent, now: Instant, packet: &[u8]) {
-    let mut asked = Vec::new();
+fn hear(agent: &mut Agent, newest_socket: &mut SocketId, now: Instant, packet: &[u8]) {
+    let (mut asked, mut newest) = (Vec::new(), *newest_socket);
     while let Some(order) = agent.next_order() {
         match order {
-            Order::Open { socket, .. } => agent.opened(now, socket, LOCAL),
+            // Like a kernel, a port that was never used before: else the agent asks for another socket at once, for ever.
+            Order::Open { socket, .. } => {
+                newest = socket;
+                let port = u16::try_from(socket.0 % 60_000).unwrap_or(0) + LOCAL.port();
+                agent.opened(now, socket, SocketAddr::new(LOCAL.ip(), port));
+            }
             Order::Send { packet, .. } => asked = packet,
             Order::Close(_) | Order::Routes(_) | Order::State(_) | Order::Gathered | Order::Moved(_) => {}
         }
     }
+    *newest_socket = newest;
     match Kind::of(packet) {
-        Kind::Stun => agent.stun(now, SocketId(0), FAR, &answering(packet, &asked)),
-        kind @ (Kind::Dtls | Kind::Rtp | Kind::Rtcp) => agent.heard(now, SocketId(0), FAR, kind),
+        Kind::Stun => agent.stun(now, newest, FAR, &answering(packet, &asked)),
+        kind @ (Kind::Dtls | Kind::Rtp | Kind::Rtcp) => agent.heard(now, newest, FAR, kind),
         Kind::ChannelData | Kind::Unknown => {}
     }
     agent.timeout(now);

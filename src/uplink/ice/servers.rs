@@ -56,7 +56,7 @@ impl Server {
 
     /// Time-limited credentials carry the end of their life, in seconds since 1970, before the first colon.
     pub(super) fn ends(&self) -> Option<u64> {
-        self.username.split(':').next()?.parse().ok().filter(|at| *at > 1_000_000_000)
+        self.username.split(':').next()?.parse().ok().filter(|at| *at >= 1_000_000_000)
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use is::stun::StunMessage;
 use turn_client_proto::api::{Transmit, TurnClientApi, TurnConfig, TurnEvent, TurnPollRet, TurnRecvRet};
 use turn_client_proto::prelude::DelayedTransmitBuild;
+use turn_client_proto::stun::types::message::TransactionId;
 use turn_client_proto::types::{AddressFamily, Instant as TurnInstant, TransportType, TurnCredentials};
 use turn_client_proto::udp::TurnClientUdp;
 
@@ -315,7 +316,7 @@ impl Lease {
         }
         self.questions += 1;
         self.asked = Some(now);
-        self.packets.push_back(super::reflexive::question(fastrand::u128(..)));
+        self.packets.push_back(super::reflexive::question(TransactionId::generate()));
     }
 }
 
