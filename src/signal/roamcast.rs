@@ -1,5 +1,7 @@
 //! The client of roamcast signalling v1 (`docs/signalling.md`): one session, over one WebSocket at a time. Never retries.
 
+mod ghost;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,10 +26,7 @@ use super::token::renewal::Renewal;
 use super::watchdog::{Look, Watchdog};
 use super::whip_text::{is_near, shown};
 use super::ws::Socket;
-use super::{
-    Accepted, Ghost, LocalCandidate, Memory, Oddities, RestartError, ResumeError, Resumed, Trickle, Word,
-    address_of_ghost,
-};
+use super::{Accepted, LocalCandidate, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
 
 /// A fresh token is asked for this long before the server says that the one in use expires: enough for some tries.
 const REFRESH_BEFORE: Duration = Duration::from_secs(30);
@@ -159,38 +158,6 @@ impl Roamcast {
             socket.close(1000).await;
         }
         Ok(())
-    }
-
-    pub(super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let mut digger = Self::new(&self.uplink, Arc::clone(&self.tokens), self.timeouts);
-        async move {
-            let Memory::Roamcast { url, session_id, resume_token } = ghost.0 else {
-                return Err(failure::internal(
-                    Phase::Request,
-                    "the session left behind is none of roamcast signalling",
-                ));
-            };
-            digger.url = address_of_ghost(&url, "bye", &digger.uplink)?;
-            let claim = Claim { session_id, resume_token: Hidden(resume_token) };
-            digger.session = Some(Session { claim, published: true });
-            digger.goodbye().await
-        }
-    }
-
-    pub(super) fn recall(&mut self, memory: Memory) -> Option<Ghost> {
-        match memory {
-            Memory::Roamcast { url, session_id, resume_token } if url == self.url.as_str() => {
-                let claim = Claim { session_id, resume_token: Hidden(resume_token) };
-                self.session = Some(Session { claim, published: false });
-                None
-            }
-            Memory::Whip { .. } | Memory::Janus { .. } | Memory::Roamcast { .. } => Some(Ghost(memory)),
-        }
-    }
-
-    pub(super) fn memory(&self) -> Option<Memory> {
-        let Claim { session_id, resume_token } = self.session.as_ref()?.claim.clone();
-        Some(Memory::Roamcast { url: self.url.to_string(), session_id, resume_token: resume_token.0 })
     }
 
     pub(super) async fn resume(&mut self) -> Result<Resumed, ResumeError> {

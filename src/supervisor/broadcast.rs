@@ -8,6 +8,7 @@ mod climb;
 mod heir;
 mod loss;
 mod shown;
+mod wait;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use super::teardown::Teardown;
 use super::trouble::{self, Trouble};
 
 use heir::Heir;
+use wait::Wait;
 
 /// A session that was acknowledged for this long was sound, and the budget of retries is whole again. A minute: a server
 /// that takes us and drops us every few seconds uses the budget up, a night of now and then a lost link does not.
@@ -73,14 +75,6 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Wait {
-    since: Instant,
-    /// `None`: until a route appears.
-    until: Option<Instant>,
-    what: WaitingFor,
-}
-
-#[derive(Debug)]
 struct Outage {
     since: Instant,
     /// How long it had lasted when the operator was told.
@@ -110,35 +104,6 @@ impl Around<'_> {
 pub(super) struct Verdict {
     pub(super) error: BroadcastError,
     pub(super) halt: Option<StopReason>,
-}
-
-impl Wait {
-    fn new(around: Around<'_>, until: Instant, what: WaitingFor) -> Self {
-        let since = around.now;
-        if around.is_cut_off() {
-            Self { since, until: None, what: WaitingFor::Network }
-        } else {
-            Self { since, until: Some(until), what }
-        }
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now)
-    }
-
-    /// Other numbers hold from now on. True: nothing is left to wait for.
-    fn refit(&mut self, around: Around<'_>) -> bool {
-        match (self.what, self.until) {
-            (WaitingFor::Network, _) | (_, None) => return !around.is_cut_off(),
-            (_, Some(until)) if around.is_cut_off() => *self = Self::new(around, until, self.what),
-            (WaitingFor::Backoff | WaitingFor::Token, Some(until)) => {
-                let delay = backoff::refit(around.policy, until - self.since);
-                self.until = Some(after(self.since, delay).max(around.now));
-            }
-            (WaitingFor::ServerRetryAfter, Some(_)) => {}
-        }
-        false
-    }
 }
 
 impl Broadcast {
