@@ -36,6 +36,19 @@ fn the_encoder_waits_for_a_server_that_boots_later() {
 }
 
 #[test]
+fn gstreamers_own_agent_can_still_be_chosen() {
+    for (agent, roams) in [("libnice", false), ("roaming", true)] {
+        let port = free_port();
+        let _ingest = ingest(port);
+        let mut encoder = Program::encoder(&config(port, &format!("iceAgent = \"{agent}\"\n{QUICK}")));
+        encoder.wait_for_message("broadcasting");
+        let (_, stats) = encoder.wait_for("Stats", |event| event["event"] == "Stats");
+        let paths = stats["data"]["paths"].as_array().unwrap();
+        assert_eq!(paths.iter().any(|path| path["selected"] == true), roams, "{agent}: {stats}");
+    }
+}
+
+#[test]
 fn server_dies_and_comes_back_while_the_encoder_runs_on() {
     let port = free_port();
     let mut first = ingest(port);
