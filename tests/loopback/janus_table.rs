@@ -103,20 +103,20 @@ fn suspended_beyond_the_session() {
     assert_alone(&janus, &encoder, ROOM);
 }
 
-/// The consent to send has expired meanwhile (RFC 7675: 30 s), so media needs a new session though Janus has the old one:
-/// that one is ended first.
+/// Janus has the session still, and our own agent does not hold our own silence against the path: the same session goes on.
 fn suspended_while_the_session_is_kept() {
     let janus = Janus::start_with("session_timeout = 120\nreclaim_session_timeout = 120");
-    let mut encoder = on_air(&janus, ROOM, QUICK);
+    let viewers = Forward::of(janus.overseer.clone(), ROOM);
+    let encoder = on_air(&janus, ROOM, QUICK);
     let before = session(&encoder);
     encoder.signal("STOP");
     std::thread::sleep(LONG);
     assert_eq!(janus.publishers(ROOM).len(), 1);
     let resumed = Instant::now();
     encoder.signal("CONT");
-    let back = wait_for_another(&mut encoder, &before);
-    println!("suspended while the session is kept: on air {:?} after SIGCONT", back - resumed);
-    assert_eq!(codes(&encoder), ["ICE_CONNECTION_DISCONNECTED"]);
+    viewers.wait_for_frames(10, resumed);
+    println!("suspended while the session is kept: ten frames {:?} after SIGCONT", resumed.elapsed());
+    assert_eq!((session(&encoder), encoder.messages()), (before, ON_AIR.map(str::to_owned).to_vec()));
     assert_alone(&janus, &encoder, ROOM);
 }
 
@@ -136,7 +136,11 @@ fn suspended_briefly() {
     viewers.wait_for_frames(15 * 8, resumed);
     encoder.signal("TERM");
     assert_eq!(encoder.wait_for_exit(), 0);
-    assert_eq!((encoder.messages(), codes(&encoder)), (ON_AIR.map(str::to_owned).to_vec(), Vec::new()));
+    // The status may flicker on waking: ICE is judged before the far end could be heard again.
+    let messages = encoder.messages();
+    assert!(messages.starts_with(&ON_AIR.map(str::to_owned)) && messages.ends_with(&["broadcasting".to_owned()]));
+    assert!(!messages[3..].iter().any(|message| message == "signalling"), "another session: {messages:?}");
+    assert_eq!(codes(&encoder), [""; 0]);
     assert_eq!((viewers.gaps(), viewers.lost().0), (Vec::new(), 0), "another session, or holes in this one");
 }
 

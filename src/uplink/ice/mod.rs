@@ -126,11 +126,16 @@ pub(crate) fn path_change(of: &Move) -> Option<PathChange> {
     })
 }
 
-/// A server on this very machine is reached from the address it has itself; nothing roams then.
+/// A server on this very machine is reached from the address it has itself; nothing roams then. One that is named by a
+/// loopback address may receive media at the others of this machine all the same (libnice leaves loopback out).
 fn this_machine(server: &Url, own: &[LocalAddress]) -> Option<Vec<LocalAddress>> {
     let lo = |ip: IpAddr| LocalAddress { interface: "lo".into(), ip };
+    let others = own.iter().map(|local| local.ip);
     match server.host()? {
-        Host::Domain("localhost") => Some(vec![lo(Ipv4Addr::LOCALHOST.into()), lo(Ipv6Addr::LOCALHOST.into())]),
+        Host::Domain("localhost") => {
+            Some([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into_iter().chain(others).map(lo).collect())
+        }
+        Host::Ipv4(ip) if ip.is_loopback() => Some(std::iter::once(ip.into()).chain(others).map(lo).collect()),
         Host::Domain(_) => None,
         Host::Ipv4(ip) => Some(IpAddr::V4(ip)).filter(|ip| is_own(*ip, own)).map(|ip| vec![lo(ip)]),
         Host::Ipv6(ip) => Some(IpAddr::V6(ip)).filter(|ip| is_own(*ip, own)).map(|ip| vec![lo(ip)]),
