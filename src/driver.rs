@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::{sleep_until, timeout};
-use tracing::error;
+use tracing::{error, info};
 
 use crate::config::Config;
 use crate::inbox::Inbox;
@@ -25,6 +25,12 @@ use crate::house::board::Board;
 
 /// A camera that does not let go in this time is left behind; the brain may open it again.
 const STUDIO_DEADLINE: Duration = Duration::from_secs(4);
+
+/// The loop goes round at least this often, so that it notices when it could not.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// A round that takes this long was no round: the process was suspended. More than a busy machine lets us wait; short
+/// enough that a shorter one, with the usual second between two receiver reports, is no stall yet (3 s).
+const SUSPENDED_MIN: Duration = Duration::from_secs(2);
 
 /// All that the hands hold.
 pub struct Driver {
@@ -61,27 +67,40 @@ impl Driver {
     /// Runs until the brain says that it is over.
     pub async fn run(mut self) -> StopReason {
         let mut feeding = Feeding::new(systemd::watchdog_interval());
+        let mut seen = now();
         loop {
-            let Some(event) = self.wait(feeding.due).await else {
-                self.feed(&mut feeding);
-                continue;
-            };
-            let before = self.brain.status().clone();
-            let is_policy = matches!(event, Event::Command(Command::Policy(_)));
-            let actions = self.brain.step(now(), event);
-            self.board.publish(&before, self.brain.status());
-            self.tell_systemd();
-            if is_policy {
-                let patience = self.brain.policy().signalling.inactivity_timeout;
-                self.sessions.values().for_each(|session| session.set_inactivity(patience));
+            let next = self.wait(feeding.due, seen + HEARTBEAT).await;
+            let stood_still = now().saturating_duration_since(seen);
+            seen = now();
+            let mut ended = None;
+            if stood_still >= SUSPENDED_MIN {
+                info!("this process stood still for {:.1} s", stood_still.as_secs_f64());
+                ended = self.step(Event::Woke);
             }
-            for action in actions {
-                if let Some(reason) = self.carry_out(action) {
-                    systemd::stopping();
-                    return reason;
-                }
+            match next {
+                Next::Event(event) => ended = ended.or_else(|| self.step(event)),
+                Next::Feeding => self.feed(&mut feeding),
+                Next::Heartbeat => {}
+            }
+            if let Some(reason) = ended {
+                systemd::stopping();
+                return reason;
             }
         }
+    }
+
+    /// One step of the brain, and what it orders. `Some`: it is over.
+    fn step(&mut self, event: Event) -> Option<StopReason> {
+        let before = self.brain.status().clone();
+        let is_policy = matches!(event, Event::Command(Command::Policy(_)));
+        let actions = self.brain.step(now(), event);
+        self.board.publish(&before, self.brain.status());
+        self.tell_systemd();
+        if is_policy {
+            let patience = self.brain.policy().signalling.inactivity_timeout;
+            self.sessions.values().for_each(|session| session.set_inactivity(patience));
+        }
+        actions.into_iter().find_map(|action| self.carry_out(action))
     }
 
     /// `STATUS=` when it has changed; most steps change figures only.
@@ -93,8 +112,8 @@ impl Driver {
         }
     }
 
-    /// The next event; `None` when the watchdog is due first.
-    async fn wait(&self, feeding_due: Option<Instant>) -> Option<Event> {
+    /// What comes next.
+    async fn wait(&self, feeding_due: Option<Instant>, heartbeat: Instant) -> Next {
         let at = |due: Option<Instant>| async move {
             match due {
                 #[allow(clippy::disallowed_methods, reason = "the deadline of the brain: the one sleep of the house")]
@@ -104,9 +123,10 @@ impl Driver {
         };
         tokio::select! {
             biased;
-            () = at(feeding_due) => None,
-            event = self.inbox.next() => Some(event),
-            () = at(self.brain.deadline()) => Some(Event::Deadline),
+            () = at(feeding_due) => Next::Feeding,
+            event = self.inbox.next() => Next::Event(event),
+            () = at(self.brain.deadline()) => Next::Event(Event::Deadline),
+            () = at(Some(heartbeat)) => Next::Heartbeat,
         }
     }
 
@@ -171,6 +191,15 @@ impl Driver {
         feeding.frames = frames;
         feeding.due = feeding.interval.map(|interval| now() + interval);
     }
+}
+
+/// What the loop goes on with.
+enum Next {
+    Event(Event),
+    /// The watchdog is due.
+    Feeding,
+    /// Nothing, but we are here.
+    Heartbeat,
 }
 
 struct Feeding {

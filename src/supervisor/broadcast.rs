@@ -240,6 +240,16 @@ impl Broadcast {
         }
     }
 
+    /// This process stood still for a while. What was waited for from the servers is waited for no longer: they had the time.
+    pub(super) fn woke_up(&mut self, now: Instant) {
+        if let State::Live(session) = &mut self.state {
+            session.woke_up(now);
+        }
+        if let Some(session) = self.heir.as_mut().and_then(Heir::session) {
+            session.woke_up(now);
+        }
+    }
+
     /// There was no token this often in a row; 0: there is one again.
     pub(super) fn token_failures(&mut self, in_a_row: u32) {
         self.token_failures = in_a_row;

@@ -99,6 +99,9 @@ impl std::error::Error for Failure {}
 pub enum Event {
     /// The deadline that the brain asked for has come. Carries nothing: the brain knows what was due.
     Deadline,
+    /// This process stood still for a while (SIGSTOP, a sleeping machine) and goes on now. Comes before anything else that
+    /// is heard after it, so that our own silence is not held against the far end.
+    Woke,
     /// A person or a signal wants something.
     Command(Command),
     /// The lookout saw the network change.

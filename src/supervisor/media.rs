@@ -22,9 +22,6 @@ const STALL_MIN: Duration = Duration::from_secs(3);
 const STALL_MAX: Duration = Duration::from_secs(16);
 /// A stall is this many times the longest recent interval: two reports in a row may be lost.
 const STALL_FACTOR: u32 = 3;
-/// A deadline that is seen this late was slept through: the process was suspended (or starved for as long), and so the
-/// silence was ours. More than any pause of a busy machine, less than any suspend that matters.
-const SLEPT_MIN: Duration = Duration::from_secs(5);
 /// How many intervals are recent.
 const RECENT: usize = 8;
 
@@ -201,11 +198,7 @@ impl Media {
 
     /// What is lost at `now`, if anything; also notes that a disturbance has outlived its grace.
     pub(super) fn due(&mut self, now: Instant, policy: &Policy) -> Option<Failure> {
-        let deadline = self.deadline(policy).filter(|deadline| *deadline <= now)?;
-        if now > deadline + SLEPT_MIN {
-            self.woke_up(now);
-            return None;
-        }
+        self.deadline(policy).filter(|deadline| *deadline <= now)?;
         match &mut self.ice {
             Ice::New => None,
             Ice::Connecting { .. } => {
@@ -233,8 +226,8 @@ impl Media {
 }
 
 impl Media {
-    /// All clocks start afresh: what is broken will be so for as long again.
-    fn woke_up(&mut self, now: Instant) {
+    /// The silence was ours: all clocks start afresh, and what is broken will be so for as long again.
+    pub(super) fn woke_up(&mut self, now: Instant) {
         match &mut self.ice {
             Ice::New | Ice::Connected => {}
             Ice::Connecting { until } => *until = now + CONNECTING_TIMEOUT,
@@ -368,17 +361,20 @@ mod tests {
     #[test]
     fn a_process_that_was_suspended_does_not_blame_the_far_end_for_its_own_silence() {
         let (mut media, last) = acknowledged_every(1.0, 4);
+        media.woke_up(at(last + 60.0));
         assert!(media.due(at(last + 60.0), &policy()).is_none());
         assert_eq!(media.deadline(&policy()), Some(at(last + 63.0)));
         assert_eq!(media.due(at(last + 63.0), &policy()).expect("lost").code, ErrorCode::MediaStalled);
 
         let (mut media, last) = acknowledged_every(1.0, 4);
         media.disconnected(at(last));
+        media.woke_up(at(last + 60.0));
         assert!(media.due(at(last + 60.0), &policy()).is_none());
         assert_eq!(media.deadline(&policy()), Some(at(last + 61.0)), "statusGrace begins anew");
 
         let mut media = Media::new(true);
         media.accepted(at(0.0));
+        media.woke_up(at(60.0));
         assert!(media.due(at(60.0), &policy()).is_none());
         assert_eq!(media.deadline(&policy()), Some(at(75.0)));
     }

@@ -173,7 +173,7 @@ impl Supervisor {
                 // Who asks twice does not want to wait.
                 Event::Command(Command::Shutdown(_)) => time_is_up = true,
                 Event::Media(..) | Event::Session(..) => self.hear(now, event, &mut orders),
-                Event::Network(_) | Event::Command(_) | Event::Token(_) => {}
+                Event::Woke | Event::Network(_) | Event::Command(_) | Event::Token(_) => {}
             },
             Stage::Over => return orders,
         }
@@ -218,6 +218,7 @@ impl Supervisor {
                     self.judge(now, verdict, orders);
                 }
             }
+            Event::Woke => self.broadcast.woke_up(now),
             Event::Command(command) => self.obey(now, command, orders),
             Event::Network(event) => self.hear_network(now, event, orders),
             Event::Token(event) => self.hear_token(event),

@@ -103,6 +103,11 @@ impl Session {
         self.media.frames(now, flowing);
     }
 
+    /// This process stood still for a while.
+    pub(super) fn woke_up(&mut self, now: Instant) {
+        self.media.woke_up(now);
+    }
+
     pub(super) fn deadline(&self, policy: &Policy) -> Option<Instant> {
         let ladder = self.ladder.as_ref().and_then(Ladder::deadline);
         [self.signalling.deadline(), self.media.deadline(policy), ladder].into_iter().flatten().min()

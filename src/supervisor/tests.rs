@@ -193,6 +193,35 @@ fn a_gap_without_a_loss_is_told_too() {
     assert_eq!(run.story(), ["gap 8.0"], "once, and no outage");
 }
 
+/// However long it lasted, whatever waits in the inbox, and however much the receiver has told of its habit.
+#[test]
+fn a_suspended_process_does_not_hold_its_own_silence_against_the_far_end() {
+    for (tenths, reports) in (20..600).flat_map(|tenths| [(tenths, 1), (tenths, 10)]) {
+        let seconds = f64::from(tenths) / 10.0;
+        let mut run = Run::on_air(policy());
+        run.stays_on_air(reports);
+        run.story();
+        run.hear(seconds, Event::Woke);
+        assert_eq!(run.hear(0.0, Event::Deadline), []);
+        run.session(0.9, SessionEvent::Acknowledged);
+        run.stays_on_air(5);
+        let story = run.story();
+        assert!(story.iter().all(|line| line.starts_with("gap")) && story.len() <= 1, "{seconds} s: {story:?}");
+    }
+}
+
+/// The far end that has really gone is missed as long after the waking as ever.
+#[test]
+fn a_session_that_died_during_a_suspension_is_lost_after_it() {
+    let mut run = Run::on_air(policy());
+    run.stays_on_air(10);
+    run.story();
+    run.hear(60.0, Event::Woke);
+    let (waited, _) = run.due();
+    assert!((3.0..=3.1).contains(&waited), "{waited}");
+    assert_eq!(run.story().first().map(String::as_str), Some("reconnecting_broadcast"));
+}
+
 #[test]
 fn a_move_within_the_session_is_told_and_nothing_else_changes() {
     let change = |to: &str| PathChange {

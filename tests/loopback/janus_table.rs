@@ -121,6 +121,7 @@ fn suspended_while_the_session_is_kept() {
 }
 
 /// Shorter than any limit of the far end: our own silence is not held against it.
+#[test]
 fn suspended_briefly() {
     let janus = Janus::start();
     let viewers = Forward::of(janus.overseer.clone(), ROOM);
@@ -132,14 +133,11 @@ fn suspended_briefly() {
     encoder.signal("CONT");
     viewers.wait_for_frames(10, resumed);
     println!("suspended briefly: ten frames {:?} after SIGCONT", resumed.elapsed());
-    // Longer than the far end may be silent.
-    viewers.wait_for_frames(15 * 8, resumed);
+    // Longer than the far end may be silent. (The camera's late frames come in one burst, so that time is counted.)
+    viewers.wait_for_frames(10, resumed + Duration::from_secs(8));
     encoder.signal("TERM");
     assert_eq!(encoder.wait_for_exit(), 0);
-    // The status may flicker on waking: ICE is judged before the far end could be heard again.
-    let messages = encoder.messages();
-    assert!(messages.starts_with(&ON_AIR.map(str::to_owned)) && messages.ends_with(&["broadcasting".to_owned()]));
-    assert!(!messages[3..].iter().any(|message| message == "signalling"), "another session: {messages:?}");
+    assert_eq!(encoder.messages(), ON_AIR);
     assert_eq!(codes(&encoder), [""; 0]);
     assert_eq!((viewers.gaps(), viewers.lost().0), (Vec::new(), 0), "another session, or holes in this one");
 }

@@ -167,7 +167,7 @@ impl Rig {
         match event.expect("the studio speaks") {
             Event::Media(Attempt(number), event) => (number, event),
             other
-            @ (Event::Deadline | Event::Command(_) | Event::Network(_) | Event::Token(_) | Event::Session(..)) => {
+            @ (Event::Deadline | Event::Woke | Event::Command(_) | Event::Network(_) | Event::Token(_) | Event::Session(..)) => {
                 panic!("not of the studio: {other:?}")
             }
         }

@@ -406,6 +406,8 @@ impl Judge {
                     self.signalling_breaks(None);
                 }
             }
+            // Nobody is suspended in this world: tests of the supervisor and the real program see to that.
+            Event::Woke => {}
             Event::Token(TokenEvent::Failed(_)) => self.token_failures += 1,
             Event::Token(TokenEvent::Recovered) => self.token_failures = 0,
             Event::Command(command) => self.hear_command(command),
