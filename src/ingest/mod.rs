@@ -7,6 +7,7 @@
 //!  WebSocket: signalling.rs (faults.rs) --Request-->|  sessions.rs   who holds which session of roamcast signalling
 //!                       ^                           |  peer.rs       one str0m connection
 //!                       '--------- Board -----------'  broadcast.rs  who publishes, who watches, what viewers are told
+//!                                                      slots.rs      who comes back when, should this server be lost
 //!                                                      timeline.rs   RTP time and wall clocks for viewers
 //!                                                      tally.rs      frames, packets and holes of a publisher
 //! ```
@@ -21,6 +22,7 @@ mod peer;
 pub mod sdp;
 mod sessions;
 mod signalling;
+pub mod slots;
 mod tally;
 mod timeline;
 

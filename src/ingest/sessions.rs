@@ -11,6 +11,7 @@ use crate::signal::roamcast_text::{Claim, ErrorName, ErrorText, Hidden, Stats, T
 use super::broadcast::{PeerId, RESUME_WINDOW, Signalling};
 use super::media::{Address, Busy, Media};
 use super::peer::{OfferError, Peer, Role};
+use super::slots;
 
 /// What the loop wants of a connection.
 #[derive(Debug)]
@@ -59,6 +60,8 @@ pub(super) struct New {
 pub(super) struct Opened {
     pub(super) id: String,
     pub(super) resume_token: Hidden,
+    /// Its place among all sessions.
+    pub(super) place: u16,
     /// What became of the claim.
     pub(super) claim: Claimed,
 }
@@ -105,6 +108,8 @@ pub(super) enum Fault {
 #[derive(Debug)]
 struct Session {
     name: String,
+    /// No other session has it.
+    place: u16,
     resume_token: String,
     media: Option<PeerId>,
     /// The publisher of an earlier session of the same owner.
@@ -243,11 +248,13 @@ impl Media {
                     held
                 });
                 let resume_token = new.resume_token;
-                let session = Session { name, resume_token, media: None, inherits, line: Some(line), lost: now };
+                let place = slots::free_place(self.sessions.by_id.values().map(|session| session.place));
+                let session = Session { name, place, resume_token, media: None, inherits, line: Some(line), lost: now };
                 (new.id, session, if claim.is_some() { Claimed::Refused } else { Claimed::None })
             }
         };
-        let opened = Opened { id: id.clone(), resume_token: Hidden(session.resume_token.clone()), claim: outcome };
+        let resume_token = Hidden(session.resume_token.clone());
+        let opened = Opened { id: id.clone(), resume_token, place: session.place, claim: outcome };
         self.sessions.by_id.insert(id, session);
         opened
     }
@@ -347,7 +354,7 @@ mod tests {
     use super::*;
 
     fn session(line: Option<Line>, media: Option<PeerId>, lost: Instant) -> Session {
-        Session { name: "live".into(), resume_token: "right".into(), media, inherits: None, line, lost }
+        Session { name: "live".into(), place: 0, resume_token: "right".into(), media, inherits: None, line, lost }
     }
 
     #[test]

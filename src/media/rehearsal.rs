@@ -39,7 +39,12 @@ async fn first_word(inbox: &Inbox) -> Result<(), String> {
             Event::Media(_, MediaEvent::Failed(failure)) => return Err(failure.words),
             // It may still come.
             Event::Media(_, MediaEvent::Stalled | MediaEvent::Stopped) => {}
-            Event::Deadline | Event::Woke | Event::Command(_) | Event::Network(_) | Event::Token(_) | Event::Session(..) => {}
+            Event::Deadline
+            | Event::Woke
+            | Event::Command(_)
+            | Event::Network(_)
+            | Event::Token(_)
+            | Event::Session(..) => {}
         }
     }
 }

@@ -26,7 +26,7 @@ use url::Url;
 use crate::config::units::IceServer;
 use crate::config::{Protocol, Uplink};
 use crate::status::LinkStats;
-use crate::supervisor::event::{Failure, Phase};
+use crate::supervisor::event::{Failure, Phase, RetrySlot};
 use crate::uplink::failure::{self, Place, Redirect};
 
 pub(crate) use dns::Resolver;
@@ -55,6 +55,8 @@ pub enum Word {
     Lost(Failure),
     /// The server goes away soon; not before this long from now it wants to hear from us again.
     GoingAway(Duration),
+    /// The slot that we are to come back in when the server is lost.
+    RetrySlot(RetrySlot),
     /// The server's own onward leg.
     Output {
         /// True while it is reconnecting.

@@ -13,7 +13,7 @@ use url::Url;
 use crate::config::Uplink;
 use crate::config::units::{IceServer, Secret};
 use crate::status::ErrorCode;
-use crate::supervisor::event::{Failure, Phase, Retry};
+use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Closed, Place, Transport};
 use crate::uplink::sdp;
 
@@ -43,6 +43,8 @@ pub struct Roamcast {
     /// The one of this connection or, without one, the one to go on with.
     session: Option<Session>,
     ice_servers: Vec<IceServer>,
+    /// The last that was told.
+    slot: Option<RetrySlot>,
     /// In use on this connection.
     token: Option<Secret>,
     renewal: Renewal,
@@ -88,6 +90,7 @@ impl Roamcast {
             socket: None,
             session: None,
             ice_servers: Vec::new(),
+            slot: None,
             token: None,
             heard: VecDeque::new(),
             last_error: None,
@@ -261,15 +264,19 @@ impl Roamcast {
         let was = claim.as_ref().map(|claim| claim.session_id.clone());
         let hello = ToServer::Hello { versions: vec![VERSION], token, name, resume: claim };
         let welcome = self.ask(hello, |said| {
-            if let ToClient::Welcome { session_id, resume_token, ice_servers, token_expires_at, .. } = said {
-                Ok((Claim { session_id, resume_token }, ice_servers, token_expires_at))
+            if let ToClient::Welcome { session_id, resume_token, ice_servers, token_expires_at, retry_slot, .. } = said
+            {
+                Ok((Claim { session_id, resume_token }, ice_servers, token_expires_at, retry_slot))
             } else {
                 Err(said)
             }
         });
-        let (claim, ice_servers, expires) = welcome.await?.map_err(|error| self.refused(&error))?;
+        let (claim, ice_servers, expires, slot) = welcome.await?.map_err(|error| self.refused(&error))?;
         let (usable, left_out) = text::usable(ice_servers, self.is_near());
         self.ice_servers = usable;
+        if let Some(slot) = slot.map(RetrySlot).filter(|slot| self.slot.replace(*slot) != Some(*slot)) {
+            self.heard.push_back(Word::RetrySlot(slot));
+        }
         left_out.into_iter().for_each(|why| self.odd(why));
         self.renewal = Renewal::new(&self.tokens, expires.map(refresh_in));
         let Some(was) = was else {

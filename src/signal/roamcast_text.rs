@@ -118,6 +118,10 @@ pub enum ToClient {
         /// When the token expires, in milliseconds since 1970-01-01T00:00Z; `None`: not known, or never.
         #[serde(default)]
         token_expires_at: Option<u64>,
+        /// The share of the spread of its waits, in 1/65536, that this publisher is to keep to when the server is lost:
+        /// those of other sessions lie elsewhere. `None`: it rolls dice.
+        #[serde(default)]
+        retry_slot: Option<u16>,
     },
     /// The answer to `publish` or `iceRestart`.
     Answer {
@@ -454,13 +458,9 @@ impl Message for ToServer {
     fn lengths(&self) -> Vec<(&'static str, usize, usize)> {
         match self {
             Self::Hello { versions, token, name, resume } => {
-                let token = token.as_ref().map_or(0, |token| token.0.len());
                 let mut lengths = resume.as_ref().map(Claim::lengths).unwrap_or_default();
-                lengths.extend([
-                    ("versions", versions.len(), LIST_LEN_MAX),
-                    ("token", token, TOKEN_BYTES_MAX),
-                    ("name", name.len(), NAME_BYTES_MAX),
-                ]);
+                lengths.extend([("versions", versions.len(), LIST_LEN_MAX), ("name", name.len(), NAME_BYTES_MAX)]);
+                lengths.extend(token.iter().map(|token| ("token", token.0.len(), TOKEN_BYTES_MAX)));
                 lengths
             }
             Self::Publish { sdp } | Self::IceRestart { sdp } => vec![("sdp", sdp.0.len(), SDP_BYTES_MAX)],
@@ -489,8 +489,9 @@ impl Message for ToClient {
     fn lengths(&self) -> Vec<(&'static str, usize, usize)> {
         match self {
             Self::Welcome { session_id, resume_token, ice_servers, .. } => {
-                let mut lengths = session_lengths(session_id, resume_token);
-                lengths.push(("iceServers", ice_servers.len(), LIST_LEN_MAX));
+                let mut lengths =
+                    [session_lengths(session_id, resume_token), vec![("iceServers", ice_servers.len(), LIST_LEN_MAX)]]
+                        .concat();
                 for server in ice_servers {
                     let longest = server.urls.iter().map(String::len).max().unwrap_or(0);
                     lengths.extend([("urls", server.urls.len(), LIST_LEN_MAX), ("urls", longest, TEXT_BYTES_MAX)]);
@@ -499,8 +500,7 @@ impl Message for ToClient {
             }
             Self::Resumed { session_id, recovered_session_id, resume_token } => {
                 let mut lengths = session_lengths(session_id, resume_token);
-                let recovered = recovered_session_id.as_ref().map_or(0, String::len);
-                lengths.push(("recoveredSessionId", recovered, NAME_BYTES_MAX));
+                lengths.extend(recovered_session_id.iter().map(|id| ("recoveredSessionId", id.len(), NAME_BYTES_MAX)));
                 lengths
             }
             Self::Answer { sdp } => vec![("sdp", sdp.0.len(), SDP_BYTES_MAX)],

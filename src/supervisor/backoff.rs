@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::event::RetrySlot;
 use super::{Policy, SignallingPolicy};
 
 /// Whatever the config says, tries are never closer than this: below it a loop only heats the CPU.
@@ -22,18 +23,30 @@ const SETTLED_MAX_PERCENT: u32 = 61;
 /// A server's Retry-After is lengthened by at most a tenth of itself (product.md: "+0..10 %").
 const SPREAD_DIVISOR: u32 = 10;
 
-/// The brain's dice: splitmix64 (Steele, Lea, Flood 2014), seeded by whoever makes the brain.
+/// The brain's dice: splitmix64 (Steele, Lea, Flood 2014), seeded by whoever makes the brain. They roll one number for ever
+/// once a server has given us a [`RetrySlot`]: encoders with slots of their own never meet, those with dice do by chance.
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(super) struct Dice {
+    state: u64,
+    slot: Option<RetrySlot>,
+}
 
 impl Dice {
     pub(super) const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { state: seed, slot: None }
+    }
+
+    /// From now on this share of every spread is ours.
+    pub(super) const fn keep_to(&mut self, slot: RetrySlot) {
+        self.slot = Some(slot);
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
+        if let Some(RetrySlot(slot)) = self.slot {
+            return u64::from(slot) << 48;
+        }
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
@@ -178,6 +191,19 @@ mod tests {
         assert!(delay(&silly(Duration::MAX, Duration::ZERO), u32::MAX, &mut dice) <= LONGEST_WAIT);
         assert!(delay(&silly(Duration::ZERO, Duration::MAX), u32::MAX, &mut dice) <= LONGEST_WAIT);
         assert!(server_delay(&policy(), Duration::MAX, &mut dice) >= LONGEST_WAIT);
+    }
+
+    #[test]
+    fn who_has_a_slot_keeps_to_it_and_to_all_bounds() {
+        let waits = |slot| {
+            let mut dice = Dice::new(7);
+            dice.keep_to(RetrySlot(slot));
+            (1..20).map(|retry| delay(&policy(), retry, &mut dice).as_secs_f64()).collect::<Vec<_>>()
+        };
+        let (first, middle, last) = (waits(0), waits(u16::MAX / 2), waits(u16::MAX));
+        assert_eq!((first[0], first[3], first[10]), (2.0, 2.0, 7.2), "the earliest of each spread");
+        assert!(middle.iter().zip(&last).zip(&first).all(|((middle, last), first)| first < middle && middle < last));
+        assert!(last.iter().all(|wait| *wait <= 15.0) && last[0] > 2.39, "{last:?}");
     }
 
     #[test]

@@ -300,6 +300,10 @@ impl Broadcast {
                 self.server_goes_away(around, endpoint, retry_after);
                 return None;
             }
+            SessionEvent::RetrySlot(slot) => {
+                self.dice.keep_to(slot);
+                return None;
+            }
             SessionEvent::Moved(change) => {
                 self.path = Some(change.to.clone());
                 self.moves = (self.moves.0 + 1, Some(change));

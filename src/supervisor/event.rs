@@ -171,6 +171,11 @@ pub enum MediaEvent {
     Stopped,
 }
 
+/// The share of every spread of waits that a server has given us, in 1/65536: with slots of their own, the encoders of one
+/// server do not come back in one instant when it was lost in one (product.md, item 12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RetrySlot(pub u16);
+
 /// What a session reports, first to last.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionEvent {
@@ -179,6 +184,8 @@ pub enum SessionEvent {
         /// The session as the server names it (for WHIP: the path of the resource).
         session_id: String,
     },
+    /// The server gave us a slot, for the time when it is lost.
+    RetrySlot(RetrySlot),
     /// ICE and DTLS are up.
     Connected,
     /// ICE says that the path is silent; it may come back by itself.

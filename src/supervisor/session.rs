@@ -88,6 +88,7 @@ impl Session {
             | SessionEvent::IceRestarted
             | SessionEvent::IceRestartRefused(_)
             | SessionEvent::IceRestartFailed(_)
+            | SessionEvent::RetrySlot(_)
             | SessionEvent::GoingAway { .. }
             | SessionEvent::Moved(_) => {}
             SessionEvent::Closed | SessionEvent::TeardownStuck => {

@@ -49,6 +49,7 @@ impl Teardown {
             | SessionEvent::SignallingResumed { .. }
             | SessionEvent::ResumeFailed(_)
             | SessionEvent::ResumeRefused(_)
+            | SessionEvent::RetrySlot(_)
             | SessionEvent::GoingAway { .. }
             | SessionEvent::Output { .. }
             | SessionEvent::Failed(_) => {}

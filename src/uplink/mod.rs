@@ -335,6 +335,7 @@ impl Life<'_> {
                 return Ok(());
             }
             Said::Word(Word::Lost(failure)) => SessionEvent::SignallingLost(failure),
+            Said::Word(Word::RetrySlot(slot)) => SessionEvent::RetrySlot(slot),
             Said::Word(Word::GoingAway(retry_after)) => SessionEvent::GoingAway { retry_after },
             Said::Word(Word::Output { reconnecting }) => SessionEvent::Output { reconnecting },
             Said::Restarted { offer, answer: Ok(accepted) } => self.restarted(&offer, accepted).await,

@@ -166,8 +166,12 @@ impl Rig {
         let event = self.runtime.block_on(async { tokio::time::timeout(DEADLINE, self.inbox.next()).await });
         match event.expect("the studio speaks") {
             Event::Media(Attempt(number), event) => (number, event),
-            other
-            @ (Event::Deadline | Event::Woke | Event::Command(_) | Event::Network(_) | Event::Token(_) | Event::Session(..)) => {
+            other @ (Event::Deadline
+            | Event::Woke
+            | Event::Command(_)
+            | Event::Network(_)
+            | Event::Token(_)
+            | Event::Session(..)) => {
                 panic!("not of the studio: {other:?}")
             }
         }

@@ -8,7 +8,7 @@ use roamcast::ingest::{Ingest, Options};
 use roamcast::signal::RestartError;
 use roamcast::signal::{LocalCandidate, Memory, ResumeError, Signaller, Trickle, Word};
 use roamcast::status::ErrorCode;
-use roamcast::supervisor::event::{Failure, Retry};
+use roamcast::supervisor::event::{Failure, Retry, RetrySlot};
 use tokio::sync::OnceCell;
 
 use crate::{http, publisher};
@@ -68,8 +68,21 @@ impl Server {
     }
 }
 
+/// The next word after the slot that every session is given.
 async fn next(signaller: &mut Signaller) -> Word {
-    tokio::time::timeout(WITHIN, signaller.next()).await.expect("the server says something")
+    loop {
+        let word = tokio::time::timeout(WITHIN, signaller.next()).await.expect("the server says something");
+        if !matches!(word, Word::RetrySlot(_)) {
+            return word;
+        }
+    }
+}
+
+async fn slot(signaller: &mut Signaller) -> RetrySlot {
+    match tokio::time::timeout(WITHIN, signaller.next()).await.expect("the server says something") {
+        Word::RetrySlot(slot) => slot,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn lost(signaller: &mut Signaller) -> Failure {
@@ -107,6 +120,30 @@ async fn a_session_lives_from_hello_to_bye() {
     signaller.goodbye().await.unwrap();
     server.on_air().await;
     server.0.stop().await;
+}
+
+/// So that they do not come back in one instant when the server is lost.
+#[tokio::test]
+async fn each_session_has_a_slot_of_its_own_and_keeps_it() {
+    let server = Server::start(None).await;
+    let mut first = server.on_air().await;
+    let given = slot(&mut first).await;
+    let other = |name: &str| {
+        let mut uplink = server.uplink(None);
+        uplink.url = uplink.url.join(name).unwrap();
+        crate::http::signaller(&uplink).unwrap()
+    };
+    let mut second = other("second");
+    second.publish(offer().await).await.unwrap();
+    assert_ne!(slot(&mut second).await, given);
+
+    server.fault(r#"{"dropWebSocket":true}"#).await;
+    lost(&mut first).await;
+    first.resume().await.unwrap();
+    first.goodbye().await.unwrap();
+    let mut third = other("third");
+    third.publish(offer().await).await.unwrap();
+    assert_eq!(slot(&mut third).await, given, "the first has kept it to its end, and told of it once");
 }
 
 #[tokio::test]

@@ -207,6 +207,10 @@ impl Broadcast {
         orders: &mut Vec<Action>,
     ) -> Option<Verdict> {
         let session = self.heir.as_mut().and_then(Heir::session)?;
+        if let SessionEvent::RetrySlot(slot) = event {
+            self.dice.keep_to(slot);
+            return None;
+        }
         if let SessionEvent::GoingAway { retry_after } = event {
             let endpoint = session.endpoint;
             self.server_goes_away(around, endpoint, retry_after);
