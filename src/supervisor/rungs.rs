@@ -171,6 +171,13 @@ fn force_reconnect_after_drop_replaces_what_has_healed_and_what_has_not() {
     run.session(0.0, SessionEvent::Disconnected);
     run.due();
     assert!(is_open(&run.due().1));
+    // The old one heals before the new one is proven, which goes on all the same.
+    assert_eq!(run.hear(0.5, Event::Session(Attempt(1), SessionEvent::Connected)), []);
+    assert_eq!(run.hear(0.5, Event::Session(Attempt(1), SessionEvent::Acknowledged)), []);
+    run.session(0.1, SessionEvent::Accepted { session_id: "/whip/2".into() });
+    run.session(0.1, SessionEvent::Connected);
+    let orders = run.session(0.1, SessionEvent::Acknowledged);
+    assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
 }
 
 #[test]

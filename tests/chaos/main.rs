@@ -17,15 +17,25 @@ mod netlab_servers;
 #[cfg(feature = "ingest")]
 mod on_air;
 #[cfg(feature = "ingest")]
+mod roaming_browser;
+#[cfg(feature = "ingest")]
 mod roaming_changes;
 #[cfg(feature = "ingest")]
 mod roaming_faults;
 #[cfg(feature = "ingest")]
+mod roaming_ladder;
+#[cfg(feature = "ingest")]
 mod roaming_rig;
 #[cfg(feature = "ingest")]
 mod roaming_trips;
+#[cfg(feature = "ingest")]
+mod roaming_turn;
 
-#[allow(dead_code, reason = "the TURN tests of the product use the rest")]
+#[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/browser.rs"]
+mod browser;
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
 #[path = "../support/coturn.rs"]
 mod coturn;
 #[cfg(feature = "ingest")]

@@ -5,9 +5,10 @@ use std::process::Output;
 
 use serde_json::json;
 
-use crate::coturn::{Coturn, PASSWORD, USER};
+use crate::coturn::{Coturn, TURN_USER};
 use crate::janus::{Janus, ROOM};
 use crate::netlab::{Link, Netlab, SERVER_6};
+use crate::secrets_kept::TURN_PASSWORD;
 
 fn lab() -> Option<Netlab> {
     Netlab::builder().uplink("wlan0", Link::default()).build()
@@ -22,7 +23,7 @@ const LONG: &str = "60";
 fn through_turn(lab: &Netlab, turn: SocketAddr, password: &str, seconds: &str, more: &[&str]) -> Output {
     let mut command = lab.encoder().command("timeout");
     // -c: no RTCP beside; -y: client to client.
-    command.args([seconds, "turnutils_uclient", "-c", "-y", "-n", "5", "-m", "1", "-u", USER, "-w", password]);
+    command.args([seconds, "turnutils_uclient", "-c", "-y", "-n", "5", "-m", "1", "-u", TURN_USER, "-w", password]);
     command.args(more).args(["-p", &turn.port().to_string(), &turn.ip().to_string()]);
     command.output().unwrap()
 }
@@ -38,9 +39,9 @@ fn a_real_turn_server_relays_for_those_who_know_the_password() {
     let Some(lab) = lab() else { return };
     let mut coturn = Coturn::start(lab.server());
     let turn = coturn.address();
-    let said = through_turn(&lab, turn, PASSWORD, LONG, &[]);
+    let said = through_turn(&lab, turn, TURN_PASSWORD, LONG, &[]);
     assert!(is_complete(&said), "{said:?}\n{}", coturn.log());
-    let said = through_turn(&lab, (SERVER_6, turn.port()).into(), PASSWORD, LONG, &[]);
+    let said = through_turn(&lab, (SERVER_6, turn.port()).into(), TURN_PASSWORD, LONG, &[]);
     assert!(is_complete(&said), "IPv6: {said:?}\n{}", coturn.log());
     let said = through_turn(&lab, turn, "wrong", IN_VAIN, &[]);
     assert!(!is_complete(&said), "{said:?}");
@@ -52,8 +53,8 @@ fn turn_over_tcp_passes_where_udp_is_blocked() {
     let Some(lab) = lab() else { return };
     let mut coturn = Coturn::start(lab.server());
     lab.block_udp("wlan0");
-    assert!(!is_complete(&through_turn(&lab, coturn.address(), PASSWORD, IN_VAIN, &[])));
-    let said = through_turn(&lab, coturn.address(), PASSWORD, LONG, &["-t"]);
+    assert!(!is_complete(&through_turn(&lab, coturn.address(), TURN_PASSWORD, IN_VAIN, &[])));
+    let said = through_turn(&lab, coturn.address(), TURN_PASSWORD, LONG, &["-t"]);
     assert!(is_complete(&said), "{said:?}\n{}", coturn.log());
 }
 
@@ -62,9 +63,9 @@ fn a_turn_server_dies_and_is_started_again() {
     let Some(lab) = lab() else { return };
     let mut coturn = Coturn::start(lab.server());
     coturn.kill();
-    assert!(!is_complete(&through_turn(&lab, coturn.address(), PASSWORD, IN_VAIN, &["-t"])));
+    assert!(!is_complete(&through_turn(&lab, coturn.address(), TURN_PASSWORD, IN_VAIN, &["-t"])));
     coturn.restart();
-    let said = through_turn(&lab, coturn.address(), PASSWORD, LONG, &[]);
+    let said = through_turn(&lab, coturn.address(), TURN_PASSWORD, LONG, &[]);
     assert!(is_complete(&said), "{said:?}\n{}", coturn.log());
 }
 

@@ -11,8 +11,8 @@ use crate::forward::Forward;
 use crate::ingest::RemoteIngest;
 use crate::janus::{Janus, ROOM};
 use crate::netlab::{Builder, Families, Link, Netlab, SERVER_6};
-use crate::program::{PATIENCE, Program};
-use crate::viewer::Viewer;
+use crate::program::{PATIENCE, Program, is_message};
+use crate::viewer::{Door, Viewer};
 
 /// Frames a second of the test picture.
 const FRAMERATE: u64 = 30;
@@ -80,6 +80,17 @@ pub(crate) struct Van {
     pub(crate) lab: Netlab,
 }
 
+/// Lines of the encoder's config.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lines<'a> {
+    /// Of the section `network`.
+    pub(crate) network: &'a str,
+    /// Of the section `uplink`.
+    pub(crate) uplink: &'a str,
+    /// Whole sections.
+    pub(crate) more: &'a str,
+}
+
 /// For the section `network`: Wi-Fi is preferred.
 pub(crate) const WIFI_FIRST: &str = "interfaces = [\"wlan0\", \"wwan0\"]\n";
 
@@ -101,11 +112,16 @@ impl Van {
 
     /// The same, with a server that is reached by these addresses.
     pub(crate) fn on_air_by(kind: Kind, lab: Builder, network: &str, families: Families) -> Option<Self> {
-        let lab = lab.build()?;
+        Some(Self::in_lab(kind, lab.build()?, families, Lines { network, ..Lines::default() }))
+    }
+
+    /// The same in a lab that is there already, and with more in the config.
+    pub(crate) fn in_lab(kind: Kind, lab: Netlab, families: Families, lines: Lines<'_>) -> Self {
         let (uplink, starting) = Starting::new(kind, &lab, families);
+        let Lines { network, uplink: more_uplink, more } = lines;
         let config = format!(
             "[video]\nwidth = 320\nheight = 180\nframerate = {FRAMERATE}\nbitrate = \"400k\"\nkeyframeInterval = \"1m\"\n\
-             [network]\n{network}[uplink]\n{uplink}"
+             [network]\n{network}[uplink]\n{uplink}{more_uplink}{more}"
         );
         let mut encoder = Program::encoder_with(&config, |command| *command = lab.encoder().wrap(command));
         encoder.wait_for_message("broadcasting");
@@ -115,7 +131,7 @@ impl Van {
         // The first pictures are past, and nothing of them is missing.
         van.goes_on();
         van.answers_keyframe_wishes();
-        Some(van)
+        van
     }
 
     /// An event begins.
@@ -157,6 +173,13 @@ impl Van {
         let paths = self.paths(|paths| paths.iter().any(|path| path["selected"] == true));
         let selected = paths.iter().find(|path| path["selected"] == true).unwrap();
         selected["interface"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until media leaves by a relay (or by none), and gives the interface.
+    pub(crate) fn is_relayed(&mut self, relayed: bool) -> String {
+        let fits = |path: &Value| path["selected"] == true && path["relayed"] == relayed;
+        let paths = self.paths(|paths| paths.iter().any(fits));
+        paths.iter().find(|path| fits(path)).and_then(|path| path["interface"].as_str()).unwrap().to_owned()
     }
 
     /// Waits until this interface has a path that is good.
@@ -201,13 +224,35 @@ impl Van {
         }
     }
 
-    /// The event is over: says and gives back what the receiver saw of it.
-    pub(crate) fn seen(&mut self, what: &str, mark: &Mark) -> Seen {
+    /// The port of the server that takes the media of this session and of no other, if it has one.
+    pub(crate) fn media_port(&self) -> Option<u16> {
+        match &self.server {
+            Server::Janus { janus, .. } => Some(janus.media_port()),
+            Server::Ingest { .. } => None,
+        }
+    }
+
+    /// Waits until a picture comes from now on.
+    pub(crate) fn sees_anything(&self) {
+        let since = Instant::now();
+        match &self.server {
+            Server::Janus { viewers, .. } => viewers.wait_for_frames(1, since),
+            Server::Ingest { viewer, runtime, .. } => runtime.block_on(viewer.sees(1)),
+        }
+    }
+
+    /// The longest time between two frames since the mark.
+    pub(crate) fn longest_gap(&mut self, mark: &Mark) -> Duration {
         self.goes_on();
-        let gap = match &self.server {
+        match &self.server {
             Server::Janus { viewers, .. } => viewers.longest_gap(mark.at),
             Server::Ingest { viewer, .. } => viewer.seen().longest_gap,
-        };
+        }
+    }
+
+    /// The event is over: says and gives back what the receiver saw of it.
+    pub(crate) fn seen(&mut self, what: &str, mark: &Mark) -> Seen {
+        let gap = self.longest_gap(mark);
         let [frames, lost] = self.received();
         assert!(
             frames >= mark.received[0],
@@ -271,6 +316,43 @@ impl Van {
             assert_eq!(live, std::slice::from_ref(&self.session));
             assert_eq!(viewers.most_publishers().0, 1);
         }
+    }
+
+    /// Waits until another session than the first is on air, and until the server knows that one alone.
+    pub(crate) fn has_replaced_its_session(&mut self) {
+        let before = self.session.clone();
+        let is_another = |event: &Value| is_message(event, "broadcasting") && event["data"]["sessionId"] != *before;
+        if session(&self.encoder) == before {
+            self.encoder.wait_for("another session on air", is_another);
+        }
+        self.session = session(&self.encoder);
+        let now = [self.session.clone()];
+        self.wait_until("end of the old session", |van| match &van.server {
+            Server::Janus { janus, .. } => {
+                let live: Vec<String> = janus.publishers(ROOM).iter().map(|id| format!("{ROOM}/{id}")).collect();
+                live == now && janus.sessions().len() == 1
+            }
+            Server::Ingest { ingest, runtime, .. } => {
+                let is_there = |path: &str| {
+                    let asking = ingest.door().knows(path.to_owned());
+                    runtime.block_on(runtime.spawn(asking)).unwrap()
+                };
+                is_there(&van.session) && !is_there(&before)
+            }
+        });
+    }
+
+    /// Does this in the place of the embedded ingest.
+    pub(crate) fn beside<R: Send + 'static>(&self, work: impl Future<Output = R> + Send + 'static) -> R {
+        let Server::Ingest { runtime, .. } = &self.server else { panic!("Janus has no pages") };
+        runtime.block_on(runtime.spawn(work)).unwrap()
+    }
+
+    /// The page of the embedded ingest for viewers in its place.
+    pub(crate) fn page(&self) -> String {
+        let Server::Ingest { ingest, .. } = &self.server else { panic!("Janus has no pages") };
+        let Door { address, token } = ingest.door();
+        format!("http://{address}/live#token={token}")
     }
 
     /// Waits for so long for what needs its time.

@@ -72,6 +72,10 @@ mod whip_tls;
 mod browser;
 #[path = "../support/captured.rs"]
 mod captured;
+#[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
+#[path = "../support/coturn.rs"]
+mod coturn;
 #[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/forward.rs"]
 mod forward;
@@ -98,8 +102,6 @@ mod secrets_kept;
 #[path = "../support/stage.rs"]
 mod stage;
 #[cfg(feature = "ingest")]
-#[path = "../support/turn_server.rs"]
-mod turn_server;
-#[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/viewer.rs"]
 mod viewer;

@@ -4,15 +4,20 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::coturn::{Coturn, TURN_USER};
+use crate::place::Place;
 use crate::program::{Program, free_port};
 use crate::secrets_kept::TURN_PASSWORD;
-use crate::turn_server::{Coturn, TURN_USER};
 
 fn ingest() -> (Program, u16) {
     let port = free_port();
     let mut ingest = Program::with(&["ingest", "--listen", &format!("127.0.0.1:{port}")]);
     ingest.wait_for_line("watch at");
     (ingest, port)
+}
+
+fn coturn() -> Coturn {
+    Coturn::start(&Place::loopback())
 }
 
 /// Relays only, through these servers; `more` belongs to `[uplink]`.
@@ -45,8 +50,8 @@ fn on_air_through(coturn: &mut Coturn, encoder: &mut Program) {
 
 #[test]
 fn on_air_through_a_relay_over_udp_and_the_lease_is_given_back() {
-    let (mut coturn, (_ingest, port)) = (Coturn::start(), ingest());
-    let mut encoder = encoder(port, &[format!("turn:127.0.0.1:{}", coturn.port)], GOOD, "");
+    let (mut coturn, (_ingest, port)) = (coturn(), ingest());
+    let mut encoder = encoder(port, &[coturn.url()], GOOD, "");
     on_air_through(&mut coturn, &mut encoder);
     encoder.signal("TERM");
     assert_eq!(encoder.wait_for_exit(), 0);
@@ -55,8 +60,8 @@ fn on_air_through_a_relay_over_udp_and_the_lease_is_given_back() {
 
 #[test]
 fn on_air_through_a_relay_over_tcp() {
-    let (mut coturn, (_ingest, port)) = (Coturn::start(), ingest());
-    let url = format!("turn:127.0.0.1:{}?transport=tcp", coturn.port);
+    let (mut coturn, (_ingest, port)) = (coturn(), ingest());
+    let url = coturn.tcp_url();
     let mut encoder = encoder(port, &[url], GOOD, "");
     coturn.wait_for_line("TCP");
     on_air_through(&mut coturn, &mut encoder);
@@ -64,8 +69,8 @@ fn on_air_through_a_relay_over_tcp() {
 
 #[test]
 fn on_air_through_a_relay_over_tls_with_a_private_certificate() {
-    let (mut coturn, (_ingest, port)) = (Coturn::start(), ingest());
-    let (url, ca) = (format!("turns:localhost:{}", coturn.tls_port), format!("caFile = \"{}\"\n", coturn.ca_file()));
+    let (mut coturn, (_ingest, port)) = (coturn(), ingest());
+    let (url, ca) = (coturn.tls_url("localhost"), format!("caFile = \"{}\"\n", coturn.ca_file()));
     let mut distrustful = encoder(port, std::slice::from_ref(&url), GOOD, "");
     distrustful.wait_for("an error", |event| event["event"] == "BroadcastError");
     assert!(distrustful.log().contains("invalid peer certificate"), "{}", distrustful.log());
@@ -78,9 +83,10 @@ fn on_air_through_a_relay_over_tls_with_a_private_certificate() {
 #[test]
 fn time_limited_credentials_are_taken_and_old_ones_are_told_from_wrong_ones() {
     // What any REST service makes of the secret: base64(HMAC-SHA1(secret, user name)); 2038 (coturn reads no more) and 2001.
-    let mut coturn = Coturn::start_with("use-auth-secret\nstatic-auth-secret=s3cret-of-the-relay\n");
+    let mut coturn =
+        Coturn::start_with(&Place::loopback(), "use-auth-secret\nstatic-auth-secret=s3cret-of-the-relay\n");
     let (_ingest, port) = ingest();
-    let url = format!("turn:127.0.0.1:{}", coturn.port);
+    let url = coturn.url();
     let mut good = encoder(port, std::slice::from_ref(&url), ("2147483647:van", REST_PASSWORD), "");
     good.wait_for_message("broadcasting");
     coturn.wait_for_line("CHANNEL_BIND processed, success");
@@ -97,8 +103,8 @@ const REST_PASSWORD: &str = "TE6xJc2m8/FlOmyZOHw0xb+2hxw=";
 
 #[test]
 fn a_wrong_turn_password_is_one_clear_sentence() {
-    let (coturn, (_ingest, port)) = (Coturn::start(), ingest());
-    let url = format!("turn:127.0.0.1:{}", coturn.port);
+    let (coturn, (_ingest, port)) = (coturn(), ingest());
+    let url = coturn.url();
     let mut encoder = encoder(port, std::slice::from_ref(&url), (TURN_USER, "wrong-turn-passw0rd"), "");
     let (_, error) = encoder.wait_for("an error", |event| event["event"] == "BroadcastError");
     let words = error["data"]["words"].as_str().unwrap();
@@ -110,8 +116,8 @@ fn a_wrong_turn_password_is_one_clear_sentence() {
 
 /// Two nodes; the first dies in this way. The broadcast goes on by the second, in the same session.
 fn a_node_dies(die: impl FnOnce(&mut Coturn)) {
-    let (mut first, mut second, (_ingest, port)) = (Coturn::start(), Coturn::start(), ingest());
-    let urls = [&first, &second].map(|node| format!("turn:127.0.0.1:{}", node.port));
+    let (mut first, mut second, (_ingest, port)) = (coturn(), coturn(), ingest());
+    let urls = [&first, &second].map(|node| node.url());
     let mut encoder = encoder(port, &urls, GOOD, "");
     on_air_through(&mut first, &mut encoder);
     die(&mut first);

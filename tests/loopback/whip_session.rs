@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use roamcast::config::TokenSource;
-use roamcast::signal::{LocalCandidate, Trickle};
+use roamcast::signal::{LocalCandidate, RestartError, Trickle};
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::Retry;
 use tokio::sync::Notify;
@@ -251,4 +251,82 @@ async fn a_server_that_hangs_up_in_the_middle_is_a_backoff() {
     let server = Server::start(move |_| Canned::Raw(cut.to_owned())).await;
     let failure = signaller(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap_err();
     assert_eq!((failure.code, failure.retry), (ErrorCode::SignallingFailed, Retry::Backoff), "{failure}");
+}
+
+/// What the server says to the PATCH of an ICE restart.
+async fn restart(canned: Canned) -> RestartError {
+    let server = Server::start(move |request| match request.method.as_str() {
+        "POST" => created(&["Location: /whip/session/1", "ETag: \"1\""]),
+        _ => canned.clone(),
+    })
+    .await;
+    let mut signaller = signaller(&uplink(server.url("/whip/stage"))).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    let error = signaller.restart(OFFER).await.unwrap_err();
+    assert_eq!(server.requests().len(), 2, "a messenger never retries");
+    error
+}
+
+#[tokio::test]
+async fn a_server_that_knows_no_ice_restart_is_told_from_one_that_is_busy() {
+    for status in [
+        "400 Bad Request",
+        "404 Not Found",
+        "405 Method Not Allowed",
+        "412 Precondition Failed",
+        "415 Unsupported Media Type",
+        "422 Unprocessable Content",
+        "428 Precondition Required",
+        "501 Not Implemented",
+        // Taken for a trickle: no credentials come back.
+        "204 No Content",
+    ] {
+        let error = restart(reply(status, &[], "")).await;
+        assert!(
+            matches!(&error, RestartError::Refused(why) if status.starts_with("204") || why.words.contains(&status[..3])),
+            "{error:?}"
+        );
+    }
+    for status in [
+        "408 Request Timeout",
+        "425 Too Early",
+        "500 Internal Server Error",
+        "502 Bad Gateway",
+        "503 Service Unavailable",
+    ] {
+        let error = restart(reply(status, &[], "")).await;
+        assert!(matches!(&error, RestartError::Failed(why) if why.retry == Retry::Backoff), "{status}: {error:?}");
+    }
+    let error = restart(reply("429 Too Many Requests", &["Retry-After: 45"], "")).await;
+    let after = Retry::After(std::time::Duration::from_secs(45));
+    assert!(matches!(&error, RestartError::Failed(why) if why.retry == after), "{error:?}");
+}
+
+#[tokio::test]
+async fn candidates_after_an_ice_restart_belong_to_the_new_etag() {
+    let restarts = AtomicU32::new(1);
+    let server = Server::start(move |request| match (request.method.as_str(), request.header("if-match")) {
+        ("POST", _) => created(&["Location: /whip/session/1", "ETag: \"1\""]),
+        (_, Some("\"*\"")) => {
+            let number = restarts.fetch_add(1, Ordering::Relaxed) + 1;
+            // The third time it names none: candidates then go without a condition.
+            let etag = format!("ETag: \"{number}\"");
+            let etags: &[&str] = if number < 3 { &[&etag] } else { &[] };
+            reply("200 OK", etags, &format!("a=ice-ufrag:new{number}\r\na=ice-pwd:{number}234567890123456789012\r\n"))
+        }
+        _ => reply("204 No Content", &[], ""),
+    })
+    .await;
+    let mut signaller = signaller(&uplink(server.url("/whip/stage"))).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    signaller.candidates(&[candidate(0)], false).await.unwrap();
+    for _ in 0..2 {
+        signaller.restart(&OFFER.replace("abcd", "efgh")).await.unwrap();
+        signaller.candidates(&[candidate(0)], false).await.unwrap();
+    }
+    let requests = server.requests();
+    let conditions: Vec<_> = requests.iter().map(|request| request.header("if-match")).collect();
+    let any = Some("\"*\"");
+    assert_eq!(conditions, [None, Some("\"1\""), any, Some("\"2\""), any, None]);
+    assert!(requests[3].body.contains("a=ice-ufrag:efgh"), "{}", requests[3].body);
 }

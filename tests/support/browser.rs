@@ -40,8 +40,13 @@ pub(crate) struct Browser {
 impl Browser {
     /// Starts one with a fresh profile; `None`, with the reason printed, where there is no chromedriver.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_by(std::process::Command::new("chromedriver")).await
+    }
+
+    /// The same by this command, which becomes chromedriver; its pages come from where that runs, and so must we.
+    pub(crate) async fn start_by(driver: std::process::Command) -> Option<Self> {
         // Its own process group, so that Chromium ends with it even if the test is killed half-way.
-        let driver = Command::new("chromedriver")
+        let driver = Command::from(driver)
             .arg("--port=0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -51,7 +56,7 @@ impl Browser {
         let mut driver = match driver {
             Ok(driver) => driver,
             Err(error) => {
-                println!("SKIPPED: no `chromedriver` (Debian package `chromium-driver`): {error}");
+                println!("skipped: no `chromedriver` (Debian package `chromium-driver`): {error}");
                 return None;
             }
         };

@@ -147,6 +147,14 @@ impl Janus {
         list["sessions"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect()
     }
 
+    /// Where it takes the media of its one publisher; another peer connection has another port.
+    pub(crate) fn media_port(&self) -> u16 {
+        let text = self.handles().iter().map(Value::to_string).collect::<String>();
+        let (_, pair) = text.split_once("\"selected-pair\":\"").unwrap_or_else(|| panic!("no pair: {text}"));
+        let local = pair.split_whitespace().next().unwrap();
+        local.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
     /// What Janus knows of every handle of every session.
     pub(crate) fn handles(&self) -> Vec<Value> {
         let mut all = Vec::new();

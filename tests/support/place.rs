@@ -1,7 +1,7 @@
 //! Where a part of a test lives: this machine itself, or a network namespace of the lab.
 
 use std::fs::File;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::JoinHandle;
@@ -24,6 +24,11 @@ impl Place {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.connect("198.51.100.1:9").expect("this machine has an address besides 127.0.0.1");
         Self { namespace: None, addresses: vec![socket.local_addr().unwrap().ip()] }
+    }
+
+    /// This machine, by its loopback interface alone.
+    pub(crate) fn loopback() -> Self {
+        Self { namespace: None, addresses: vec![Ipv4Addr::LOCALHOST.into()] }
     }
 
     /// The network namespace of this name, whose servers are reached at these addresses (none where nobody serves).

@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 use crate::program::PATIENCE;
 use crate::publisher::http_client;
 
+/// A fragment that is well-formed.
+const STALE: &str = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=end-of-candidates\r\n";
+
 /// An ingest that is watched, from its own machine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Door {
@@ -30,6 +33,18 @@ impl Door {
     fn ask(self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         let request = http_client().request(method, format!("http://{}{path}", self.address));
         if self.token.is_empty() { request } else { request.bearer_auth(self.token) }
+    }
+
+    /// Does it know this WHIP resource? It is told of candidates of an ICE session that never was.
+    pub(crate) async fn knows(self, resource: String) -> bool {
+        let request =
+            self.ask(reqwest::Method::PATCH, &resource).header("content-type", "application/trickle-ice-sdpfrag");
+        let answer = request.header("if-match", "\"0\"").body(STALE).send().await.unwrap();
+        match answer.status() {
+            reqwest::StatusCode::NOT_FOUND => false,
+            reqwest::StatusCode::PRECONDITION_FAILED => true,
+            status => panic!("{status}: {}", answer.text().await.unwrap()),
+        }
     }
 
     /// What the ingest has counted of the present publisher: `[frames, lost packets]` of the picture, after decryption.

@@ -116,10 +116,14 @@ impl Broadcast {
     pub(super) fn after_voice(&mut self, around: Around<'_>, was_down: bool, orders: &mut Vec<Action>) {
         let State::Live(session) = &self.state else { return };
         let has_healed = was_down && !session.is_down();
-        if session.is_healthy() && session.ladder.is_none() && self.is_heir_for_lost_media() {
-            self.close_heir(around.now, orders);
-        }
-        if has_healed && around.policy.force_reconnect_after_drop {
+        let is_back = session.is_healthy() && session.ladder.is_none() && self.is_heir_for_lost_media();
+        if !around.policy.force_reconnect_after_drop {
+            if is_back {
+                self.close_heir(around.now, orders);
+            }
+        } else if is_back {
+            self.renew_by_heir(around, orders);
+        } else if has_healed {
             self.renew(around, orders);
         }
     }

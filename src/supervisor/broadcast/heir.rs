@@ -145,6 +145,16 @@ impl Broadcast {
         self.heir = Some(Heir { cause: Cause::Renewal, state });
     }
 
+    /// The same when an heir is on its way already, because media was lost: it is wanted now that media is back, too.
+    pub(super) fn renew_by_heir(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        if let Some(Heir { cause, state: HeirState::Open(_) }) = &mut self.heir {
+            *cause = Cause::Renewal;
+            return;
+        }
+        self.close_heir(around.now, orders);
+        self.renew(around, orders);
+    }
+
     /// The heir is there because the media of the live session was lost.
     pub(super) fn is_heir_for_lost_media(&self) -> bool {
         self.heir.as_ref().is_some_and(|heir| heir.cause == Cause::MediaLost)

@@ -19,6 +19,9 @@ use turn_client_proto::udp::TurnClientUdp;
 
 use super::servers::Server;
 
+#[cfg(test)]
+mod tests;
+
 /// A request over UDP is repeated after this, then after twice that, so many times, and is given up 1 s after the last:
 /// a server that is not there is known in 2.5 s.
 const RTO: Duration = Duration::from_millis(250);

@@ -276,6 +276,15 @@ impl Netlab {
         self.change(name, |uplink| uplink.udp_blocked = true);
     }
 
+    /// No datagram passes any more to or from this port of the server, whatever the uplink.
+    pub(crate) fn block_udp_port(&self, port: u16) {
+        let rules = format!(
+            "table inet ports {{\nchain forward {{ type filter hook forward priority filter - 1;\n\
+             udp dport {port} drop\nudp sport {port} drop\n}}\n}}\n"
+        );
+        self.router.expect("nft", &["-f", "-"], &rules);
+    }
+
     /// Ends [`Netlab::silent_drop`] and [`Netlab::block_udp`].
     pub(crate) fn heal(&self, name: &str) {
         self.change(name, |uplink| (uplink.silent, uplink.udp_blocked) = (false, false));
