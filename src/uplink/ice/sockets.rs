@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
@@ -16,8 +17,9 @@ use tracing::warn;
 
 use crate::supervisor::event::LocalAddress;
 
+use super::encore::Encore;
 use super::relays::Outbox;
-use super::words::{Kind, Routes, SocketId};
+use super::words::{Kind, Route, Routes, SocketId};
 
 /// Largest datagram that is read; SRTP stays below 1 500 bytes, relays add 4 - 36.
 const DATAGRAM_MAX: usize = 2048;
@@ -199,21 +201,64 @@ pub(super) struct Outgoing {
     media: AtomicU64,
 }
 
+/// One of the ways out.
+#[derive(Debug, Clone)]
+struct Way {
+    wire: Arc<Wire>,
+    to: SockAddr,
+}
+
+impl Way {
+    fn of(route: &Route, sockets: &Sockets) -> Option<Self> {
+        Some(Self { wire: Arc::clone(sockets.get(route.socket)?), to: route.to.into() })
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.wire.id == other.wire.id && self.to == other.to
+    }
+
+    /// Calls `refused` once for a socket that cannot send any more.
+    fn send(&self, packet: &[u8], refused: impl Fn(SocketId)) {
+        if self.wire.send(packet, &self.to).is_err() && !self.wire.refused.swap(true, Ordering::Relaxed) {
+            refused(self.wire.id);
+        }
+    }
+}
+
 #[derive(Default)]
 struct Ways {
-    selected: Option<(Arc<Wire>, SockAddr)>,
-    copies: Vec<(Arc<Wire>, SockAddr)>,
+    selected: Option<Way>,
+    copies: Vec<Way>,
+    encore: Encore,
+    /// Where the encore goes.
+    again: Option<Way>,
+}
+
+impl Ways {
+    /// The encore goes on, though its way may be replaced by another one of the same path.
+    fn redirect_encore(&mut self) {
+        let named = |again: &Way| self.selected.iter().chain(&self.copies).any(|way| way.is(again));
+        if !self.again.as_ref().is_some_and(named) {
+            self.again = self.selected.clone();
+        }
+        if self.again.is_none() {
+            self.encore.stop();
+        }
+    }
 }
 
 impl Outgoing {
-    /// From now on packets go this way.
-    pub(super) fn set(&self, routes: &Routes, sockets: &Sockets) {
-        let way = |route: &super::words::Route| Some((Arc::clone(sockets.get(route.socket)?), route.to.into()));
-        let ways = Ways {
-            selected: routes.selected.as_ref().and_then(way),
-            copies: routes.copies.iter().filter_map(way).collect(),
+    /// From now on packets go this way. False: what the far end has missed is not there any more.
+    pub(super) fn set(&self, now: Instant, routes: &Routes, sockets: &Sockets) -> bool {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.selected = routes.selected.and_then(|route| Way::of(&route, sockets));
+        ways.copies = routes.copies.iter().filter_map(|route| Way::of(route, sockets)).collect();
+        let Some(again) = &routes.again else {
+            ways.redirect_encore();
+            return true;
         };
-        *self.ways.lock().unwrap_or_else(PoisonError::into_inner) = ways;
+        ways.again = Way::of(&again.to, sockets);
+        ways.encore.begin(now, again.since)
     }
 
     /// RTP packets since the call before.
@@ -223,14 +268,30 @@ impl Outgoing {
 
     /// Sends one packet of webrtcbin; calls `refused` once for each socket that cannot send any more. RTP alone is copied:
     /// a copy of RTCP is an error in the log of Janus, and DTLS repeats itself.
-    pub(super) fn send(&self, packet: &[u8], refused: impl Fn(SocketId)) {
-        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn send(&self, now: Instant, packet: &[u8], refused: impl Fn(SocketId)) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
         let is_media = Kind::of(packet) == Kind::Rtp;
         self.media.fetch_add(u64::from(is_media), Ordering::Relaxed);
+        let waits = is_media && ways.encore.left(now, packet);
         let copies = if is_media { ways.copies.as_slice() } else { &[] };
-        for (wire, to) in ways.selected.iter().chain(copies) {
-            if wire.send(packet, to).is_err() && !wire.refused.swap(true, Ordering::Relaxed) {
-                refused(wire.id);
+        for way in ways.selected.iter().chain(copies) {
+            if !waits || !ways.again.as_ref().is_some_and(|again| again.is(way)) {
+                way.send(packet, &refused);
+            }
+        }
+    }
+
+    /// When [`Outgoing::go_on`] is to be called.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner).encore.deadline()
+    }
+
+    /// Sends what is due once more.
+    pub(super) fn go_on(&self, now: Instant, refused: impl Fn(SocketId)) {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(packet) = ways.encore.due(now) {
+            if let Some(again) = &ways.again {
+                again.send(&packet, &refused);
             }
         }
     }
