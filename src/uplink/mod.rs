@@ -32,8 +32,7 @@ use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
 use certificate::Certificate;
-use ice::Roaming;
-use ice::words::Told;
+use ice::{Roaming, words::Told};
 use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
 
@@ -316,9 +315,7 @@ impl Life<'_> {
                 Ok(())
             }
             PeerEvent::Path(Told::Incomplete) => {
-                if let Some(peer) = &self.peer {
-                    peer.request_keyframe();
-                }
+                self.peer.iter().for_each(Peer::request_keyframe);
                 Ok(())
             }
             PeerEvent::Path(Told::Moved(step)) => {

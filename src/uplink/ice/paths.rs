@@ -8,7 +8,8 @@
 //!
 //! The path in use is asked ten times a second, the others twice. After half of `suspect_after` without a sign of life all
 //! are asked in a hurry (and handover copies begin); it is given up when what stays open is no accident (`pulse.rs`) and
-//! another path has answered a question that is younger than the doubt.
+//! another path has answered a question that is younger than the doubt. What left since the last answered question goes
+//! once more to the first path that helps (`again.rs`).
 
 mod again;
 mod ears;

@@ -296,3 +296,58 @@ impl Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::now;
+    use super::super::words::Again;
+    use super::*;
+
+    const MEDIA: [u8; 2] = [0x80, 96];
+
+    fn far_end() -> (std::net::UdpSocket, SocketAddr) {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a deadline");
+        let address = socket.local_addr().expect("an address");
+        (socket, address)
+    }
+
+    fn heard(far: &std::net::UdpSocket, count: usize) -> Vec<u8> {
+        let mut packet = [0; 16];
+        let mut next = || {
+            let length = far.recv(&mut packet).expect("a packet");
+            packet[length - 1]
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_path_that_helps_gets_the_old_packets_before_the_new_ones() {
+        let lo = LocalAddress { interface: "lo".to_owned(), ip: std::net::Ipv4Addr::LOCALHOST.into() };
+        let (incoming, _packets) = mpsc::channel(1);
+        let (mut sockets, outgoing) = (Sockets::new(incoming), Outgoing::default());
+        let ((dead, dead_at), (_, good_at), (better, better_at)) = (far_end(), far_end(), far_end());
+        let route = |number, to| Route { socket: SocketId(number), to };
+        let (old, new, fresh) = (route(1, dead_at), route(2, good_at), route(3, better_at));
+        for route in [old, new, fresh] {
+            sockets.open(route.socket, &lo).expect("a socket");
+        }
+        let send = |number: u8| outgoing.send(now(), &[&MEDIA[..], &[number]].concat(), |socket| panic!("{socket:?}"));
+        assert!(outgoing.set(now(), &Routes { selected: Some(old), copies: vec![], again: None }, &sockets));
+        let since = now();
+        (0..5).for_each(send);
+        let again = Some(Again { to: new, since });
+        assert!(outgoing.set(now(), &Routes { selected: Some(old), copies: vec![new], again }, &sockets));
+        (5..7).for_each(send);
+        outgoing.send(now(), &[0x80, 200, 99], |socket| panic!("{socket:?}"));
+        // A fresh socket takes the place of that route: what waits goes on there.
+        assert!(outgoing.set(now(), &Routes { selected: Some(fresh), copies: vec![], again: None }, &sockets));
+        send(7);
+        assert!(outgoing.deadline().is_some_and(|at| at <= now()));
+        outgoing.go_on(now(), |socket| panic!("{socket:?}"));
+        assert_eq!(outgoing.deadline(), None);
+        send(8);
+        assert_eq!(heard(&better, 9), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(heard(&dead, 8), [0, 1, 2, 3, 4, 5, 6, 99], "RTCP is not copied");
+    }
+}
