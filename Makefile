@@ -1,11 +1,12 @@
 # roamcast - `make run`: live demo from a fresh Debian or Ubuntu machine; `make test`: all tests. See README.md.
 #   make run CONFIG=my.toml    runs the encoder with this config instead of the demo
 #   make fuzz TIME=180        fuzzes each parser for so many seconds
+#   make storm SEEDS=10000    plays so many seeded networks against the rules of roaming
 #   make run ARGS="--for 30s"  passes more arguments on
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test check lint fuzz packages-run packages-test peers bench clean help
+.PHONY: run test check lint fuzz storm packages-run packages-test peers bench clean help
 
 BIN := target/release/roamcast
 CARGO := cargo --locked
@@ -33,5 +34,8 @@ test: packages-test
 
 fuzz:
 	@TIME="$(or $(TIME),60)" ./scripts/fuzz
+
+storm:
+	ROAMCAST_SEEDS=$(or $(SEEDS),10000) $(CARGO) test --lib the_rules_hold_in_every_storm -- --nocapture
 
 check: lint test

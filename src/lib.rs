@@ -54,9 +54,10 @@
 //!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
 //!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders
 //!     consent.rs pulse.rs standing.rs (P) our own checks; how a path is; how the connection stands
-//!     paths.rs paths/moves.rs paths/upkeep.rs lines.rs (P) which local addresses are used, preferred, given up
+//!     paths.rs lines.rs (P) the rules of the road; which sockets there are. paths/ moves.rs (when media moves), upkeep.rs (sockets
+//!                        come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
 //!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
-//!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address
+//!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address; encore.rs (P): what leaves once more
 //!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server
 //!     rehearsal.rs   (-) any bytes on all of these, for the fuzzer
 //!     glue.rs glue/methods.rs (-) the GObject face webrtcbin sees: the only `unsafe` in the house
@@ -66,11 +67,6 @@
 //!   rtcp.rs          (P) what tells us that the far end gets our media
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) webrtcbin's statistics -> LinkStats
-//!   ice/                 THE ROAMING AGENT: many paths, one connection
-//!     glue.rs        (-) its face to webrtcbin; words.rs (P): what its rooms say to each other
-//!     agent.rs       (P) joins ICE (crate `is`) and our own rules; consent.rs: our own checks; standing.rs: connected or not
-//!     paths.rs       (P) the rules of the road; paths/ moves.rs (when media moves), upkeep.rs (sockets come and go)
-//!     lines.rs       (P) sockets and relays, no preference used twice; pulse.rs: life signs of one route
 //!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
 //!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry

@@ -32,7 +32,7 @@ use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
 use certificate::Certificate;
-use ice::Roaming;
+use ice::{Roaming, words::Told};
 use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
 
@@ -234,10 +234,10 @@ impl Life<'_> {
         let Line { network, addresses, .. } = &**self.line;
         let addresses = addresses.clone().filter(|_| network.agent == IceAgent::Roaming)?;
         let tell = tell.clone();
-        let moved = move |step| {
-            let _session_over = tell.send(PeerEvent::Moved(step));
+        let tell = move |told| {
+            let _session_over = tell.send(PeerEvent::Path(told));
         };
-        Some(Roaming::start(network, &self.uplink, addresses, moved))
+        Some(Roaming::start(network, &self.uplink, addresses, tell))
     }
 
     /// From the answer on: passes on what is heard, until something breaks.
@@ -291,7 +291,7 @@ impl Life<'_> {
                         | PeerEvent::Ice(_)
                         | PeerEvent::Connection(_)
                         | PeerEvent::Feedback(_)
-                        | PeerEvent::Moved(_)
+                        | PeerEvent::Path(_)
                         | PeerEvent::Broken(_)) => {
                             then = Some(other);
                             break;
@@ -314,7 +314,11 @@ impl Life<'_> {
                 self.feedback(&feedback);
                 Ok(())
             }
-            PeerEvent::Moved(step) => {
+            PeerEvent::Path(Told::Incomplete) => {
+                self.peer.iter().for_each(Peer::request_keyframe);
+                Ok(())
+            }
+            PeerEvent::Path(Told::Moved(step)) => {
                 if let Some(change) = ice::path_change(&step) {
                     self.voice(SessionEvent::Moved(change));
                 }

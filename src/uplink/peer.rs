@@ -19,7 +19,7 @@ use crate::supervisor::event::{Failure, Phase, Retry};
 use super::certificate::Certificate;
 use super::ice::Roaming;
 use super::ice::Servers;
-use super::ice::words::Move;
+use super::ice::words::Told;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
 use crate::signal::Accepted;
@@ -40,8 +40,8 @@ pub(crate) enum PeerEvent {
     Ice(WebRTCICEConnectionState),
     /// State of the whole, DTLS included.
     Connection(WebRTCPeerConnectionState),
-    /// Media goes another way.
-    Moved(Move),
+    /// Media goes another way, or has been lost on it.
+    Path(Told),
     /// RTCP came from the far end.
     Feedback(Feedback),
     /// The pipeline broke.

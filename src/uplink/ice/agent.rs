@@ -246,7 +246,11 @@ impl Agent {
     /// DTLS, RTP or RTCP has come. Counts only from where the far end was validated.
     pub(crate) fn heard(&mut self, now: Instant, socket: SocketId, from: SocketAddr, kind: Kind) {
         if matches!(kind, Kind::Dtls | Kind::Rtp | Kind::Rtcp) {
-            self.paths.heard(now, Route { socket, to: from });
+            let route = Route { socket, to: from };
+            if kind == Kind::Rtcp {
+                self.paths.reported(now, route);
+            }
+            self.paths.heard(now, route);
             self.settle(now);
         }
     }
@@ -306,6 +310,12 @@ impl Agent {
         let unknown = CandidateFacts { address: route.to, kind: CandidateType::PeerReflexive, priority: 0 };
         let remote = remote.max_by_key(Candidate::prio).map_or(unknown, |candidate| facts(&candidate));
         Some((self.local_facts(route.socket)?, remote))
+    }
+
+    /// As after so many moves.
+    #[cfg(test)]
+    pub(super) fn spend(&mut self, anchors: u32) {
+        self.paths.spend(anchors);
     }
 
     fn local_facts(&self, socket: SocketId) -> Option<CandidateFacts> {

@@ -18,7 +18,7 @@ use super::helpers::{Helpers, Word};
 use super::relays::News;
 use super::servers::Servers;
 use super::sockets::{Outgoing, Packet, Sockets};
-use super::words::{CandidateFacts, Health, IceState, Kind, Move, Order, PathFigures, Plan, SocketId};
+use super::words::{CandidateFacts, Health, IceState, Kind, Order, PathFigures, Plan, SocketId, Told};
 
 /// Packets of the far end that wait for the agent. It takes microseconds for each; a flood is dropped here.
 const INCOMING_MAX: usize = 512;
@@ -113,7 +113,7 @@ impl Mind for Ear {
     }
 
     fn send(&self, packet: &[u8]) {
-        self.outgoing.send(packet, |socket| self.tell(Input::Refused(socket)));
+        self.outgoing.send(now(), packet, |socket| self.tell(Input::Refused(socket)));
     }
 
     fn candidates(&self, local: bool) -> Vec<CandidateFacts> {
@@ -153,12 +153,13 @@ impl Engine {
     }
 
     /// Runs until the task is aborted, or until webrtcbin has let go of the ear.
-    pub(super) async fn run(mut self, face: Face, moved: impl Fn(Move) + Send) {
+    pub(super) async fn run(mut self, face: Face, tell: impl Fn(Told) + Send) {
         let addresses = self.network.borrow_and_update().clone();
         self.agent.network(now(), &addresses);
         loop {
-            self.carry_out_orders(&face, &moved);
-            let deadline = [self.agent.deadline(), self.helpers.deadline(now())].into_iter().flatten().min();
+            self.carry_out_orders(&face, &tell);
+            let deadlines = [self.agent.deadline(), self.helpers.deadline(now()), self.outgoing.deadline()];
+            let deadline = deadlines.into_iter().flatten().min();
             tokio::select! {
                 input = self.inputs.recv() => match input {
                     Some(input) => self.hear(input),
@@ -172,6 +173,7 @@ impl Engine {
                 word = self.helpers.next() => self.take_help(word, &face),
                 () = at(deadline) => {
                     self.agent.timeout(now());
+                    self.play_again();
                     self.help();
                     self.show_now_and_then();
                 }
@@ -215,18 +217,18 @@ impl Engine {
         }
     }
 
-    fn carry_out_orders(&mut self, face: &Face, moved: &impl Fn(Move)) {
+    fn carry_out_orders(&mut self, face: &Face, tell: &impl Fn(Told)) {
         let mut changed = false;
         while let Some(order) = self.agent.next_order() {
             changed |= !matches!(order, Order::Send { .. });
-            self.carry_out(order, face, moved);
+            self.carry_out(order, face, tell);
         }
         if changed {
             self.show();
         }
     }
 
-    fn carry_out(&mut self, order: Order, face: &Face, moved: &impl Fn(Move)) {
+    fn carry_out(&mut self, order: Order, face: &Face, tell: &impl Fn(Told)) {
         match order {
             Order::Open { socket, address } => match self.sockets.open(socket, &address) {
                 Ok(bound) => {
@@ -250,13 +252,26 @@ impl Engine {
                     self.agent.send_failed(now(), route.socket);
                 }
             }
-            Order::Routes(routes) => self.outgoing.set(&routes, &self.sockets),
+            Order::Routes(routes) => {
+                if !self.outgoing.set(now(), &routes, &self.sockets) {
+                    tell(Told::Incomplete);
+                }
+            }
             Order::State(state) => {
                 self.helpers.stands(now(), state);
                 face.set_state(state);
             }
             Order::Gathered => face.set_gathered(),
-            Order::Moved(step) => moved(step),
+            Order::Moved(step) => tell(Told::Moved(step)),
+        }
+    }
+
+    /// What the far end may have missed goes out once more, bit by bit.
+    fn play_again(&mut self) {
+        let refused = std::cell::Cell::new(None);
+        self.outgoing.go_on(now(), |socket| refused.set(Some(socket)));
+        if let Some(socket) = refused.take() {
+            self.agent.send_failed(now(), socket);
         }
     }
 

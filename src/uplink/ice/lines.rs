@@ -208,6 +208,12 @@ impl Lines {
         Some(promised.unwrap_or(STANDBY))
     }
 
+    /// As after so many anchors.
+    #[cfg(test)]
+    pub(super) fn spend(&mut self, anchors: u32) {
+        self.anchors += anchors;
+    }
+
     /// The hands have opened it. False: an address that was used before; the far end would remember its old priority.
     pub(super) fn opened(&mut self, socket: SocketId, local: SocketAddr) -> bool {
         let Some(line) = self.lines.get_mut(&socket) else { return false };

@@ -7,6 +7,7 @@
 
 mod agent;
 mod consent;
+mod encore;
 mod engine;
 #[allow(unsafe_code, reason = "the one file of the house that may, see its first lines")]
 mod glue;
@@ -24,6 +25,9 @@ mod standing;
 mod turn;
 pub(crate) mod words;
 
+#[cfg(test)]
+#[path = "silence/tests.rs"]
+mod silence;
 #[cfg(test)]
 #[path = "storm/tests.rs"]
 mod storm;
@@ -49,7 +53,7 @@ pub(crate) use servers::Servers;
 
 use engine::{Ear, Engine};
 use glue::Face;
-use words::{Move, Plan, Why};
+use words::{Move, Plan, Told, Why};
 
 /// The agent of one session. Dropping it ends its task and closes its sockets; webrtcbin must be at NULL, or be silent.
 pub(crate) struct Roaming {
@@ -65,7 +69,7 @@ impl Roaming {
         network: &Network,
         uplink: &Uplink,
         addresses: watch::Receiver<Vec<LocalAddress>>,
-        moved: impl Fn(Move) + Send + 'static,
+        tell: impl Fn(Told) + Send + 'static,
     ) -> Self {
         let here = this_machine(&uplink.url, &addresses.borrow());
         let plan = Plan {
@@ -77,7 +81,7 @@ impl Roaming {
         let addresses = here.map_or(addresses, |here| watch::channel(here).1);
         let (engine, ear) = Engine::new(plan, addresses, uplink.clone());
         let face = Face::new(Arc::clone(&ear) as Arc<dyn glue::Mind>);
-        let task = tokio::spawn(engine.run(face.clone(), moved));
+        let task = tokio::spawn(engine.run(face.clone(), tell));
         Self { face, ear, task }
     }
 

@@ -8,8 +8,11 @@
 //!
 //! The path in use is asked ten times a second, the others twice. After half of `suspect_after` without a sign of life all
 //! are asked in a hurry (and handover copies begin); it is given up when what stays open is no accident (`pulse.rs`) and
-//! another path has answered a question that is younger than the doubt.
+//! another path has answered a question that is younger than the doubt. What left since the last answered question goes
+//! once more to the first path that helps (`again.rs`).
 
+mod again;
+mod ears;
 mod moves;
 mod upkeep;
 
@@ -21,6 +24,8 @@ use super::lines::{Line, Lines, Place, Road};
 use super::pulse::Pulse;
 use super::words::{Health, Move, PathFigures, Plan, Route, Routes, SocketId, Why};
 use crate::supervisor::event::LocalAddress;
+use again::Ledger;
+use ears::Ears;
 use upkeep::Reputation;
 
 /// Longest silence before the path in use is suspect.
@@ -68,12 +73,15 @@ struct Selected {
     since: Instant,
     /// The last sign of life of it.
     sign: Instant,
+    /// What left before this has arrived.
+    proof: Instant,
 }
 
 /// The path that media has left because it was gone, before another was found.
 #[derive(Debug, Clone)]
 struct Left {
     sign: Instant,
+    proof: Instant,
     why: Why,
 }
 
@@ -97,6 +105,8 @@ pub(super) struct Paths {
     /// Where copies go, and since when.
     copies: Option<(Route, Instant)>,
     copies_until: Option<Instant>,
+    ledger: Ledger,
+    ears: Ears,
     /// The highest preference that the far end has ever answered on: what it follows now, or will.
     reached: u32,
     /// The next anchor not before, and how many were in vain.
@@ -133,6 +143,8 @@ impl Paths {
             first_validated: None,
             copies: None,
             copies_until: None,
+            ledger: Ledger::default(),
+            ears: Ears::default(),
             reached: 0,
             anchor_at: None,
             anchor_tries: 0,
@@ -157,6 +169,7 @@ impl Paths {
     }
 
     pub(super) fn set_packet_rate(&mut self, per_second: f64) {
+        self.ears.media(per_second >= 1.0);
         self.packet_rate = per_second.clamp(1.0, 100_000.0);
     }
 
@@ -256,6 +269,14 @@ impl Paths {
         }
     }
 
+    /// That packet was RTCP.
+    pub(super) fn reported(&mut self, now: Instant, route: Route) {
+        let selected = self.selected.as_ref().map(|selected| selected.route.socket);
+        if self.lines.road(route).is_some() {
+            self.ears.hear(now, Some(route.socket) == selected);
+        }
+    }
+
     /// The kernel did not take a packet.
     pub(super) fn refused(&mut self, now: Instant, socket: SocketId) {
         if let Some(line) = self.lines.get_mut(socket) {
@@ -288,6 +309,11 @@ impl Paths {
 
     pub(super) fn lines(&self) -> &Lines {
         &self.lines
+    }
+
+    #[cfg(test)]
+    pub(super) fn spend(&mut self, anchors: u32) {
+        self.lines.spend(anchors);
     }
 
     /// The route of the media, as last published.
@@ -387,6 +413,7 @@ impl Paths {
         let Some(line) = self.lines.get(selected.route.socket) else { return false };
         let Some(road) = line.roads.get(&selected.route.to) else { return false };
         selected.sign = selected.sign.max(road.pulse.last_sign().unwrap_or(selected.sign));
+        selected.learn(road.pulse.proved());
         let silence = now.saturating_duration_since(selected.sign.max(selected.since));
         let unanswered = road.pulse.missed(now) >= road.pulse.verdict();
         !self.restarting && (line.refused.is_some() || unanswered || silence >= self.plan.suspect_after / 2)
@@ -401,9 +428,10 @@ impl Paths {
             let since = self.copies.filter(|(before, _)| *before == route).map_or(now, |(_, since)| since);
             (route, since)
         });
-        let routes = Routes { selected, copies: copies.into_iter().collect() };
-        if routes != self.published {
-            self.published = routes.clone();
+        let again = self.again(now, selected, copies);
+        let routes = Routes { selected, copies: copies.into_iter().collect(), again };
+        if again.is_some() || routes != self.published {
+            self.published = Routes { again: None, ..routes.clone() };
             self.steps.push_back(Step::Routes(routes));
         }
         self.steps.extend(self.closing.drain(..).map(|(socket, local)| Step::Close(socket, local)));

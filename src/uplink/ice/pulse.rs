@@ -176,6 +176,11 @@ impl Pulse {
         self.proved.is_some_and(|proved| proved >= since)
     }
 
+    /// When the newest answered question was asked.
+    pub(super) fn proved(&self) -> Option<Instant> {
+        self.proved
+    }
+
     /// For how long nothing was missing.
     pub(super) fn good_for(&self, now: Instant) -> Option<Duration> {
         Some(now.saturating_duration_since(self.good_since?))

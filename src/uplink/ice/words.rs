@@ -1,7 +1,7 @@
 //! Pure: the words that the rooms of the agent speak to each other - sockets, packets, orders, moves.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::supervisor::event::LocalAddress;
 
@@ -56,6 +56,25 @@ pub(crate) struct Routes {
     pub(crate) selected: Option<Route>,
     /// Validated routes that get a copy of every RTP packet; the far end drops what comes twice (SRTP replay protection).
     pub(crate) copies: Vec<Route>,
+    /// What the far end may have missed.
+    pub(crate) again: Option<Again>,
+}
+
+/// RTP to be sent once more: the path that it took may have been dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Again {
+    /// One of the routes beside this: nothing newer goes there before.
+    pub(crate) to: Route,
+    /// All that has left since then.
+    pub(crate) since: Instant,
+}
+
+/// What the session is told of its ways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    Moved(Move),
+    /// Packets are missing at the far end, and nothing but a whole picture helps.
+    Incomplete,
 }
 
 /// State of ICE as webrtcbin and the brain know it (W3C `RTCIceConnectionState`, less `closed`).

@@ -71,7 +71,7 @@ impl Paths {
         match refuge.or_else(|| self.refuge(now, &selected.place, |_| true)) {
             Some(route) => self.go(now, route, Why::AddressLost),
             None => {
-                self.left = Some(Left { sign: selected.sign, why: Why::AddressLost });
+                self.left = Some(Left { sign: selected.sign, proof: selected.proof, why: Why::AddressLost });
                 self.selected = None;
                 self.doubt = None;
             }
@@ -120,6 +120,7 @@ impl Paths {
         let preference = |route: Route| self.lines.get(route.socket).map_or(0, |line| line.preference);
         let dead = |route: Route| self.lines.road(route).is_none_or(|road| road.pulse.is_dead(now, self.doubt_after()));
         if preference(route) > preference(selected.route) || (dead(selected.route) && !dead(route)) {
+            self.ledger.fled |= dead(selected.route);
             self.selected = Some(Selected { route, ..selected.clone() });
             self.anchor_at = Some(now + ANCHOR_REST);
             self.anchor_tries = 0;
@@ -138,7 +139,11 @@ impl Paths {
     fn go(&mut self, now: Instant, route: Route, why: Why) {
         let Some(place) = self.lines.get(route.socket).map(|line| line.place.clone()) else { return };
         let old = self.selected.take();
-        let sign = old.as_ref().map(|old| old.sign).or(self.left.take().map(|left| left.sign)).unwrap_or(now);
+        let left = self.left.take().map(|left| (left.sign, left.proof));
+        let (sign, proof) = old.as_ref().map(|old| (old.sign, old.proof)).or(left).unwrap_or((now, now));
+        // A path that is left for a better one has delivered what it carried, unless it was in doubt.
+        let fled = self.doubt.is_some() || !matches!(why, Why::First | Why::Preferred);
+        self.ledger.fled |= fled;
         let covered = self.copies.filter(|(copy, _)| copy.socket == route.socket).map_or(now, |(_, since)| since);
         let stayed = old.as_ref().is_some_and(|old| self.lines.get(old.route.socket).is_some());
         if stayed && why != Why::Preferred {
@@ -156,11 +161,11 @@ impl Paths {
         if from.as_ref() != Some(&place.address) {
             self.news.push(Move { from, to: place.address.clone(), why, gap });
         }
-        self.left = None;
         self.doubt = None;
         self.anchor_at = None;
         self.anchor_tries = 0;
-        self.selected = Some(Selected { route, place, since: now, sign: now });
+        let proof = if fled { proof } else { now };
+        self.selected = Some(Selected { route, place, since: now, sign: now, proof });
         self.take(route);
     }
 

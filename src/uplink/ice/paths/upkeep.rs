@@ -196,7 +196,8 @@ impl Paths {
         let dead_for = now.saturating_duration_since(selected.sign.max(selected.since));
         let revive = self.doubt.is_some() && dead_for >= REVIVE_AFTER;
         let holds = self.holds(selected.route.socket);
-        if (holds && !revive) || self.anchor_at.is_some_and(|at| now < at) {
+        let unheard = holds && self.doubt.is_none() && self.ears.is_deaf(now, self.confirmed().map(|(_, at)| at));
+        if (holds && !revive && !unheard) || self.anchor_at.is_some_and(|at| now < at) {
             return;
         }
         // What was tried and has not become the path in use by now never will.
@@ -210,6 +211,9 @@ impl Paths {
             self.shut(socket);
         }
         let Some(socket) = self.lines.anchor(now, &selected.place) else { return };
+        if unheard {
+            self.ears.tried(now);
+        }
         self.anchor_at = Some(now + doubled(ANCHOR_AFTER, self.anchor_tries, RENEW_AFTER_MAX));
         self.anchor_tries += 1;
         self.steps.push_back(Step::Open(socket, selected.place.address));

@@ -1,11 +1,13 @@
 //! Thousands of seeded networks that do what they like, and what must be true in all of them. Figures are printed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::words::{Health, IceState, Plan, Redundancy};
 use super::world::{Dice, Link, World, link, ms, plan};
 
-/// Seeds of a usual run; `ROAMCAST_SEEDS=10000` for a long one.
+/// Seeds of a usual run. A long one, on all cores: `make storm`, or
+/// `ROAMCAST_SEEDS=10000 cargo test --lib the_rules_hold_in_every_storm`; one seed alone: `ROAMCAST_SEED=4711 ROAMCAST_SEEDS=1`.
 const SEEDS: u64 = 300;
 /// With one path that works, media is on a path that works, and RTCP comes, within this.
 const HEALED_WITHIN: Duration = ms(4_000);
@@ -76,6 +78,7 @@ fn storm(seed: u64) {
     let moves = world.moves.len() as u64;
     assert!(moves <= 2 * strikes + 6, "{moves} moves after {strikes} strikes: {:?}", world.moves);
     let priorities: Vec<u32> = world.far.followed.iter().map(|(_, priority)| *priority).collect();
+    assert_eq!(world.strays, 0, "packets left from an address that was gone");
     assert!(full || restarts > 0 || priorities.windows(2).all(|pair| pair[0] < pair[1]), "{priorities:?}");
 }
 
@@ -132,14 +135,19 @@ fn heal(world: &mut World, dice: &mut Dice, full: bool) {
 #[test]
 fn the_rules_hold_in_every_storm() {
     let first: u64 = std::env::var("ROAMCAST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    let mut failed = Vec::new();
-    for seed in first..first + seeds() {
-        let fate = std::panic::catch_unwind(|| storm(seed));
-        if fate.is_err() {
-            failed.push(seed);
-        }
-    }
-    assert!(failed.is_empty(), "{} of {} seeds: {failed:?}", failed.len(), seeds());
+    let seeds_wanted = seeds();
+    let next = AtomicU64::new(first);
+    let some = || {
+        let seeds = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        let ours = seeds.take_while(|seed| *seed < first + seeds_wanted);
+        ours.filter(|seed| std::panic::catch_unwind(|| storm(*seed)).is_err()).collect::<Vec<_>>()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let failed: Vec<u64> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(failed.is_empty(), "{} of {} seeds: {failed:?}", failed.len(), seeds_wanted);
 }
 
 fn percentile(times: &mut [Duration], percent: usize) -> Duration {
@@ -179,7 +187,9 @@ fn an_hour_of_loss_and_jitter_moves_nothing() {
         );
         assert_eq!(world.moves.len(), before, "{:?}", world.moves);
         assert_eq!(world.states.len(), 2, "{:?}", world.states);
-        assert_eq!(world.opens, 2, "no socket was needed");
+        // RTCP that came at first and then never again is worth a few fresh sockets; RTCP that is lost now and then is not.
+        let tries = if rtcp { 0 } else { 6 };
+        assert!(world.opens <= 2 + tries, "{} sockets", world.opens);
     }
 }
 

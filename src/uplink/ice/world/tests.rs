@@ -10,6 +10,7 @@ use is::stun::{StunMessage, StunPacket};
 use is::{Candidate, DefaultSha1HmacProvider, IceAgent, IceAgentEvent, IceCreds, Protocol, Sha1HmacProvider};
 
 use super::agent::Agent;
+use super::encore::Encore;
 use super::words::{IceState, Kind, Move, Order, Plan, Redundancy, Route, Routes, SocketId};
 use crate::supervisor::event::LocalAddress;
 
@@ -131,10 +132,14 @@ pub(super) struct Far {
     pub(super) media: Vec<(Instant, u64)>,
     seen: BTreeSet<u64>,
     pub(super) copies: u64,
+    /// New media that was older than the window of the replay protection, and dropped.
+    pub(super) too_late: u64,
     /// Addresses in the order in which they were nominated, with the priority.
     pub(super) followed: Vec<(SocketAddr, u32)>,
     /// Answers no checks and sends nothing.
     pub(super) mute: bool,
+    /// Its RTCP comes no more often.
+    pub(super) reports_every: Option<Duration>,
     last_media: Option<Instant>,
     last_report: Option<Instant>,
 }
@@ -151,6 +156,13 @@ impl Far {
         match &self.brain {
             Brain::Law { accepted, .. } => accepted.contains(&from),
             Brain::Full { checked, .. } => checked.contains(&from),
+        }
+    }
+
+    /// From now on its RTCP goes to an address where nobody is, though it answers every check.
+    pub(super) fn misdirect(&mut self) {
+        if let Brain::Law { selected: Some((address, _)), .. } = &mut self.brain {
+            *address = SocketAddr::new(address.ip(), 9);
         }
     }
 
@@ -193,6 +205,11 @@ pub(super) struct World {
     sent: u64,
     port: u16,
     pub(super) routes: Routes,
+    encore: Encore,
+    /// Where the encore goes.
+    again: Option<Route>,
+    /// How often something was missing that could not be sent once more.
+    pub(super) incomplete: u32,
     pub(super) states: Vec<(Instant, IceState)>,
     pub(super) moves: Vec<(Instant, Move)>,
     /// Routes on which an answer has come.
@@ -205,6 +222,8 @@ pub(super) struct World {
     next_media: Instant,
     pub(super) spacing: Duration,
     pub(super) opens: u32,
+    /// Packets that left from an address that the agent knew to be gone.
+    pub(super) strays: u32,
     pub(super) stun_out: u64,
     /// Every socket gets a relay.
     pub(super) turn: bool,
@@ -221,7 +240,12 @@ pub(super) struct World {
     pub(super) kept: Vec<Vec<u8>>,
 }
 
+/// Packets: that of str0m; libsrtp has 128.
+const REPLAY_WINDOW: u64 = 100;
+
 pub(super) const FAR: &str = "198.51.100.1:5000";
+/// Where only IPv6 is.
+const FAR_6: &str = "[2001:db8:f::1]:5000";
 
 pub(super) fn plan(redundancy: Redundancy) -> Plan {
     Plan { redundancy, suspect_after: ms(500), relay_only: false, loopback: false }
@@ -244,16 +268,19 @@ impl World {
     }
 
     fn with(seed: u64, plan: Plan, links: Vec<Link>, brain: Brain) -> Self {
+        let address = if links.iter().all(|link| link.address.ip.is_ipv6()) { FAR_6 } else { FAR };
         let far = Far {
             brain,
-            address: FAR.parse().unwrap(),
+            address: address.parse().unwrap(),
             credentials: credentials("far"),
             us: credentials("us"),
             media: Vec::new(),
             seen: BTreeSet::new(),
             copies: 0,
+            too_late: 0,
             followed: Vec::new(),
             mute: false,
+            reports_every: None,
             last_media: None,
             last_report: None,
         };
@@ -269,6 +296,9 @@ impl World {
             sent: 0,
             port: 10_000,
             routes: Routes::default(),
+            encore: Encore::default(),
+            again: None,
+            incomplete: 0,
             states: Vec::new(),
             moves: Vec::new(),
             validated: BTreeSet::new(),
@@ -279,6 +309,7 @@ impl World {
             next_media: base(),
             spacing: ms(10),
             opens: 0,
+            strays: 0,
             stun_out: 0,
             turn: false,
             relays: 0,
@@ -293,6 +324,8 @@ impl World {
     /// A session is set up, as webrtcbin would.
     pub(super) fn start(&mut self) {
         self.tell_network();
+        let far = self.far.address;
+        let candidate = format!("candidate:1 1 udp 2015364095 {} {} typ host", far.ip(), far.port());
         let us = credentials("us");
         self.agent.local_credentials(self.now, &us.ufrag, &us.pass);
         self.drain();
@@ -301,7 +334,7 @@ impl World {
         let far = credentials("far");
         self.agent.remote_credentials(self.now, &far.ufrag, &far.pass);
         self.drain();
-        assert!(self.agent.remote_candidate(self.now, "candidate:1 1 udp 2015364095 198.51.100.1 5000 typ host"));
+        assert!(self.agent.remote_candidate(self.now, &candidate));
         self.drain();
     }
 
@@ -336,7 +369,11 @@ impl World {
 
     fn mapped(&self, socket: &Socket) -> SocketAddr {
         let link = &self.links[socket.link];
-        let ip: IpAddr = [203, 0, 113, u8::try_from(socket.link).unwrap()].into();
+        let number = u8::try_from(socket.link).unwrap();
+        let ip: IpAddr = match socket.local.ip() {
+            IpAddr::V4(_) => [203, 0, 113, number].into(),
+            IpAddr::V6(_) => [0x2001, 0xdb8, 0xfff, 0, 0, 0, 0, u16::from(number)].into(),
+        };
         SocketAddr::new(ip, socket.local.port().wrapping_add(link.nat.wrapping_mul(7_919)))
     }
 
@@ -396,6 +433,7 @@ impl World {
         assert!(!socket.closed, "sent to a closed socket: {route:?}");
         assert_eq!(route.to, self.far.address);
         let link = &self.links[socket.link];
+        self.strays += u32::from(!link.up);
         if !link.up || link.refuses {
             self.agent.send_failed(self.now, route.socket);
             return;
@@ -436,13 +474,29 @@ impl World {
                         !routes.copies.iter().any(|copy| Some(*copy) == routes.selected),
                         "a copy on the same route"
                     );
-                    self.routes = routes;
+                    self.take_routes(routes);
                 }
                 Order::State(state) => self.states.push((self.now, state)),
                 Order::Gathered => {}
                 Order::Moved(moved) => self.moves.push((self.now, moved)),
             }
         }
+    }
+
+    /// As the hands do it.
+    fn take_routes(&mut self, routes: Routes) {
+        let mut named = routes.selected.iter().chain(&routes.copies);
+        if let Some(again) = routes.again {
+            assert!(named.any(|route| *route == again.to), "sent once more on a route that is not in use");
+            self.again = Some(again.to);
+            self.incomplete += u32::from(!self.encore.begin(self.now, again.since));
+        } else if !named.any(|route| Some(*route) == self.again) {
+            self.again = routes.selected;
+            if self.again.is_none() {
+                self.encore.stop();
+            }
+        }
+        self.routes = routes;
     }
 
     fn open(&mut self, socket: SocketId, address: &LocalAddress) {
@@ -483,7 +537,8 @@ impl World {
                 Brain::Law { .. } => never,
             };
             let wire = self.wire.peek().map_or(never, |Reverse((at, ..))| *at);
-            let next = agent.min(far).min(wire).min(self.next_media);
+            let encore = self.encore.deadline().unwrap_or(never);
+            let next = agent.min(far).min(wire).min(self.next_media).min(encore);
             if next > end {
                 break;
             }
@@ -494,6 +549,10 @@ impl World {
                 self.arrive();
             } else if self.next_media <= self.now {
                 self.beat();
+            } else if encore <= self.now {
+                if let (Some(packet), Some(route)) = (self.encore.due(self.now), self.again) {
+                    self.send(route, Data::Media(u64::from_be_bytes((*packet).try_into().unwrap())));
+                }
             } else if far <= self.now {
                 self.far_time();
             } else if agent <= self.now {
@@ -508,11 +567,12 @@ impl World {
 
     fn beat(&mut self) {
         self.next_media += self.spacing;
-        if self.media_on
-            && let Some(selected) = self.routes.selected
-        {
+        let begun = self.seq > 0 || self.routes.selected.is_some();
+        if self.media_on && begun {
             self.seq += 1;
-            let routes: Vec<Route> = [selected].into_iter().chain(self.routes.copies.clone()).collect();
+            let waits = self.encore.left(self.now, &self.seq.to_be_bytes());
+            let mut routes: Vec<Route> = self.routes.selected.into_iter().chain(self.routes.copies.clone()).collect();
+            routes.retain(|route| !waits || Some(*route) != self.again);
             for route in routes {
                 // The kernel's refusal of the packet before may have changed the routes, as with real sockets.
                 if !self.sockets[&route.socket].closed {
@@ -528,7 +588,7 @@ impl World {
     fn report(&mut self) {
         let Some(target) = self.far.target().filter(|_| self.rtcp_on && !self.far.mute) else { return };
         let lively = self.far.last_media.is_some_and(|at| self.now - at < ms(100));
-        let every = if lively { ms(100) } else { ms(1_000) };
+        let every = self.far.reports_every.unwrap_or(if lively { ms(100) } else { ms(1_000) });
         if self.far.last_report.is_none_or(|last| self.now - last >= every) {
             self.far.last_report = Some(self.now);
             self.back(target, Data::Rtcp);
@@ -539,7 +599,7 @@ impl World {
     fn back(&mut self, to: SocketAddr, data: Data) {
         let link = usize::from(match to.ip() {
             IpAddr::V4(ip) => ip.octets()[3],
-            IpAddr::V6(_) => 0,
+            IpAddr::V6(ip) => ip.octets()[15],
         });
         if !self.far.mute {
             self.post(link, Parcel::In(to, data));
@@ -584,7 +644,10 @@ impl World {
             Data::Media(seq) => {
                 if self.far.knows(from) {
                     self.far.last_media = Some(self.now);
-                    if self.far.seen.insert(seq) {
+                    let newest = self.far.seen.last().copied().unwrap_or_default();
+                    if seq + REPLAY_WINDOW < newest {
+                        self.far.too_late += u64::from(!self.far.seen.contains(&seq));
+                    } else if self.far.seen.insert(seq) {
                         self.far.media.push((self.now, seq));
                     } else {
                         self.far.copies += 1;
