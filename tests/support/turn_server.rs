@@ -45,18 +45,26 @@ impl Coturn {
             path("key.pem"),
         );
         std::fs::write(path("turn.conf"), config).unwrap();
-        let mut command = Command::new("turnserver");
-        command.args(["-c", &path("turn.conf")]);
-        let program = Program::start(command, tempfile::tempdir().unwrap());
-        let coturn = Self { program, port, tls_port, files };
+        let coturn = Self { program: launch(&files), port, tls_port, files };
+        coturn.wait_until_ready();
+        coturn
+    }
+
+    /// Ends it the hard way and starts it again: it has forgotten every lease.
+    pub(crate) fn restart(&mut self) {
+        self.program.kill();
+        self.program = launch(&self.files);
+        self.wait_until_ready();
+    }
+
+    fn wait_until_ready(&self) {
         let deadline = Instant::now() + PATIENCE;
-        for port in [port, tls_port] {
+        for port in [self.port, self.tls_port] {
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
-                assert!(Instant::now() < deadline, "coturn does not listen: {}", coturn.program.log());
+                assert!(Instant::now() < deadline, "coturn does not listen: {}", self.program.log());
                 std::thread::yield_now();
             }
         }
-        coturn
     }
 
     /// The certificate that it shows, signed by itself, in PEM.
@@ -78,4 +86,10 @@ impl Coturn {
     pub(crate) fn wait_for_line(&mut self, part: &str) {
         self.program.wait_for_line(part);
     }
+}
+
+fn launch(files: &tempfile::TempDir) -> Program {
+    let mut command = Command::new("turnserver");
+    command.arg("-c").arg(files.path().join("turn.conf"));
+    Program::start(command, tempfile::tempdir().unwrap())
 }
