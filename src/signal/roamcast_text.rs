@@ -525,12 +525,10 @@ impl Message for ToClient {
 }
 
 fn server_lengths(ice_servers: &[IceServer]) -> Vec<(&'static str, usize, usize)> {
-    let mut lengths = vec![("iceServers", ice_servers.len(), LIST_LEN_MAX)];
-    for server in ice_servers {
-        let longest = server.urls.iter().map(String::len).max().unwrap_or(0);
-        lengths.extend([("urls", server.urls.len(), LIST_LEN_MAX), ("urls", longest, TEXT_BYTES_MAX)]);
-    }
-    lengths
+    let urls = || ice_servers.iter().map(|server| &server.urls);
+    let (most, longest) = (urls().map(Vec::len).max(), urls().flatten().map(String::len).max());
+    let of_urls = [("urls", most.unwrap_or(0), LIST_LEN_MAX), ("urls", longest.unwrap_or(0), TEXT_BYTES_MAX)];
+    [("iceServers", ice_servers.len(), LIST_LEN_MAX)].into_iter().chain(of_urls).collect()
 }
 
 fn session_lengths(id: &str, token: &Hidden) -> Vec<(&'static str, usize, usize)> {
@@ -564,7 +562,7 @@ pub fn usable(named: Vec<IceServer>, near: bool) -> (Vec<units::IceServer>, Vec<
     for IceServer { mut urls, username, credential } in named.into_iter().take(ICE_SERVERS_MAX) {
         urls.retain(|url| check_ice_url(url, near).map_err(|why| left_out.push(why)).is_ok());
         if !urls.is_empty() {
-            let credential = credential.map(|credential| units::Secret::new(credential.0));
+            let credential = credential.map(|text| units::Secret::new(text.0));
             servers.push(units::IceServer { urls, username, credential });
         }
     }

@@ -377,8 +377,7 @@ impl Life<'_> {
                 Ok(())
             }
             WebRTCICEConnectionState::Failed => {
-                let trouble = self.relay_trouble();
-                let trouble = trouble.unwrap_or_else(|| {
+                let trouble = self.relay_trouble().unwrap_or_else(|| {
                     "ICE found no pair of addresses that works (is UDP open? would a TURN server in \
                      `uplink.iceServers` help?)"
                         .to_owned()
