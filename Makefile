@@ -2,10 +2,11 @@
 #   make run CONFIG=my.toml    runs the encoder with this config instead of the demo
 #   make fuzz TIME=180        fuzzes each parser for so many seconds
 #   make run ARGS="--for 30s"  passes more arguments on
+#   make sessions             1000 sessions with each ICE agent, ten minutes: does anything leak?
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test check lint fuzz packages-run packages-test peers bench clean help
+.PHONY: run test sessions check lint fuzz packages-run packages-test peers bench clean help
 
 BIN := target/release/roamcast
 CARGO := cargo --locked
@@ -30,6 +31,9 @@ lint:
 
 test: packages-test
 	@./scripts/test
+
+sessions: packages-test
+	@ROAMCAST_SESSIONS=1000 $(CARGO) test --test loopback many_sessions -- --nocapture
 
 fuzz:
 	@TIME="$(or $(TIME),60)" ./scripts/fuzz
