@@ -3,10 +3,11 @@
 #   make fuzz TIME=180        fuzzes each parser for so many seconds
 #   make storm SEEDS=10000    plays so many seeded networks against the rules of roaming
 #   make run ARGS="--for 30s"  passes more arguments on
+#   make sessions             1000 sessions with each ICE agent, ten minutes: does anything leak?
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test check lint fuzz storm packages-run packages-test peers bench clean help
+.PHONY: run test sessions storm check lint fuzz packages-run packages-test peers bench clean help
 
 BIN := target/release/roamcast
 CARGO := cargo --locked
@@ -31,6 +32,9 @@ lint:
 
 test: packages-test
 	@./scripts/test
+
+sessions: packages-test
+	@ROAMCAST_SESSIONS=1000 $(CARGO) test --test loopback many_sessions -- --nocapture
 
 fuzz:
 	@TIME="$(or $(TIME),60)" ./scripts/fuzz

@@ -145,7 +145,9 @@ pub fn janus_text(data: &[u8]) {
 /// One message of either side of roamcast signalling.
 pub fn roamcast_text(data: &[u8]) {
     let text = text(data);
-    if let Some(ToClient::Welcome { ice_servers, .. }) = both_ways::<ToClient>(&text) {
+    if let Some(ToClient::Welcome { ice_servers, .. } | ToClient::IceServers { ice_servers }) =
+        both_ways::<ToClient>(&text)
+    {
         for near in [false, true] {
             let (_, left_out) = roamcast_text::usable(ice_servers.clone(), near);
             left_out.iter().for_each(|why| fit_for_the_log(why, 4 * 1024));

@@ -11,7 +11,7 @@ use axum::http::header::{self, HeaderMap};
 use axum::http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 
-use crate::signal::roamcast_text::{OutputState, ToClient};
+use crate::signal::roamcast_text::{IceServer, OutputState, ToClient};
 
 use super::http::{Refusal, Server, check_name};
 use super::media;
@@ -32,6 +32,7 @@ pub(super) struct Orders {
     retry_after: Option<u32>,
     times: Option<u32>,
     refuse_patch: Option<u16>,
+    ice_servers: Option<Vec<IceServer>>,
     evict: Option<bool>,
     close: Option<u16>,
     drop_web_socket: Option<bool>,
@@ -62,6 +63,9 @@ pub(super) async fn order(
     if let Some(token) = &orders.add_token {
         faults.lock().added.push((token.clone(), name.clone()));
     }
+    if let Some(servers) = &orders.ice_servers {
+        faults.lock().ice_servers.insert(name.clone(), servers.clone());
+    }
     for fault in orders.for_the_loop() {
         let request = super::media::Request::Session(Request::Fault { name: name.clone(), fault });
         server.requests.send(request).await.map_err(|_| Refusal::stopping())?;
@@ -70,10 +74,11 @@ pub(super) async fn order(
 }
 
 impl Orders {
-    fn for_the_loop(&self) -> Vec<Fault> {
+    fn for_the_loop(self) -> Vec<Fault> {
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let wanted = |flag: Option<bool>, fault: Fault| flag.unwrap_or(false).then_some(fault);
         let going_away = |retry_after_ms| Fault::Order(Order::Say(ToClient::GoingAway { retry_after_ms }));
+        let servers = |ice_servers| Fault::Order(Order::Say(ToClient::IceServers { ice_servers }));
         let output = |state| Fault::Order(Order::Say(ToClient::Output { state }));
         [
             self.going_away.map(going_away),
@@ -82,6 +87,7 @@ impl Orders {
             wanted(self.rename_session, Fault::Rename),
             self.expire_token.map(|after| Fault::Order(Order::ExpireToken(seconds(after)))),
             self.black_hole_media.map(|time| Fault::BlackHole(seconds(time))),
+            self.ice_servers.map(servers),
             wanted(self.evict, Fault::Evict),
             self.close.map(|code| Fault::Order(Order::Close(code))),
             wanted(self.drop_web_socket, Fault::Order(Order::Cut)),
@@ -100,6 +106,7 @@ pub(super) struct Faults(Mutex<Ordered>);
 struct Ordered {
     refused: BTreeMap<String, Refused>,
     refused_patch: BTreeMap<String, StatusCode>,
+    ice_servers: BTreeMap<String, Vec<IceServer>>,
     /// A token, and the name that it is good for.
     added: Vec<(String, String)>,
     /// A token, and when it expires.
@@ -135,6 +142,11 @@ impl Faults {
     pub(super) fn refuse_patch(&self, name: &str) -> Result<(), Refusal> {
         let status = self.lock().refused_patch.get(name).copied();
         status.map_or(Ok(()), |status| Err(Refusal::new(status, "a fault that was asked for")))
+    }
+
+    /// The STUN and TURN servers to name to the publisher of this name.
+    pub(super) fn ice_servers(&self, name: &str) -> Vec<IceServer> {
+        self.lock().ice_servers.get(name).cloned().unwrap_or_default()
     }
 
     /// The name that this token was added for.

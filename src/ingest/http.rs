@@ -12,13 +12,15 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
 use secrecy::{ExposeSecret, SecretString};
 use str0m::config::DtlsCert;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::signal::roamcast_text::IceServer;
 
 use super::faults::Faults;
 use super::media::{self, Address, Board, Busy, Guard, PatchError, Patched, Request};
@@ -171,6 +173,25 @@ impl Server {
     }
 }
 
+impl Server {
+    /// The STUN and TURN servers of this publisher, when a test has asked for some.
+    pub(super) fn ice_servers(&self, name: &str) -> Vec<IceServer> {
+        self.faults.as_ref().map(|faults| faults.ice_servers(name)).unwrap_or_default()
+    }
+
+    /// The same as `Link`s (RFC 9725, section 4.6).
+    fn links(&self, at: &Address) -> Vec<(HeaderName, String)> {
+        let servers = if at.role == Role::Publisher { self.ice_servers(&at.name) } else { Vec::new() };
+        let link = |url: &String, server: &IceServer| {
+            let (user, password) = (server.username.as_deref(), server.credential.as_ref().map(|text| text.0.as_str()));
+            let (user, password) = (user.unwrap_or_default(), password.unwrap_or_default());
+            let link = format!("<{url}>; rel=\"ice-server\"; username=\"{user}\"; credential=\"{password}\"");
+            (header::LINK, format!("{link}; credential-type=\"password\""))
+        };
+        servers.iter().flat_map(|server| server.urls.iter().map(|url| link(url, server))).collect()
+    }
+}
+
 /// POST of an offer.
 async fn create(
     role: Role,
@@ -206,7 +227,8 @@ async fn create(
         (header::ETAG, etag(1)),
         (ACCEPT_PATCH, FRAGMENT.to_owned()),
     ];
-    Ok((StatusCode::CREATED, headers, answer).into_response())
+    let links = server.links(&at);
+    Ok((StatusCode::CREATED, headers, AppendHeaders(links), answer).into_response())
 }
 
 /// PATCH with candidates, or with new ICE credentials.

@@ -220,7 +220,7 @@ impl Conversation {
             session_id: opened.id.clone(),
             resume_token: opened.resume_token.clone(),
             resume_window_ms: u64::try_from(RESUME_WINDOW.as_millis()).unwrap_or(u64::MAX),
-            ice_servers: vec![],
+            ice_servers: self.server.ice_servers(&self.name),
             token_expires_at: self.token_expires.map(unix_ms),
             retry_slot: Some(slot_of(opened.place)),
         };

@@ -62,6 +62,13 @@ pub enum Word {
         /// True while it is reconnecting.
         reconnecting: bool,
     },
+    /// Other STUN and TURN servers than it named before, or other credentials for them.
+    IceServers {
+        /// As in [`Accepted::ice_servers`].
+        servers: Vec<IceServer>,
+        /// As in [`Accepted::near`].
+        near: bool,
+    },
     /// The server ended the session: closed, kicked, timed out, evicted.
     Ended(Failure),
     /// A candidate of the server that was not in its answer.

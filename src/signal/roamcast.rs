@@ -272,12 +272,10 @@ impl Roamcast {
             }
         });
         let (claim, ice_servers, expires, slot) = welcome.await?.map_err(|error| self.refused(&error))?;
-        let (usable, left_out) = text::usable(ice_servers, self.is_near());
-        self.ice_servers = usable;
+        self.take_servers(ice_servers);
         if let Some(slot) = slot.map(RetrySlot).filter(|slot| self.slot.replace(*slot) != Some(*slot)) {
             self.heard.push_back(Word::RetrySlot(slot));
         }
-        left_out.into_iter().for_each(|why| self.odd(why));
         self.renewal = Renewal::new(&self.tokens, expires.map(refresh_in));
         let Some(was) = was else {
             self.session = Some(Session { claim, published: false });
@@ -294,6 +292,8 @@ impl Roamcast {
             Ok((claim, recovered_from)) => {
                 let session_id = claim.session_id.clone();
                 let recovered_from = recovered_from.or_else(|| (was != session_id).then_some(was));
+                // Whatever the media connection knows is as old as it is.
+                self.heard.extend((!self.ice_servers.is_empty()).then(|| self.servers()));
                 self.session = Some(Session { claim, published: true });
                 Ok(Opened::Resumed(Resumed { session_id, recovered_from }))
             }
@@ -302,6 +302,16 @@ impl Roamcast {
                 Ok(Opened::New(Some(error.message)))
             }
         }
+    }
+
+    fn take_servers(&mut self, named: Vec<text::IceServer>) {
+        let (usable, left_out) = text::usable(named, self.is_near());
+        self.ice_servers = usable;
+        left_out.into_iter().for_each(|why| self.odd(why));
+    }
+
+    fn servers(&self) -> Word {
+        Word::IceServers { servers: self.ice_servers.clone(), near: self.is_near() }
     }
 
     async fn ask<T>(
@@ -374,6 +384,10 @@ impl Roamcast {
             ToClient::TokenRefreshed { token_expires_at } => {
                 self.renewal = Renewal::new(&self.tokens, token_expires_at.map(refresh_in));
                 return;
+            }
+            ToClient::IceServers { ice_servers } => {
+                self.take_servers(ice_servers);
+                self.servers()
             }
             ToClient::Ping {} => {
                 // What goes wrong is kept to be heard.

@@ -123,6 +123,11 @@ pub enum ToClient {
         #[serde(default)]
         retry_slot: Option<u16>,
     },
+    /// In place of those of `welcome`, from now on: before time-limited TURN credentials run out.
+    IceServers {
+        /// STUN and TURN servers to use.
+        ice_servers: Vec<IceServer>,
+    },
     /// The answer to `publish` or `iceRestart`.
     Answer {
         /// Answer.
@@ -475,6 +480,7 @@ impl Message for ToServer {
 impl Message for ToClient {
     const TYPES: &'static [&'static str] = &[
         "welcome",
+        "iceServers",
         "answer",
         "candidate",
         "resumed",
@@ -489,15 +495,9 @@ impl Message for ToClient {
     fn lengths(&self) -> Vec<(&'static str, usize, usize)> {
         match self {
             Self::Welcome { session_id, resume_token, ice_servers, .. } => {
-                let mut lengths =
-                    [session_lengths(session_id, resume_token), vec![("iceServers", ice_servers.len(), LIST_LEN_MAX)]]
-                        .concat();
-                for server in ice_servers {
-                    let longest = server.urls.iter().map(String::len).max().unwrap_or(0);
-                    lengths.extend([("urls", server.urls.len(), LIST_LEN_MAX), ("urls", longest, TEXT_BYTES_MAX)]);
-                }
-                lengths
+                [session_lengths(session_id, resume_token), server_lengths(ice_servers)].concat()
             }
+            Self::IceServers { ice_servers } => server_lengths(ice_servers),
             Self::Resumed { session_id, recovered_session_id, resume_token } => {
                 let mut lengths = session_lengths(session_id, resume_token);
                 lengths.extend(recovered_session_id.iter().map(|id| ("recoveredSessionId", id.len(), NAME_BYTES_MAX)));
@@ -522,6 +522,13 @@ impl Message for ToClient {
             error.message = error.message.chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect();
         }
     }
+}
+
+fn server_lengths(ice_servers: &[IceServer]) -> Vec<(&'static str, usize, usize)> {
+    let urls = || ice_servers.iter().map(|server| &server.urls);
+    let (most, longest) = (urls().map(Vec::len).max(), urls().flatten().map(String::len).max());
+    let of_urls = [("urls", most.unwrap_or(0), LIST_LEN_MAX), ("urls", longest.unwrap_or(0), TEXT_BYTES_MAX)];
+    [("iceServers", ice_servers.len(), LIST_LEN_MAX)].into_iter().chain(of_urls).collect()
 }
 
 fn session_lengths(id: &str, token: &Hidden) -> Vec<(&'static str, usize, usize)> {
@@ -553,15 +560,9 @@ impl Candidate {
 pub fn usable(named: Vec<IceServer>, near: bool) -> (Vec<units::IceServer>, Vec<String>) {
     let (mut servers, mut left_out) = (Vec::new(), Vec::new());
     for IceServer { mut urls, username, credential } in named.into_iter().take(ICE_SERVERS_MAX) {
-        urls.retain(|url| match check_ice_url(url, near) {
-            Ok(()) => true,
-            Err(why) => {
-                left_out.push(why);
-                false
-            }
-        });
+        urls.retain(|url| check_ice_url(url, near).map_err(|why| left_out.push(why)).is_ok());
         if !urls.is_empty() {
-            let credential = credential.map(|credential| units::Secret::new(credential.0));
+            let credential = credential.map(|text| units::Secret::new(text.0));
             servers.push(units::IceServer { urls, username, credential });
         }
     }

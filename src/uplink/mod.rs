@@ -338,6 +338,10 @@ impl Life<'_> {
                 }
                 return Ok(());
             }
+            Said::Word(Word::IceServers { servers, near }) => {
+                self.rename_servers(&servers, near);
+                return Ok(());
+            }
             Said::Word(Word::Lost(failure)) => SessionEvent::SignallingLost(failure),
             Said::Word(Word::RetrySlot(slot)) => SessionEvent::RetrySlot(slot),
             Said::Word(Word::GoingAway(retry_after)) => SessionEvent::GoingAway { retry_after },
@@ -369,19 +373,22 @@ impl Life<'_> {
     #[allow(clippy::wildcard_enum_match_arm, reason = "an open enum of GStreamer; two states matter")]
     fn ice(&self, state: WebRTCICEConnectionState) -> Result<(), Failure> {
         match state {
-            WebRTCICEConnectionState::Failed if self.connected => {
+            // No new ICE credentials help against refused TURN credentials; a new session brings new ones.
+            WebRTCICEConnectionState::Failed
+                if self.connected && !(self.uplink.relay_only && self.relay_trouble().is_some()) =>
+            {
                 self.voice(SessionEvent::IceFailed);
                 Ok(())
             }
             WebRTCICEConnectionState::Failed => {
-                let trouble = self.peer.as_ref().and_then(Peer::relay_trouble);
-                let trouble = trouble.unwrap_or_else(|| {
+                let trouble = self.relay_trouble().unwrap_or_else(|| {
                     "ICE found no pair of addresses that works (is UDP open? would a TURN server in \
                      `uplink.iceServers` help?)"
                         .to_owned()
                 });
                 let words = format!("no path between us and the server: {trouble}");
-                Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
+                let phase = if self.connected { Phase::Established } else { Phase::Connect };
+                Err(Failure::new(phase, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
             }
             WebRTCICEConnectionState::Disconnected => {
                 self.voice(SessionEvent::Disconnected);

@@ -141,10 +141,17 @@ impl Peer {
     ) -> Result<(), Failure> {
         match &self.roaming {
             // Not through webrtcbin, which logs them.
-            Some(roaming) => roaming.servers(Servers::new(configured, &accepted.ice_servers, accepted.near)),
+            Some(_) => self.servers(configured, &accepted.ice_servers, accepted.near),
             None => configured.iter().chain(&accepted.ice_servers).for_each(|server| self.add_ice_server(server)),
         }
         self.take_offer(offer).await
+    }
+
+    /// From now on these STUN and TURN servers are used; `named` as in [`Accepted`]. webrtcbin's own agent keeps the first.
+    pub(crate) fn servers(&self, configured: &[IceServer], named: &[IceServer], near: bool) {
+        if let Some(roaming) = &self.roaming {
+            roaming.servers(Servers::new(configured, named, near));
+        }
     }
 
     /// Takes the offer as the local description; new credentials in it restart ICE.

@@ -1,8 +1,10 @@
-//! ICE restarts of one session: new credentials in the offer, through the server, into webrtcbin.
+//! ICE restarts of one session: new credentials in the offer, through the server, into webrtcbin; and new TURN servers.
 
+use crate::config::units::IceServer;
 use crate::signal::Accepted;
 use crate::supervisor::event::SessionEvent;
 
+use super::peer::Peer;
 use super::{Life, Wish, internal, sdp};
 
 impl Life<'_> {
@@ -32,6 +34,7 @@ impl Life<'_> {
         if let Err(failure) = checked {
             return SessionEvent::IceRestartRefused(failure);
         }
+        self.rename_servers(&accepted.ice_servers, accepted.near);
         let taken = match peer.take_offer(offer).await {
             Ok(()) => peer.answer(&accepted.answer).await,
             Err(failure) => Err(failure),
@@ -41,5 +44,17 @@ impl Life<'_> {
             Ok(()) => SessionEvent::IceRestarted,
             Err(failure) => SessionEvent::IceRestartRefused(failure),
         }
+    }
+
+    /// The server has named others: none named at all changes nothing.
+    pub(super) fn rename_servers(&self, named: &[IceServer], near: bool) {
+        if let Some(peer) = self.peer.as_ref().filter(|_| !named.is_empty()) {
+            peer.servers(&self.uplink.ice_servers, named, near);
+        }
+    }
+
+    /// Why no relay is to be had, if that is so.
+    pub(super) fn relay_trouble(&self) -> Option<String> {
+        self.peer.as_ref().and_then(Peer::relay_trouble)
     }
 }

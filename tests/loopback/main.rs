@@ -28,6 +28,8 @@ mod janus_words;
 mod logs;
 #[cfg(feature = "ingest")]
 mod long_minute;
+#[cfg(feature = "ingest")]
+mod many_sessions;
 mod media_devices;
 mod media_faults;
 mod media_file;
@@ -62,6 +64,8 @@ mod token_provider;
 mod token_session;
 #[cfg(feature = "ingest")]
 mod turn;
+#[cfg(feature = "ingest")]
+mod turn_credentials;
 mod whip_dns;
 mod whip_redirects;
 mod whip_session;

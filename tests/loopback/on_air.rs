@@ -115,32 +115,6 @@ fn nothing_listens_and_the_retries_are_used_up() {
     assert_eq!(codes.last(), Some(&"RECONNECTION_EXHAUSTED"));
 }
 
-/// Threads and open files must not grow with the number of sessions; what memory does is reported.
-#[test]
-fn two_hundred_reconnects_leak_nothing() {
-    const CYCLES: usize = 200;
-    const WARM_UP: usize = 20;
-    let port = free_port();
-    let _ingest = ingest(port);
-    let unlimited = "[reconnect]\nminDelay = \"100ms\"\nmaxDelay = \"100ms\"\nmaxRetries = \"unlimited\"\n";
-    let mut encoder = Program::encoder(&config(port, unlimited));
-    encoder.wait_for_message("broadcasting");
-    let mut warm = None;
-    for cycle in 0..CYCLES {
-        if cycle == WARM_UP {
-            warm = Some(encoder.usage());
-        }
-        encoder.reconnect();
-    }
-    // The last torn-down session has its teardown behind it when fresh figures of the next one have come.
-    frames(&mut encoder);
-    let (warm, end) = (warm.unwrap(), encoder.usage());
-    let slope = (end.rss_kb as f64 - warm.rss_kb as f64) / (CYCLES - WARM_UP) as f64;
-    println!("reconnects: {CYCLES}, warm {warm:?}, end {end:?}, {slope:.1} kB a reconnect");
-    assert!(end.threads <= warm.threads + 3, "threads: {warm:?} -> {end:?}");
-    assert!(end.files <= warm.files + 5, "open files: {warm:?} -> {end:?}");
-}
-
 #[test]
 fn the_demo_ends_by_itself() {
     let mut demo = Program::with(&["demo", "--listen", "127.0.0.1:0", "--events", "json", "--for", "3s"]);

@@ -175,6 +175,23 @@ async fn a_cut_websocket_is_resumed_with_the_same_session() {
 }
 
 #[tokio::test]
+async fn turn_credentials_are_named_anew_at_any_time_and_after_a_cut() {
+    let server = Server::start(None).await;
+    let mut signaller = server.on_air().await;
+    let servers = r#"{"urls":["turn:127.0.0.1"],"username":"1767225600:u","credential":"fr3sh-turn-passw0rd"}"#;
+    server.fault(&format!(r#"{{"iceServers":[{servers}]}}"#)).await;
+    for cut in [false, true] {
+        if cut {
+            server.fault(r#"{"dropWebSocket":true}"#).await;
+            lost(&mut signaller).await;
+            signaller.resume().await.unwrap();
+        }
+        let Word::IceServers { servers, near: true } = signaller.next().await else { panic!("cut: {cut}") };
+        assert_eq!(servers[0].credential.as_ref().map(|secret| secret.expose()), Some("fr3sh-turn-passw0rd"));
+    }
+}
+
+#[tokio::test]
 async fn a_session_that_gets_another_name_is_recovered() {
     let server = Server::start(None).await;
     let mut signaller = server.on_air().await;

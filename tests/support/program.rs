@@ -1,5 +1,6 @@
 //! The real program as a child process: its events, its end, what it uses.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -14,6 +15,11 @@ use crate::secrets_kept;
 
 /// Far more than anything takes on two busy cores; a test that hits it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long [`Program::at_rest`] looks. An idle thread of a pool ends before: those of GLib (each element of GStreamer borrows
+/// one, and leaves its name on it) after 15 s, those of tokio for blocking work after 10 s. What was there all the time is
+/// in use, or leaked.
+const REST: Duration = Duration::from_secs(20);
 
 /// A child that is ended, by its pid, when this is dropped.
 pub(crate) struct Program {
@@ -222,17 +228,57 @@ impl Program {
         let _reaped = self.child.wait();
     }
 
-    /// Threads, open files and resident kB right now.
-    pub(crate) fn usage(&self) -> Usage {
-        let proc = format!("/proc/{}", self.pid());
-        let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
-        let number = |key: &str| {
-            let line = status.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-            line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0)
-        };
-        let files = std::fs::read_dir(format!("{proc}/fd")).unwrap().count();
-        Usage { threads: number("Threads:"), files, rss_kb: number("VmRSS:") }
+    /// Resident kB right now.
+    pub(crate) fn rss_kb(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap()
     }
+
+    /// Open files right now.
+    pub(crate) fn files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Threads and open files that are there all the time for [`REST`]: nothing may happen to it meanwhile.
+    pub(crate) fn at_rest(&mut self) -> AtRest {
+        let (until, mut least) = (Instant::now() + REST, None);
+        while Instant::now() < until {
+            let now = self.in_use();
+            least = Some(least.map_or_else(|| now.clone(), |least: AtRest| least.and(&now)));
+            // Its figures, once a second, are read meanwhile.
+            self.next_before(Instant::now() + Duration::from_millis(200));
+        }
+        least.unwrap()
+    }
+
+    fn in_use(&self) -> AtRest {
+        let list = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.pid())).unwrap().flatten();
+        let count = |names: &mut dyn Iterator<Item = String>| {
+            let mut counts = BTreeMap::new();
+            // What ends while it is looked at has no name, and is not counted.
+            names.filter(|name| !name.is_empty()).for_each(|name| *counts.entry(name).or_insert(0) += 1);
+            counts
+        };
+        // The element without its number; the kernel cuts what comes behind it.
+        let comm = |task: std::fs::DirEntry| {
+            let name = unnumbered(&std::fs::read_to_string(task.path().join("comm")).unwrap_or_default());
+            match name.split(':').next().unwrap_or_default() {
+                // `webrtcbin1000:pc` is too long for a name: that thread keeps the name of the one that has begun it.
+                "webrtcbin" => "tokio-rt-worker".to_owned(),
+                name => name.to_owned(),
+            }
+        };
+        let target = |fd: std::fs::DirEntry| {
+            unnumbered(&std::fs::read_link(fd.path()).unwrap_or_default().display().to_string())
+        };
+        AtRest { threads: count(&mut list("task").map(comm)), files: count(&mut list("fd").map(target)) }
+    }
+}
+
+/// `queue12:src` and `queue7:src` are the same thing of two sessions.
+fn unnumbered(name: &str) -> String {
+    name.trim().chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 impl Drop for Program {
@@ -267,12 +313,21 @@ fn learn_from_command(command: &Command) -> Option<PathBuf> {
     command.get_envs().find(|(name, _)| *name == "STATE_DIRECTORY").and_then(|(_, value)| value).map(PathBuf::from)
 }
 
-/// What a process uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) threads: usize,
-    pub(crate) files: usize,
-    pub(crate) rss_kb: usize,
+/// What a process has, by name without digits, and how many of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AtRest {
+    pub(crate) threads: BTreeMap<String, usize>,
+    pub(crate) files: BTreeMap<String, usize>,
+}
+
+impl AtRest {
+    /// What is in both.
+    fn and(&self, other: &Self) -> Self {
+        let both = |a: &BTreeMap<String, usize>, b: &BTreeMap<String, usize>| {
+            a.iter().filter_map(|(name, n)| Some((name.clone(), *n.min(b.get(name)?)))).collect()
+        };
+        Self { threads: both(&self.threads, &other.threads), files: both(&self.files, &other.files) }
+    }
 }
 
 /// Is this a BroadcastStatus with this message?

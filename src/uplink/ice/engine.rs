@@ -194,7 +194,10 @@ impl Engine {
             Input::RemoteCredentials(ufrag, pwd) => self.agent.remote_credentials(now, &ufrag, &pwd),
             Input::Controlling(controlling) => self.agent.set_controlling(controlling),
             Input::RelayOnly(relay_only) => self.agent.set_relay_only(relay_only),
-            Input::Servers(servers) => self.helpers.start(servers),
+            Input::Servers(servers) => {
+                self.helpers.use_servers(servers);
+                self.shown.lock().unwrap_or_else(PoisonError::into_inner).relay_trouble = None;
+            }
             Input::Tos(tos) => self.sockets.set_tos(tos),
             Input::Refused(socket) => self.agent.send_failed(now, socket),
         }
@@ -297,12 +300,13 @@ impl Engine {
                 }
             }
             Word::Relay(News::Lost(relay)) => {
+                self.helpers.lost(relay);
                 self.sockets.close(relay);
                 self.agent.relay_lost(now(), relay);
             }
             Word::Relay(News::Hopeless(words)) => {
                 self.shown.lock().unwrap_or_else(PoisonError::into_inner).relay_trouble = Some(words);
-                if self.helpers.is_relay_only() {
+                if self.helpers.is_relay_only() && !self.helpers.has_relay() {
                     // Nothing else may be used: better now than after the patience of ICE.
                     face.set_state(IceState::Failed);
                 }

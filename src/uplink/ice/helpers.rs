@@ -58,10 +58,11 @@ impl Helpers {
         self.uplink.relay_only
     }
 
-    /// These are the servers. Later lists are left out: an ICE restart keeps what it has.
-    pub(super) fn start(&mut self, servers: Servers) {
-        if self.relays.is_some() {
-            return;
+    /// These are the servers. Of a later list the TURN servers alone are looked at: what a STUN server sees of us, it has
+    /// said.
+    pub(super) fn use_servers(&mut self, servers: Servers) {
+        if let Some(relays) = &mut self.relays {
+            return relays.renew(servers.turn);
         }
         for server in servers.stun.iter().filter(|_| !self.uplink.relay_only) {
             tokio::spawn(find(server.clone(), self.stun.0.clone()));
@@ -97,6 +98,16 @@ impl Helpers {
     /// A relay is there. False: its socket has been closed meanwhile.
     pub(super) fn lent(&mut self, relay: SocketId, base: SocketId) -> bool {
         self.open.get_mut(&base).map(|(_, relays)| relays.push(relay)).is_some()
+    }
+
+    /// A relay is no more.
+    pub(super) fn lost(&mut self, relay: SocketId) {
+        self.open.values_mut().for_each(|(_, relays)| relays.retain(|one| *one != relay));
+    }
+
+    /// Is any lent to us just now?
+    pub(super) fn has_relay(&self) -> bool {
+        self.open.values().any(|(_, relays)| !relays.is_empty())
     }
 
     /// A socket was closed; the relays behind it.
@@ -145,5 +156,29 @@ async fn find(server: Server, found: mpsc::UnboundedSender<SocketAddr>) {
             }
             Err(why) => debug!("the STUN server at `{}` is left out: {why}", server.host),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With relays alone, refused credentials end a session that has none left, and no other.
+    #[tokio::test]
+    async fn a_relay_counts_until_it_or_its_socket_is_gone() {
+        let uplink = crate::config::load("", "defaults", std::iter::empty()).unwrap().uplink;
+        let mut helpers = Helpers::new(uplink, mpsc::channel(1).0);
+        let (wifi, modem) = (SocketId(1), SocketId(2));
+        for socket in [wifi, modem] {
+            let (ip, bound) = (IpAddr::from([192, 0, 2, 1]), SocketAddr::from(([192, 0, 2, 1], 4000)));
+            helpers.opened(socket, bound, LocalAddress { interface: "wlan0".into(), ip });
+        }
+        assert!(!helpers.has_relay());
+        assert!(helpers.lent(SocketId(11), wifi) && helpers.lent(SocketId(12), modem));
+        helpers.lost(SocketId(11));
+        assert!(helpers.has_relay());
+        assert_eq!(helpers.closed(modem), [SocketId(12)]);
+        assert!(!helpers.has_relay());
+        assert!(!helpers.lent(SocketId(13), modem), "its socket is gone");
     }
 }

@@ -95,7 +95,7 @@ impl Roaming {
         self.face.silence();
     }
 
-    /// The STUN and TURN servers of this session: to be said before webrtcbin gathers.
+    /// The STUN and TURN servers of this session: to be said before webrtcbin gathers, and again when there are others.
     pub(crate) fn servers(&self, servers: Servers) {
         self.ear.servers(servers);
     }

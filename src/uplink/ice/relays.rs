@@ -5,15 +5,18 @@
 //! it): with every socket, so that a relay is a warm standby like any other path. With TURN servers that only signalling
 //! has named: once nothing else has worked for [`HELP_AFTER`], as an idle lease costs them a port and us a packet now and
 //! then. A direct path is preferred in any case.
+//!
+//! Time-limited credentials. A server checks them when it lends (coturn: never again for that lease), and what was lent
+//! before a renewed list came stays; whatever is borrowed afterwards goes by the new list.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
@@ -32,7 +35,7 @@ pub(super) const HELP_AFTER: Duration = Duration::from_secs(1);
 /// TCP and TLS have to be up by then.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// A server that has failed is left alone for so long, then twice that and so on, up to the longest.
-const REST: Duration = Duration::from_millis(500);
+const REST_FIRST: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(30);
 /// One that does not take our password.
 const REST_REFUSED: Duration = Duration::from_secs(60);
@@ -66,7 +69,7 @@ enum Trouble {
 
 /// What all tasks share.
 struct Shared {
-    servers: Vec<Server>,
+    servers: watch::Sender<Arc<[Server]>>,
     uplink: Uplink,
     tls: OnceCell<Option<Arc<rustls::ClientConfig>>>,
     next: AtomicU32,
@@ -78,9 +81,23 @@ struct Shared {
 /// Which server failed where.
 #[derive(Default)]
 struct Book {
-    rests: BTreeMap<(LocalAddress, usize), (Instant, u32)>,
+    rests: Vec<Rest>,
     said: BTreeSet<String>,
-    unauthorized: BTreeSet<usize>,
+    unauthorized: Vec<Server>,
+}
+
+/// A server that is left alone, by this address of ours.
+struct Rest {
+    address: LocalAddress,
+    server: Server,
+    until: Instant,
+    failures: u32,
+}
+
+impl Rest {
+    fn is_of(&self, address: &LocalAddress, server: &Server) -> bool {
+        self.address == *address && self.server == *server
+    }
 }
 
 /// The relays of a session. Dropping them gives everything back.
@@ -102,7 +119,7 @@ impl Relays {
     ) -> Self {
         let active = uplink.relay_only || servers.is_turn_configured();
         let shared = Shared {
-            servers: servers.turn,
+            servers: watch::Sender::new(servers.turn.into()),
             uplink,
             tls: OnceCell::new(),
             next: AtomicU32::new(FIRST_ID),
@@ -115,16 +132,29 @@ impl Relays {
 
     /// A socket was opened: it is to have a relay.
     pub(super) fn opened(&mut self, base: SocketId, address: LocalAddress) {
-        if self.shared.servers.is_empty() {
-            return;
-        }
-        if !self.active {
+        if !self.active || self.shared.servers.borrow().is_empty() {
             self.waiting.insert(base, address);
             return;
         }
         let (hold, held) = oneshot::channel();
         self.held.insert(base, hold);
-        tokio::spawn(keep(Arc::clone(&self.shared), base, address, held));
+        tokio::spawn(keep(Arc::clone(&self.shared), base, address, held, self.shared.servers.subscribe()));
+    }
+
+    /// Other servers, or other credentials, from now on; who has been refused tries again at once. None at all changes
+    /// nothing.
+    pub(super) fn renew(&mut self, servers: Vec<Server>) {
+        if servers.is_empty() || **self.shared.servers.borrow() == *servers {
+            return;
+        }
+        let mut book = self.shared.book();
+        book.unauthorized.retain(|one| servers.contains(one));
+        book.rests.retain(|rest| servers.contains(&rest.server));
+        drop(book);
+        self.shared.servers.send_replace(servers.into());
+        for (base, address) in std::mem::take(&mut self.waiting) {
+            self.opened(base, address);
+        }
     }
 
     /// It was closed: what was lent for it goes back.
@@ -144,16 +174,30 @@ impl Relays {
 }
 
 /// Keeps an address lent for this socket, until `held` ends.
-async fn keep(shared: Arc<Shared>, base: SocketId, address: LocalAddress, mut held: oneshot::Receiver<()>) {
+async fn keep(
+    shared: Arc<Shared>,
+    base: SocketId,
+    address: LocalAddress,
+    mut held: oneshot::Receiver<()>,
+    mut renewed: watch::Receiver<Arc<[Server]>>,
+) {
     loop {
-        let (server, at) = shared.choose(&address);
-        tokio::select! {
-            () = at_last(at) => {}
-            _ = &mut held => return,
+        renewed.mark_unchanged();
+        if let Some((server, at)) = shared.choose(&address) {
+            tokio::select! {
+                biased;
+                _ = &mut held => return,
+                Ok(()) = renewed.changed() => continue,
+                () = at_last(at) => {}
+            }
+            let Some(trouble) = lease(&shared, base, &address, &server, &mut held).await else { return };
+            if shared.note(&address, &server, &trouble) == Verdict::Again {
+                continue;
+            }
         }
-        let Some(trouble) = lease(&shared, base, &address, server, &mut held).await else { return };
-        if shared.note(&address, server, &trouble) == Verdict::Never {
-            return;
+        tokio::select! {
+            _ = &mut held => return,
+            Ok(()) = renewed.changed() => {}
         }
     }
 }
@@ -163,10 +207,9 @@ async fn lease(
     shared: &Arc<Shared>,
     base: SocketId,
     address: &LocalAddress,
-    server: usize,
+    server: &Server,
     held: &mut oneshot::Receiver<()>,
 ) -> Option<Trouble> {
-    let server = shared.servers.get(server)?;
     let connecting = async {
         let at = link::resolve(server, address.ip).await?;
         let tls = shared.tls(server).await;
@@ -266,7 +309,7 @@ impl Tenant<'_> {
 #[derive(PartialEq, Eq)]
 enum Verdict {
     Again,
-    /// This address cannot have a relay.
+    /// Not by these servers.
     Never,
 }
 
@@ -285,41 +328,50 @@ impl Shared {
         self.tls.get_or_init(build).await.clone()
     }
 
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The first server of the list that is not at rest, or the one that is at rest for the shortest time, and until when.
-    fn choose(&self, address: &LocalAddress) -> (usize, Option<Instant>) {
-        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        let (now, count) = (now(), self.servers.len());
-        let until = |server| book.rests.get(&(address.clone(), server)).map(|(until, _)| *until).filter(|at| *at > now);
-        (0..count).map(|server| (server, until(server))).min_by_key(|(_, until)| *until).unwrap_or((0, None))
+    fn choose(&self, address: &LocalAddress) -> Option<(Server, Option<Instant>)> {
+        let (book, now, servers) = (self.book(), now(), Arc::clone(&self.servers.borrow()));
+        let rest = |server: &Server| book.rests.iter().find(|rest| rest.is_of(address, server));
+        let until = |server: &Server| rest(server).map(|rest| rest.until).filter(|at| *at > now);
+        servers
+            .iter()
+            .map(|server| (server, until(server)))
+            .min_by_key(|(_, until)| *until)
+            .map(|(s, at)| (s.clone(), at))
     }
 
     /// It has lent us something: its failures before are forgiven.
     fn proved(&self, address: &LocalAddress, server: &Server) {
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(index) = self.servers.iter().position(|one| one == server) else { return };
-        book.rests.remove(&(address.clone(), index));
+        self.book().rests.retain(|rest| !rest.is_of(address, server));
     }
 
     /// Says what is wrong, once for each cause, and lets the server rest.
-    fn note(&self, address: &LocalAddress, index: usize, trouble: &Trouble) -> Verdict {
-        let Some(server) = self.servers.get(index) else { return Verdict::Never };
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+    fn note(&self, address: &LocalAddress, server: &Server, trouble: &Trouble) -> Verdict {
+        let mut book = self.book();
         let words = sentence(server, trouble);
-        let (_, failures) = book.rests.get(&(address.clone(), index)).copied().unwrap_or((now(), 0));
+        let at = book.rests.iter().position(|rest| rest.is_of(address, server));
+        let failures = at.map_or(0, |at| book.rests.swap_remove(at).failures);
         let is_final = matches!(
             trouble,
             Trouble::Ended(End::Unauthorized) | Trouble::NoWay(NoWay::Forbidden | NoWay::OtherFamily)
         );
-        let rest = if is_final { REST_REFUSED } else { (REST * 2_u32.saturating_pow(failures)).min(REST_MAX) };
-        book.rests.insert((address.clone(), index), (now() + rest, failures.saturating_add(1)));
+        let rest = if is_final { REST_REFUSED } else { (REST_FIRST * 2_u32.saturating_pow(failures)).min(REST_MAX) };
+        let (until, failures) = (now() + rest, failures.saturating_add(1));
+        book.rests.push(Rest { address: address.clone(), server: server.clone(), until, failures });
         if matches!(trouble, Trouble::NoWay(NoWay::OtherFamily)) {
             debug!("{words}");
         } else if book.said.insert(words.clone()) {
             warn!("{words}");
         }
         if matches!(trouble, Trouble::Ended(End::Unauthorized)) {
-            book.unauthorized.insert(index);
-            if book.unauthorized.len() == self.servers.len() {
+            if !book.unauthorized.contains(server) {
+                book.unauthorized.push(server.clone());
+            }
+            if self.servers.borrow().iter().all(|server| book.unauthorized.contains(server)) {
                 let _session_over = self.news.send(News::Hopeless(words));
                 return Verdict::Never;
             }

@@ -13,11 +13,15 @@ pub(super) unsafe extern "C" fn add_stream(
         face(ice, |face, _| {
             let mut joint = face.imp().joint();
             joint.stream_id = session;
-            joint.stream.get_or_insert_with(|| Stream::new(session)).clone()
+            joint
+                .stream
+                .get_or_insert_with(|| Stream::new(session))
+                .upcast_ref::<gst_webrtc::WebRTCICEStream>()
+                .as_ptr()
         })
     };
-    // webrtcbin keeps the reference; the one in `joint` is ours.
-    stream.map_or(std::ptr::null_mut(), |stream| stream.upcast::<gst_webrtc::WebRTCICEStream>().into_glib_ptr())
+    // webrtcbin borrows it (no version drops a reference of its own) as long as it has the agent, and that has the stream.
+    stream.unwrap_or(std::ptr::null_mut())
 }
 
 pub(super) unsafe extern "C" fn find_transport(
