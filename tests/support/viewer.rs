@@ -56,6 +56,8 @@ pub(crate) struct Seen {
     pub(crate) longest_step: u64,
     /// How often the connection was lost.
     pub(crate) disconnects: u32,
+    /// When each frame began to arrive, and its RTP time.
+    arrivals: Vec<(Instant, u64)>,
 }
 
 impl Seen {
@@ -77,6 +79,7 @@ impl Seen {
             None => {}
         }
         self.frames += 1;
+        self.arrivals.push((packet.timestamp, time));
         self.newest = Some((time, packet.timestamp));
     }
 }
@@ -116,6 +119,13 @@ impl Viewer {
     /// What came so far.
     pub(crate) fn seen(&self) -> Seen {
         self.seen.borrow().clone()
+    }
+
+    /// The frames from the last one before this moment on: when each began to arrive, and its RTP time (90 kHz).
+    pub(crate) fn frames_around(&self, since: Instant) -> Vec<(Instant, u64)> {
+        let seen = self.seen.borrow();
+        let first = seen.arrivals.partition_point(|(at, _)| *at <= since).saturating_sub(1);
+        seen.arrivals[first..].to_vec()
     }
 
     /// Counts anew from the next packet on.
