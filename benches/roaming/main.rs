@@ -1,5 +1,6 @@
 //! `make bench`: items 1 to 5 of the goals, roamcast and its peers side by side, each in a lab of its own, RTT 50 ms.
-//! `QUICK=1`: 3 repeats instead of 20; `ONLY=1,2`: these items; `JOBS=6`: labs at once.
+//! `QUICK=1`: 3 repeats instead of 20; `ONLY=1,2`: these items; `WHO=always`: those with this in their name; `JOBS=6`: labs at
+//! once.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -83,8 +84,9 @@ fn main() {
     let outcome = all(jobs(&items, repeats), labs);
     let text = words(&items, &outcome, began.elapsed(), labs);
     println!("{text}");
-    let broken = outcome.broken.len();
-    assert!(broken == 0 || outcome.records.len() > broken, "most of it is broken");
+    if !outcome.broken.is_empty() {
+        std::process::exit(1);
+    }
 }
 
 /// The items of `ONLY`; all of ours where nothing is said.
@@ -97,8 +99,9 @@ fn items(only: &str) -> Vec<u8> {
 /// The longest first.
 fn jobs(items: &[u8], repeats: usize) -> Vec<Job> {
     let mut jobs = Vec::new();
+    let part = std::env::var("WHO").unwrap_or_default();
     for scenario in Scenario::ALL.into_iter().filter(|scenario| scenario.is_of(items)) {
-        for who in scenario.contenders() {
+        for who in scenario.contenders().filter(|who| who.name().contains(&part)) {
             let mut left = repeats;
             while left > 0 {
                 jobs.push(Job { scenario, who, repeats: left.min(CHUNK) });
@@ -148,8 +151,9 @@ impl Job {
                 }
                 Err(panic) => {
                     broken += 1;
-                    let words = panic.downcast::<String>().map_or_else(|_| "a panic".to_owned(), |words| *words);
-                    let words = words.lines().next().unwrap_or_default().to_owned();
+                    let words = panic.downcast_ref::<String>().map(String::as_str);
+                    let words = words.or(panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+                    let words = words.lines().next().unwrap_or_default();
                     outcome.lock().unwrap().broken.push(format!("{scenario:?} with {}: {words}", who.name()));
                     // Another lab, and another process.
                     rig = None;

@@ -41,10 +41,16 @@ pub(crate) struct Rig {
     pub(crate) sender: Sender,
     /// Goes before the runtime that it lives in.
     viewer: Viewer,
-    _runtime: Runtime,
+    runtime: Runtime,
     pub(crate) ingest: RemoteIngest,
     pub(crate) lab: Netlab,
     uplinks: usize,
+}
+
+/// The moment before something happens.
+pub(crate) struct Mark {
+    pub(crate) at: Instant,
+    received: Option<[u64; 2]>,
 }
 
 /// What the receiver saw since some moment.
@@ -52,7 +58,8 @@ pub(crate) struct Rig {
 pub(crate) struct Seen {
     /// The longest time from one decodable frame to the next.
     pub(crate) gap: Duration,
-    /// Frames that never came, by their RTP time; over a new session, by the time that has passed.
+    /// Frames that never came, by their RTP time; over a new session, by the time that has passed. Frames that were never
+    /// sent, as where a busy machine keeps the encoder from its work, are not lost: then no packet is missing.
     pub(crate) lost: u64,
     /// It flows again.
     pub(crate) is_back: bool,
@@ -77,7 +84,7 @@ impl Rig {
         };
         let runtime = lab.server().runtime();
         let viewer = runtime.block_on(runtime.spawn(Viewer::at(door))).expect("a picture comes");
-        Self { who, sender, viewer, _runtime: runtime, ingest, lab, uplinks }
+        Self { who, sender, viewer, runtime, ingest, lab, uplinks }
     }
 
     /// Waits until everything is as good as it can be.
@@ -119,19 +126,38 @@ impl Rig {
         self.lab.shape(name, Link::with_rtt(RTT));
     }
 
-    /// Waits until the stream flows again after something that happened then: not before `least` has passed, not longer than
-    /// `most`.
-    pub(crate) fn seen(&self, since: Instant, least: Duration, most: Duration) -> Seen {
-        let is_back = self.flows_again(since, least, most);
-        let frames = self.viewer.frames_around(since);
+    /// Something is about to happen.
+    pub(crate) fn mark(&self) -> Mark {
+        let received = self.received();
+        Mark { at: Instant::now(), received }
+    }
+
+    /// Waits until the stream flows again: not before `least` has passed since the mark, not longer than `most`.
+    pub(crate) fn seen(&self, mark: &Mark, least: Duration, most: Duration) -> Seen {
+        let is_back = self.flows_again(mark.at, least, most);
+        let frames = self.viewer.frames_around(mark.at);
         let steps = || frames.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[1].1 - pair[0].1));
         let whole = |ticks: u64| (ticks + FRAME_TICKS / 2) / FRAME_TICKS;
-        let lost: u64 = steps().map(|(_, ticks)| whole(ticks).saturating_sub(1)).sum();
         // What has not come back is counted until now.
-        let silent = frames.last().map_or_else(|| since.elapsed(), |(at, _)| at.elapsed());
+        let silent = frames.last().map_or_else(|| mark.at.elapsed(), |(at, _)| at.elapsed());
         let still = if is_back { Duration::ZERO } else { silent };
         let gap = steps().map(|(time, _)| time).max().unwrap_or_default().max(still);
-        Seen { gap, lost: lost + still.as_millis() as u64 * 30 / 1000, is_back }
+        let missing: u64 = steps().map(|(_, ticks)| whole(ticks).saturating_sub(1)).sum();
+        let missing = missing + still.as_millis() as u64 * 30 / 1000;
+        let lost = if is_back && self.is_whole(mark) { 0 } else { missing };
+        Seen { gap, lost, is_back }
+    }
+
+    /// One media connection since then, of which every packet has come.
+    fn is_whole(&self, mark: &Mark) -> bool {
+        let Some(([frames, lost], [frames_now, lost_now])) = mark.received.zip(self.received()) else { return false };
+        frames_now >= frames && lost_now == lost
+    }
+
+    /// `[frames, lost packets]` of the present media connection; `None` where there is none.
+    fn received(&self) -> Option<[u64; 2]> {
+        let door = self.ingest.door();
+        self.runtime.block_on(self.runtime.spawn(async move { door.received_of_publisher().await })).ok().flatten()
     }
 
     /// By how much the links of the lab were late for one packet in a hundred: what the machine's load does to the figures.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::contender::{Sender, Who};
-use crate::rig::{Rig, Seen, UPLINKS, Words};
+use crate::rig::{Mark, Rig, Seen, UPLINKS, Words};
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,54 +91,58 @@ impl Scenario {
 }
 
 fn swap(rig: &mut Rig) -> Sample {
-    let since = Instant::now();
+    let mark = rig.mark();
     rig.lab.swap_metrics(UPLINKS[0], UPLINKS[1]);
-    let seen = rig.seen(since, LOOK, CAP);
-    let noticed = rig.sender.noticed(since);
-    assert!(!rig.who.roams() || noticed.is_some(), "the media was not moved");
-    Sample { noticed: noticed.map(|at| ms(at - since, false)), ..of(seen) }
+    if let (true, Sender::Ours(program)) = (rig.who.roams(), &mut rig.sender) {
+        // A path must have been good for a while before it is preferred.
+        program.wait_for("move", |event| event["event"] == "PathChanged");
+    }
+    of(rig.seen(&mark, mark.at.elapsed() + LOOK, CAP))
 }
 
 fn cut(rig: &mut Rig) -> Sample {
     let used = rig.in_use();
-    let since = Instant::now();
+    let mark = rig.mark();
     rig.lab.link_down(used);
-    let seen = rig.seen(since, LOOK, CAP);
-    let noticed = rig.sender.noticed(since);
+    let sample = lose(rig, &mark);
     rig.lab.link_up(used);
-    Sample { noticed: Some(within(noticed, since, CAP)), ..of(seen) }
+    sample
 }
 
 fn silence(rig: &mut Rig) -> Sample {
     let used = rig.in_use();
-    let since = Instant::now();
+    let mark = rig.mark();
     rig.silence(used);
-    let seen = rig.seen(since, LOOK, CAP);
-    let noticed = rig.sender.noticed(since);
+    let sample = lose(rig, &mark);
     rig.heal(used);
-    Sample { noticed: Some(within(noticed, since, CAP)), ..of(seen) }
+    sample
+}
+
+/// What comes of the loss of the link in use.
+fn lose(rig: &mut Rig, mark: &Mark) -> Sample {
+    let seen = rig.seen(mark, LOOK, CAP);
+    let noticed = rig.sender.noticed(mark.at);
+    Sample { noticed: Some(within(noticed, mark.at, CAP)), ..of(seen) }
 }
 
 fn outage(rig: &mut Rig, time: Duration) -> Sample {
-    let since = Instant::now();
+    let mark = rig.mark();
     rig.silence(UPLINKS[0]);
-    std::thread::sleep(time.saturating_sub(since.elapsed()));
+    std::thread::sleep(time.saturating_sub(mark.at.elapsed()));
     let healed = Instant::now();
     rig.heal(UPLINKS[0]);
-    let seen = rig.seen(healed, LOOK, CAP_HEALED);
+    let seen = rig.seen(&mark, time + LOOK, time + CAP_HEALED);
     let first = rig.first_frame_after(healed);
-    let gap = first.map_or(healed.elapsed() + time, |first| first - since);
-    let noticed = rig.sender.noticed(since);
+    let noticed = rig.sender.noticed(mark.at);
     Sample {
-        gap: Some(ms(gap, first.is_none())),
-        lost: Some(Value { number: seen.lost as f64, is_more: !seen.is_back }),
-        noticed: Some(within(noticed, since, time)),
+        noticed: Some(within(noticed, mark.at, time)),
         healed: Some(within(first, healed, CAP_HEALED)),
+        ..of(seen)
     }
 }
 
 fn wordless(rig: &mut Rig) -> Sample {
-    let since = Instant::now();
+    let mark = rig.mark();
     rig.ingest.hang_up();
     if let Sender::Ours(program) = &mut rig.sender {
         // Before TCP is blocked, or it would not hear of it.
@@ -150,7 +154,7 @@ fn wordless(rig: &mut Rig) -> Sample {
     UPLINKS.into_iter().for_each(|name| rig.lab.block_tcp(name));
     std::thread::sleep(WORDLESS);
     UPLINKS.into_iter().for_each(|name| rig.lab.heal(name));
-    of(rig.seen(since, since.elapsed() + LOOK, WORDLESS + CAP))
+    of(rig.seen(&mark, mark.at.elapsed() + LOOK, WORDLESS + CAP))
 }
 
 fn of(seen: Seen) -> Sample {
