@@ -145,6 +145,10 @@ impl Job {
             match once {
                 Ok((sample, lateness)) => {
                     done += 1;
+                    // What never came back is dead: waiting longer for it measures nothing.
+                    if sample.lost.is_some_and(|lost| lost.is_more) {
+                        rig = None;
+                    }
                     let mut outcome = outcome.lock().unwrap();
                     outcome.records.push(Record { scenario, who, sample });
                     outcome.lateness = outcome.lateness.max(lateness);

@@ -101,5 +101,6 @@ mod stage;
 #[path = "../support/turn_server.rs"]
 mod turn_server;
 #[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "shared with the chaos tests and benches; each uses a part")]
 #[path = "../support/viewer.rs"]
 mod viewer;
