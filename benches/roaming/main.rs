@@ -172,6 +172,7 @@ fn words(items: &[u8], outcome: &Outcome, took: Duration, labs: usize) -> String
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("bench");
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     gst::init().expect("GStreamer");
     let peer = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/peers/whipserversrc/Cargo.lock");
@@ -185,7 +186,7 @@ fn words(items: &[u8], outcome: &Outcome, took: Duration, labs: usize) -> String
          the frames that a decoder could show, after decryption. Times in ms; > means: stopped to look then. Frames lost by RTP time.\n\
          whipclientsink: started again 100 ms after it has ended (error, end of stream, or connection-state failed); HTTP \
          where ours uses HTTPS.\n\
-         {labs} labs at once; took {} s; load at the end {load}; links late by at most {:.1} ms (p99 of the worst lab).\n\n",
+         {labs} labs at once; took {} s; load at the end {load} on {cores} cores; links late by at most {:.1} ms (p99 of the worst lab).\n\n",
         took.as_secs(),
         outcome.lateness.as_secs_f64() * 1e3,
     );
