@@ -145,6 +145,7 @@ impl Job {
             match once {
                 Ok((sample, lateness)) => {
                     done += 1;
+                    eprintln!("bench: {scenario:?} with {}: {sample:?}", who.name());
                     // What never came back is dead: waiting longer for it measures nothing.
                     if sample.lost.is_some_and(|lost| lost.is_more) {
                         rig = None;

@@ -21,7 +21,7 @@ pub(crate) enum Scenario {
 }
 
 /// What came of it once.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Sample {
     /// `None` where nothing of the kind is counted.
     pub(crate) gap: Option<Value>,
@@ -30,6 +30,14 @@ pub(crate) struct Sample {
     pub(crate) noticed: Option<Value>,
     /// From the end of the fault to the first decodable frame.
     pub(crate) healed: Option<Value>,
+}
+
+impl std::fmt::Debug for Sample {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let parts = [("gap", self.gap), ("lost", self.lost), ("noticed", self.noticed), ("healed", self.healed)];
+        let parts = parts.iter().filter_map(|(name, value)| value.map(|value| format!("{name} {value}")));
+        f.write_str(&parts.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Milliseconds or frames.
