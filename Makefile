@@ -1,5 +1,6 @@
 # roamcast - `make run`: live demo from a fresh Debian or Ubuntu machine; `make test`: all tests. See README.md.
 #   make run CONFIG=my.toml    runs the encoder with this config instead of the demo
+#   make bench ONLY=1,2 QUICK=1   compares it with others in network namespaces (needs root); both may be left out
 #   make fuzz TIME=180        fuzzes each parser for so many seconds
 #   make storm SEEDS=10000    plays so many seeded networks against the rules of roaming
 #   make run ARGS="--for 30s"  passes more arguments on
@@ -35,6 +36,9 @@ test: packages-test
 
 sessions: packages-test
 	@ROAMCAST_SESSIONS=1000 $(CARGO) test --test loopback many_sessions -- --nocapture
+
+bench:
+	@ONLY="$(ONLY)" QUICK="$(QUICK)" JOBS="$(JOBS)" ./scripts/bench
 
 fuzz:
 	@TIME="$(or $(TIME),60)" ./scripts/fuzz

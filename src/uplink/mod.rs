@@ -402,11 +402,14 @@ impl Life<'_> {
     fn connection(&mut self, state: WebRTCPeerConnectionState) -> Result<(), Failure> {
         match state {
             WebRTCPeerConnectionState::Connected => {
-                if !std::mem::replace(&mut self.connected, true)
-                    && let Some(peer) = &mut self.peer
-                {
-                    peer.open_outlets();
+                match &mut self.peer {
+                    Some(peer) if !self.connected => peer.open_outlets(),
+                    // What was sent while ICE was down is lost, and viewers wait for a whole picture. The wish for one would
+                    // come a round trip later.
+                    Some(peer) => peer.request_keyframe(),
+                    None => {}
                 }
+                self.connected = true;
                 self.voice(SessionEvent::Connected);
                 Ok(())
             }

@@ -106,6 +106,6 @@ mod secrets_kept;
 #[path = "../support/stage.rs"]
 mod stage;
 #[cfg(feature = "ingest")]
-#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
+#[allow(dead_code, reason = "shared with the chaos tests and benches; each uses a part")]
 #[path = "../support/viewer.rs"]
 mod viewer;

@@ -8,12 +8,13 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tokio::task::block_in_place;
 
+use crate::coturn::Coturn;
+use crate::place::Place;
 use crate::program::{Program, free_port};
 use crate::publisher::http_client;
 use crate::secrets_kept;
 use crate::stage;
 use crate::turn::acknowledged_anew;
-use crate::turn_server::Coturn;
 
 const SECRET: &str = "s3cret-of-the-relay";
 /// Enough to get on air with, on a busy machine.
@@ -40,11 +41,11 @@ impl Rig {
     fn start() -> Self {
         let port = free_port();
         let _ingest = stage::ingest(port);
-        Self { coturn: Coturn::start_with(&format!("use-auth-secret\nstatic-auth-secret={SECRET}\n")), port, _ingest }
-    }
-
-    fn url(&self) -> String {
-        format!("turn:127.0.0.1:{}", self.coturn.port)
+        Self {
+            coturn: Coturn::start_with(&Place::loopback(), &format!("use-auth-secret\nstatic-auth-secret={SECRET}\n")),
+            port,
+            _ingest,
+        }
     }
 
     /// Relays alone; its config knows these credentials.
@@ -53,13 +54,14 @@ impl Rig {
             "[video]\nwidth = 320\nheight = 180\nbitrate = \"400k\"\n{}[uplink]\n{uplink}iceTransport = \"relay\"\n\
              iceServers = [{{ urls = [\"{}\"], username = \"{user}\", credential = \"{password}\" }}]\n",
             stage::QUICK,
-            self.url(),
+            self.coturn.url(),
         ))
     }
 
     /// The ingest names the TURN server with these from now on.
     async fn names(&self, (user, password): &(String, String)) {
-        let fault = json!({ "iceServers": [{ "urls": [self.url()], "username": user, "credential": password }] });
+        let fault =
+            json!({ "iceServers": [{ "urls": [self.coturn.url()], "username": user, "credential": password }] });
         let url = format!("http://{}:{}/faults/live", Ipv4Addr::LOCALHOST, self.port);
         let request = http_client().post(url).header("content-type", "application/json").body(fault.to_string());
         assert!(request.send().await.unwrap().status().is_success());

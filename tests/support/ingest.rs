@@ -10,6 +10,7 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::place::Place;
@@ -27,6 +28,8 @@ pub(crate) struct RemoteIngest {
     /// Where encoders come to.
     https: SocketAddr,
     files: TempDir,
+    /// Told anew: whoever is connected is hung up on.
+    hang_up: watch::Sender<()>,
     _front: tokio::runtime::Runtime,
 }
 
@@ -46,10 +49,11 @@ impl RemoteIngest {
         listener.set_nonblocking(true).unwrap();
         let https = listener.local_addr().unwrap();
         let front = place.runtime();
-        front.spawn(serve(listener, tls, behind));
+        let (hang_up, hung_up) = watch::channel(());
+        front.spawn(serve(listener, tls, behind, hung_up));
         let program = launch(place, behind, files.path());
         let place = Place::clone(place);
-        Self { program, place, behind, https, files, _front: front }
+        Self { program, place, behind, https, files, hang_up, _front: front }
     }
 
     /// Ends it the hard way and starts it again at the same ports; it has forgotten every session.
@@ -58,11 +62,24 @@ impl RemoteIngest {
         self.program = launch(&self.place, self.behind, self.files.path());
     }
 
+    /// Ends every connection of encoders to it; they may come again.
+    pub(crate) fn hang_up(&self) {
+        self.hang_up.send_replace(());
+    }
+
     /// Lines of an encoder's section `uplink` that publish here as `live`.
     pub(crate) fn uplink(&self) -> String {
-        let at = self.https;
+        self.uplink_to(&format!("url = \"https://{}/whip/live\"", self.https))
+    }
+
+    /// The same over roamcast signalling.
+    pub(crate) fn uplink_by_signalling(&self) -> String {
+        self.uplink_to(&format!("protocol = \"roamcast\"\nurl = \"wss://{}/signal/live\"", self.https))
+    }
+
+    fn uplink_to(&self, server: &str) -> String {
         let [token, ca] = ["token", "ca.pem"].map(|name| self.file(name).display().to_string());
-        format!("url = \"https://{at}/whip/live\"\ntokenFile = \"{token}\"\ncaFile = \"{ca}\"\n")
+        format!("{server}\ntokenFile = \"{token}\"\ncaFile = \"{ca}\"\n")
     }
 
     /// Where viewers of this place come to.
@@ -98,17 +115,21 @@ fn certificate(address: IpAddr, file: &Path) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
-async fn serve(listener: std::net::TcpListener, tls: TlsAcceptor, behind: SocketAddr) {
+async fn serve(listener: std::net::TcpListener, tls: TlsAcceptor, behind: SocketAddr, hung_up: watch::Receiver<()>) {
     let listener = TcpListener::from_std(listener).unwrap();
     loop {
         // An error: the client is gone before we have looked.
         let Ok((client, _)) = listener.accept().await else { continue };
-        let tls = tls.clone();
+        let (tls, mut hung_up) = (tls.clone(), hung_up.clone());
+        hung_up.mark_unchanged();
         tokio::spawn(async move {
             // Errors: a client that does not trust us, a server that is down; either hangs up.
             let Ok(mut client) = tls.accept(client).await else { return };
             let Ok(mut server) = TcpStream::connect(behind).await else { return };
-            let _hung_up = copy_bidirectional(&mut client, &mut server).await;
+            tokio::select! {
+                _over = copy_bidirectional(&mut client, &mut server) => {}
+                _order = hung_up.changed() => {}
+            }
         });
     }
 }

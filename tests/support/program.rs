@@ -77,7 +77,7 @@ impl Program {
         let trace = command.get_envs().find(|(name, _)| *name == "ROAMCAST_TRACE_FILE").and_then(|(_, path)| path);
         let mut files_kept: Vec<PathBuf> = trace.into_iter().map(PathBuf::from).collect();
         let mut keep = |kind| {
-            is_ours.then(|| {
+            (is_ours && secrets_kept::WANTED).then(|| {
                 files_kept.push(secrets_kept::new_log(kind));
                 File::create(&files_kept[files_kept.len() - 1]).unwrap()
             })
@@ -341,7 +341,10 @@ pub(crate) fn roamcast() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roamcast"));
     command.env_remove("ROAMCAST_CONFIG").env_remove("ROAMCAST_LOG").env_remove("RUST_LOG").env_remove("NOTIFY_SOCKET");
     command.env("ROAMCAST__CONTROL__SOCKET", "").env_remove("ROAMCAST_SOCKET").env_remove("RUNTIME_DIRECTORY");
-    command.env_remove("STATE_DIRECTORY").env("ROAMCAST_TRACE_FILE", secrets_kept::new_log("trace"));
+    command.env_remove("STATE_DIRECTORY").env_remove("ROAMCAST_TRACE_FILE");
+    if secrets_kept::WANTED {
+        command.env("ROAMCAST_TRACE_FILE", secrets_kept::new_log("trace"));
+    }
     secrets_kept::keep_own_log();
     command
 }

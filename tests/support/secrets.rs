@@ -15,6 +15,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, registry};
 
+/// Are logs kept? Not by benchmarks, which would measure the writing of them.
+pub(crate) const WANTED: bool = true;
 /// The token of most tests; must never be seen where it does not belong.
 pub(crate) const TOKEN: &str = "s3cret-t0ken";
 

@@ -49,10 +49,15 @@ impl Door {
 
     /// What the ingest has counted of the present publisher: `[frames, lost packets]` of the picture, after decryption.
     pub(crate) async fn received(self) -> [u64; 2] {
+        self.received_of_publisher().await.expect("the ingest has a publisher's figures")
+    }
+
+    /// The same; `None` where nobody publishes just now.
+    pub(crate) async fn received_of_publisher(self) -> Option<[u64; 2]> {
         let text = self.ask(reqwest::Method::GET, "/api/live/stats").send().await.unwrap().text().await.unwrap();
-        let stats: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("no figures: {text}"));
+        let stats: serde_json::Value = serde_json::from_str(&text).ok()?;
         let video = &stats["publisher"]["video"];
-        ["frames", "lost"].map(|key| video[key].as_u64().unwrap_or_else(|| panic!("no `{key}`: {stats}")))
+        Some([video["frames"].as_u64()?, video["lost"].as_u64()?])
     }
 }
 
@@ -71,6 +76,8 @@ pub(crate) struct Seen {
     pub(crate) longest_step: u64,
     /// How often the connection was lost.
     pub(crate) disconnects: u32,
+    /// When each frame began to arrive, and its RTP time.
+    arrivals: Vec<(Instant, u64)>,
 }
 
 impl Seen {
@@ -92,6 +99,7 @@ impl Seen {
             None => {}
         }
         self.frames += 1;
+        self.arrivals.push((packet.timestamp, time));
         self.newest = Some((time, packet.timestamp));
     }
 }
@@ -131,6 +139,13 @@ impl Viewer {
     /// What came so far.
     pub(crate) fn seen(&self) -> Seen {
         self.seen.borrow().clone()
+    }
+
+    /// The frames from the last one before this moment on: when each began to arrive, and its RTP time (90 kHz).
+    pub(crate) fn frames_around(&self, since: Instant) -> Vec<(Instant, u64)> {
+        let seen = self.seen.borrow();
+        let first = seen.arrivals.partition_point(|(at, _)| *at <= since).saturating_sub(1);
+        seen.arrivals[first..].to_vec()
     }
 
     /// Counts anew from the next packet on.

@@ -227,6 +227,7 @@ impl Netlab {
             ports: Ports::Kept,
             silent: false,
             udp_blocked: false,
+            tcp_blocked: false,
             link,
             relay,
         };
@@ -285,9 +286,15 @@ impl Netlab {
         self.router.expect("nft", &["-f", "-"], &rules);
     }
 
-    /// Ends [`Netlab::silent_drop`] and [`Netlab::block_udp`].
+    /// No TCP passes: signalling is gone, media is not.
+    pub(crate) fn block_tcp(&self, name: &str) {
+        self.change(name, |uplink| uplink.tcp_blocked = true);
+    }
+
+    /// Ends [`Netlab::silent_drop`], [`Netlab::block_udp`] and [`Netlab::block_tcp`].
     pub(crate) fn heal(&self, name: &str) {
-        self.change(name, |uplink| (uplink.silent, uplink.udp_blocked) = (false, false));
+        let nothing = (false, false, false);
+        self.change(name, |uplink| (uplink.silent, uplink.udp_blocked, uplink.tcp_blocked) = nothing);
     }
 
     /// DHCP gives a new lease in another network: the old addresses go, new ones and their routes come.

@@ -46,6 +46,7 @@ pub(super) struct Uplink {
     pub(super) ports: Ports,
     pub(super) silent: bool,
     pub(super) udp_blocked: bool,
+    pub(super) tcp_blocked: bool,
     pub(super) link: Link,
     pub(super) relay: Relay,
 }
@@ -110,7 +111,9 @@ impl Uplink {
     pub(super) fn forward_rules(&self) -> String {
         let name = &self.name;
         let mut rules = String::new();
-        for (is_on, what) in [(self.silent, ""), (self.udp_blocked, "meta l4proto udp ")] {
+        for (is_on, what) in
+            [(self.silent, ""), (self.udp_blocked, "meta l4proto udp "), (self.tcp_blocked, "meta l4proto tcp ")]
+        {
             if is_on {
                 rules += &format!("iifname \"{name}\" {what}drop\noifname \"{name}\" {what}drop\n");
             }
