@@ -387,8 +387,7 @@ impl Life<'_> {
                         .to_owned()
                 });
                 let words = format!("no path between us and the server: {trouble}");
-                let phase = if self.connected { Phase::Established } else { Phase::Connect };
-                Err(Failure::new(phase, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
+                Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
             }
             WebRTCICEConnectionState::Disconnected => {
                 self.voice(SessionEvent::Disconnected);

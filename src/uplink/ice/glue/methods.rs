@@ -24,6 +24,13 @@ pub(super) unsafe extern "C" fn add_stream(
     stream.unwrap_or(std::ptr::null_mut())
 }
 
+/// As webrtcbin asks for it.
+#[cfg(test)]
+pub(super) fn ask_for_stream(face: &Face) -> *mut ffi::GstWebRTCICEStream {
+    // SAFETY: the face is alive.
+    unsafe { add_stream(face.upcast_ref::<gst_webrtc::WebRTCICE>().as_ptr(), 0) }
+}
+
 pub(super) unsafe extern "C" fn find_transport(
     ice: *mut ffi::GstWebRTCICE,
     _stream: *mut ffi::GstWebRTCICEStream,

@@ -45,9 +45,7 @@ fn face() -> (Face, gst_webrtc::WebRTCICETransport) {
 #[test]
 fn webrtcbin_borrows_the_stream_and_nothing_of_it_is_left_behind() {
     let (face, _) = face();
-    let agent: *mut ffi::GstWebRTCICE = face.upcast_ref::<gst_webrtc::WebRTCICE>().as_ptr();
-    // SAFETY: as webrtcbin does it, with a living face.
-    let [first, again] = unsafe { [methods::add_stream(agent, 0), methods::add_stream(agent, 0)] };
+    let (first, again) = (methods::ask_for_stream(&face), methods::ask_for_stream(&face));
     assert_eq!(first, again);
     assert_eq!(face.imp().joint().stream.as_ref().map(|stream| stream.ref_count()), Some(1));
 }
