@@ -1,9 +1,13 @@
 //! Pure: golden traces of the ICE restart ladder in the whole brain.
 
-use super::Policy;
 use super::event::{Action, Attempt, Event, Failure, PathEvent, Phase, Retry, SessionEvent};
 use super::tests::{Run, policy};
-use crate::status::{ErrorCode, Layer, Message, Reason, WaitingFor};
+use super::{Policy, Retries};
+use crate::status::{ErrorCode, Layer, Message, Reason, StopReason, WaitingFor};
+
+fn unreachable() -> Failure {
+    Failure::new(Phase::Dial, Retry::Backoff, ErrorCode::SignallingFailed, "no answer")
+}
 
 fn failure(phase: Phase) -> Failure {
     Failure::new(phase, Retry::Never, ErrorCode::NotFound, "405")
@@ -108,19 +112,55 @@ fn both_planes_lost_is_a_full_reconnect_without_another_rung() {
         rung(&mut run, 1);
         assert_eq!(run.session(0.1, event), [Action::Close { attempt: Attempt(1), goodbye: true }]);
     }
-    // Nothing answers at all.
-    let mut run = Run::on_air(policy());
-    run.stays_on_air(3);
-    run.session(0.0, SessionEvent::IceFailed);
-    rung(&mut run, 1);
-    assert_eq!(run.due(), (1.0, vec![]), "statusGrace");
-    assert_eq!(run.due(), (4.0, vec![Action::Close { attempt: Attempt(1), goodbye: true }]));
     // Signalling was lost first.
     let mut run = Run::on_air(policy());
     run.stays_on_air(3);
     run.session(0.0, SessionEvent::SignallingLost(lost(Phase::Established)));
     let orders = run.session(0.1, SessionEvent::IceFailed);
     assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
+}
+
+/// The network is gone, whatever it says: other sessions are tried, and when it heals the one that was on air goes on.
+#[test]
+fn when_nothing_answers_another_session_is_tried_and_the_old_one_may_heal() {
+    let mut run = Run::on_air(policy());
+    run.stays_on_air(3);
+    run.session(0.0, SessionEvent::IceFailed);
+    rung(&mut run, 1);
+    assert_eq!(run.due(), (1.0, vec![]), "statusGrace");
+    assert_eq!(run.due(), (4.0, vec![Action::Open { attempt: Attempt(2), endpoint: 0 }]));
+    let shown = |run: &Run| run.brain.status().broadcast.clone().unwrap();
+    assert_eq!((shown(&run).message, shown(&run).attempt), (Message::ReconnectingBroadcast, 1));
+    let orders = run.session(1.0, SessionEvent::Failed(unreachable()));
+    assert_eq!(orders, [Action::Close { attempt: Attempt(2), goodbye: true }]);
+    run.session(0.0, SessionEvent::Closed);
+    assert_eq!((shown(&run).attempt, shown(&run).waiting_for), (2, Some(WaitingFor::Backoff)));
+    assert!(shown(&run).retry_in.is_some_and(|seconds| seconds >= 2.0));
+    // It heals first.
+    run.hear(0.5, Event::Session(Attempt(1), SessionEvent::Connected));
+    run.hear(0.1, Event::Session(Attempt(1), SessionEvent::Acknowledged));
+    assert_eq!((shown(&run).message, shown(&run).attempt), (Message::Broadcasting, 0));
+    let next = run.due();
+    assert!(!is_open(&next.1), "nothing is left to wait for: {next:?}");
+}
+
+/// Neither heals nor answers: the tries are used up as ever.
+#[test]
+fn when_nothing_answers_ever_the_retries_are_used_up() {
+    let mut run = Run::on_air(Policy { max_retries: Retries::AtMost(2), ..policy() });
+    run.stays_on_air(3);
+    run.session(0.0, SessionEvent::IceFailed);
+    rung(&mut run, 1);
+    run.due();
+    assert!(is_open(&run.due().1));
+    for retry in 2..=3 {
+        run.session(1.0, SessionEvent::Failed(unreachable()));
+        run.session(0.0, SessionEvent::Closed);
+        if retry == 2 {
+            while !is_open(&run.due().1) {}
+        }
+    }
+    assert_eq!(run.brain.status().stopped, Some(StopReason::ReconnectionExhausted));
 }
 
 #[test]

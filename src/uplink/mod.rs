@@ -300,32 +300,22 @@ impl Life<'_> {
                 }
                 self.trickle(batch, matches!(then, Some(PeerEvent::GatheringComplete)));
                 match then {
-                    None | Some(PeerEvent::GatheringComplete) => Ok(()),
-                    Some(other) => self.hear(other, heard, mids),
+                    None | Some(PeerEvent::GatheringComplete) => {}
+                    Some(other) => return self.hear(other, heard, mids),
                 }
             }
-            PeerEvent::GatheringComplete => {
-                self.trickle(Vec::new(), true);
-                Ok(())
-            }
-            PeerEvent::Ice(state) => self.ice(state),
-            PeerEvent::Connection(state) => self.connection(state),
-            PeerEvent::Feedback(feedback) => {
-                self.feedback(&feedback);
-                Ok(())
-            }
-            PeerEvent::Path(Told::Incomplete) => {
-                self.peer.iter().for_each(Peer::request_keyframe);
-                Ok(())
-            }
+            PeerEvent::GatheringComplete => self.trickle(Vec::new(), true),
+            PeerEvent::Ice(state) => return self.ice(state),
+            PeerEvent::Connection(state) => return self.connection(state),
+            PeerEvent::Feedback(feedback) => self.feedback(&feedback),
+            PeerEvent::Path(Told::Incomplete) => self.peer.iter().for_each(Peer::request_keyframe),
             PeerEvent::Path(Told::Moved(step)) => {
-                if let Some(change) = ice::path_change(&step) {
-                    self.voice(SessionEvent::Moved(change));
-                }
-                Ok(())
+                let change = ice::path_change(&step);
+                change.into_iter().for_each(|change| self.voice(SessionEvent::Moved(change)));
             }
-            PeerEvent::Broken(words) => Err(internal(&words)),
+            PeerEvent::Broken(words) => return Err(internal(&words)),
         }
+        Ok(())
     }
 
     /// What the server says, in the brain's words.

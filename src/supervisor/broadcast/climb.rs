@@ -69,8 +69,9 @@ impl Broadcast {
                 orders.push(Action::RestartIce(session.attempt));
                 None
             }
-            Step::UsedUp => Some(self.replace(around, &lost, orders)),
-            Step::NoAnswer | Step::CutOff => Some(self.lose(around, &lost, orders)),
+            // Nobody hears us for now. What is tried is another session, and if the path heals first, the old one goes on.
+            Step::UsedUp | Step::NoAnswer => Some(self.replace(around, &lost, orders)),
+            Step::CutOff => Some(self.lose(around, &lost, orders)),
         }
     }
 

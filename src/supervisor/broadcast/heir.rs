@@ -160,6 +160,14 @@ impl Broadcast {
         self.heir.as_ref().is_some_and(|heir| heir.cause == Cause::MediaLost)
     }
 
+    /// Which retry is to replace a session whose media was lost, and what that waits for.
+    pub(super) fn replacing(&self) -> Option<(u32, Option<&Wait>)> {
+        match self.heir.as_ref().filter(|heir| heir.cause == Cause::MediaLost)? {
+            Heir { state: HeirState::Waiting(wait), .. } => Some((self.tries, Some(wait))),
+            Heir { state: HeirState::Open(_), .. } => Some((self.tries.saturating_sub(1), None)),
+        }
+    }
+
     /// No retry is left, but the live session feeds on: if it does so for a stable spell, the budget is whole again.
     fn heir_waits_for_budget(&mut self, around: Around<'_>) {
         let may_retry = around.policy.max_retries != Retries::AtMost(0);

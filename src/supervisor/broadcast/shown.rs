@@ -14,7 +14,10 @@ impl Broadcast {
         let (message, attempt, wait) = match &self.state {
             State::Off => return None,
             State::Waiting(wait) => (Message::ReconnectingBroadcast, self.tries, Some(wait)),
-            State::Live(session) if session.last_acknowledged().is_some() => (session.message(), 0, None),
+            State::Live(session) if session.last_acknowledged().is_some() => match self.replacing() {
+                Some((retry, wait)) if session.is_disturbed() => (session.message(), retry, wait),
+                Some(_) | None => (session.message(), 0, None),
+            },
             State::Live(session) => (session.message(), self.tries.saturating_sub(1), None),
         };
         let max_retries = match policy.max_retries {
