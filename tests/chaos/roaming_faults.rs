@@ -21,6 +21,7 @@ const REPEATED: Duration = Duration::from_secs(1);
 /// The Wi-Fi breaks in this way, and media goes on by the modem.
 fn wifi_breaks(kind: Kind, what: &str, fault: fn(&Netlab, &str), why: &str) {
     let Some(mut van) = Van::on_air(kind, two_uplinks(), WIFI_FIRST) else { return };
+    van.leaves_by("wlan0");
     let mark = van.mark();
     fault(&van.lab, "wlan0");
     let step = van.moves_to(&mark, "wwan0");

@@ -182,6 +182,11 @@ impl Van {
         paths.iter().find(|path| fits(path)).and_then(|path| path["interface"].as_str()).unwrap().to_owned()
     }
 
+    /// Waits until media leaves by this interface: right after the start it may be another that was quicker.
+    pub(crate) fn leaves_by(&mut self, interface: &str) {
+        self.paths(|paths| paths.iter().any(|path| path["selected"] == true && path["interface"] == interface));
+    }
+
     /// Waits until this interface has a path that is good.
     pub(crate) fn is_good(&mut self, interface: &str) {
         self.paths(|paths| paths.iter().any(|path| path["interface"] == interface && path["state"] == "good"));
