@@ -22,6 +22,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The stream flows again when a second has passed without a longer gap than this: it tells a stutter of a busy machine
 /// from an outage.
 const STEADY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(200));
+/// Moves that follow each other within 10 s are damped, so that media does not flap between two bad paths; what is measured
+/// is one fault, not the twentieth in a minute.
+const REST: Duration = Duration::from_secs(11);
 /// How long a contender may take to be well again before another one is started in its place.
 const WELL_WITHIN: Duration = Duration::from_secs(40);
 /// Over which packets are counted to see which uplink is in use.
@@ -93,8 +96,16 @@ impl Rig {
         assert!(self.flows_again(since, STEADY.0, WELL_WITHIN), "{}: no steady stream", self.who.name());
         if self.who.roams() {
             let (uplinks, Sender::Ours(program)) = (self.uplinks, &mut self.sender) else { return };
-            let good = |path: &&Value| path["state"] == "good";
-            program.wait_for("good paths", |event| paths(event).iter().filter(good).count() >= uplinks);
+            program.catch_up();
+            let good = |event: &Value, name: &str| {
+                paths(event).iter().any(|path| path["state"] == "good" && path["interface"] == name)
+            };
+            program
+                .wait_for("a good path on each link", |event| UPLINKS[..uplinks].iter().all(|name| good(event, name)));
+            let moved = program.events.iter().rfind(|(_, event)| event["event"] == "PathChanged");
+            if let Some(rest) = moved.map(|(at, _)| REST.saturating_sub(at.elapsed())) {
+                std::thread::sleep(rest);
+            }
         }
     }
 
