@@ -343,6 +343,7 @@ impl Broadcast {
     fn server_is_back(&mut self) {
         self.refused_once = false;
         self.going_away = None;
+        self.dice.server_is_back();
     }
 
     /// Sees to what has come due.
