@@ -314,7 +314,10 @@ impl Broadcast {
                     self.gap_is_over(missed);
                 }
             }
-            SessionEvent::Accepted { .. } if !session.signalling.was_open() => self.server_is_back(),
+            SessionEvent::Accepted { .. } if !session.signalling.was_open() => {
+                self.server_is_back();
+                self.dice.forget_slot();
+            }
             SessionEvent::SignallingResumed { .. } if session.signalling.is_away() => self.server_is_back(),
             SessionEvent::Accepted { .. }
             | SessionEvent::SignallingResumed { .. }
@@ -343,7 +346,6 @@ impl Broadcast {
     fn server_is_back(&mut self) {
         self.refused_once = false;
         self.going_away = None;
-        self.dice.server_is_back();
     }
 
     /// Sees to what has come due.

@@ -24,7 +24,7 @@ const GAP: Duration = Duration::from_millis(100);
 /// it is less than the 12 s after which our ingest forgets a session.
 const ROUND: Duration = Duration::from_millis(8100);
 
-/// A number, and what has become of it since the server was last there.
+/// A number, and what has become of it since the server gave it.
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
     number: u16,
@@ -55,11 +55,6 @@ pub(super) struct Plain {
 impl Slot {
     pub(super) const fn new(RetrySlot(number): RetrySlot) -> Self {
         Self { number, beat: None, is_first: true }
-    }
-
-    /// The server has taken us. What it loses next, it loses for all in one instant.
-    pub(super) const fn server_is_back(&mut self) {
-        (self.beat, self.is_first) = (None, true);
     }
 
     /// Our share of a spread, in 1/65536: of any number of encoders those are spread evenly.

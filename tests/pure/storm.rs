@@ -70,6 +70,8 @@ struct Loss {
     away: Duration,
     /// The server says that it goes away for so long.
     going_away: Option<Duration>,
+    /// It has died before, half a minute ago.
+    again: bool,
 }
 
 #[derive(Debug, Default)]
@@ -91,20 +93,35 @@ struct Encoder {
 
 impl Encoder {
     fn on_air(seed: u64, loss: Loss, start: Instant) -> Self {
-        let before = start - Duration::from_secs(4);
+        let before = start - Duration::from_secs(30);
         let mut brain = Supervisor::new(POLICY.clone(), seed, before);
         brain.step(before, Event::Command(Command::Start));
         brain.step(before, Event::Media(Attempt(1), MediaEvent::Flowing));
+        let mut one = Self { brain, live: Attempt(1), start, loss, heard: Knocks::default(), is_served: false };
+        one.is_taken(before);
+        if loss.again {
+            for event in [SessionEvent::Failed(refused()), SessionEvent::Closed] {
+                one.brain.step(before, Event::Session(one.live, event));
+            }
+            let now = one.brain.deadline().expect("it waits");
+            one.brain.step(now, Event::Deadline);
+            one.live = Attempt(2);
+            one.is_taken(now);
+        }
+        for second in (1..=3).rev() {
+            one.brain.step(start - Duration::from_secs(second), Event::Session(one.live, SessionEvent::Acknowledged));
+        }
+        one
+    }
+
+    /// The server has taken it, and its media.
+    fn is_taken(&mut self, now: Instant) {
         let accepted = SessionEvent::Accepted { session_id: "/whip/1".into() };
-        let slot = loss.slot.map(|slot| SessionEvent::RetrySlot(RetrySlot(slot)));
-        for event in [accepted, SessionEvent::Connected].into_iter().chain(slot) {
-            brain.step(before, Event::Session(Attempt(1), event));
+        let slot = self.loss.slot.map(|slot| SessionEvent::RetrySlot(RetrySlot(slot)));
+        let media = [SessionEvent::Connected, SessionEvent::Acknowledged];
+        for event in [accepted].into_iter().chain(slot).chain(media) {
+            self.brain.step(now, Event::Session(self.live, event));
         }
-        for second in 1..=4 {
-            let now = before + Duration::from_secs(second);
-            brain.step(now, Event::Session(Attempt(1), SessionEvent::Acknowledged));
-        }
-        Self { brain, live: Attempt(1), start, loss, heard: Knocks::default(), is_served: false }
     }
 
     /// The brain hears this at `now`, and the world answers what it orders.
@@ -197,6 +214,7 @@ struct Kind {
     has_websocket: bool,
     away: Duration,
     going_away: Option<Duration>,
+    again: bool,
     /// They hear of the death of the server within so long, each at another moment.
     apart: Duration,
 }
@@ -209,6 +227,7 @@ impl Kind {
         has_websocket: false,
         away: AWAY,
         going_away: None,
+        again: false,
         apart: Duration::ZERO,
     };
     const WHIP: Self = Self { name: "WHIP", has_slots: true, ..Self::DICE };
@@ -224,6 +243,7 @@ impl Kind {
             ice: ICE_NOTICES.0 + notices.mul_f64(dice.f64()) + if self.has_websocket { Duration::ZERO } else { apart },
             away: self.away,
             going_away: self.going_away,
+            again: self.again,
         }
     }
 }
@@ -371,6 +391,14 @@ fn a_thousand_encoders_that_know_nothing_of_each_other_come_back_spread_out_and_
         storms.away,
         storms.at_first
     );
+}
+
+/// All have a retry behind them, in one instant: none of them may count on from there.
+#[test]
+fn a_server_that_dies_again_as_soon_as_it_is_back_is_not_stormed_either() {
+    for kind in [Kind::WHIP, Kind::SIGNALLING] {
+        assert_goal(Kind { again: true, ..kind }, 3);
+    }
 }
 
 /// It comes back with other sessions while their WebSockets are being reopened: each is refused, and opens a new session at

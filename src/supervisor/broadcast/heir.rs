@@ -236,7 +236,7 @@ impl Broadcast {
         }
         if matches!(event, SessionEvent::Accepted { .. }) {
             self.refused_once = false; // Our token is good, whatever comes then.
-            self.dice.server_is_back();
+            self.dice.forget_slot();
         }
         if let Some(failure) = session.hear(around.now, event) {
             return Some(self.lose_heir(around, &failure, orders));
