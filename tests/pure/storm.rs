@@ -401,6 +401,27 @@ fn a_server_that_dies_again_as_soon_as_it_is_back_is_not_stormed_either() {
     }
 }
 
+/// After a server with numbers, one without (Janus as a fallback, say): nobody is there to give way to.
+#[test]
+fn a_number_holds_at_the_server_that_gave_it() {
+    let start = base() + Duration::from_secs(100);
+    let mut one = Encoder::on_air(1, Kind::WHIP.loss(300, &mut fastrand::Rng::with_seed(1)), start);
+    let mut now = start;
+    for (slot, at_least, at_most) in [(Some(300), 7.7, 7.8), (None, 4.0, 4.8)] {
+        if slot.is_none() {
+            one.loss.slot = None;
+            one.is_taken(now);
+        }
+        for event in [SessionEvent::Failed(refused()), SessionEvent::Closed] {
+            one.brain.step(now, Event::Session(one.live, event));
+        }
+        let due = one.brain.deadline().expect("it waits");
+        assert!((at_least..=at_most).contains(&(due - now).as_secs_f64()), "{slot:?}: {:?}", due - now);
+        one.brain.step(due, Event::Deadline);
+        (now, one.live) = (due, one.live.next());
+    }
+}
+
 /// It comes back with other sessions while their WebSockets are being reopened: each is refused, and opens a new session at
 /// once. Both knocks count, and each encoder comes once.
 #[test]
