@@ -88,7 +88,7 @@
 //!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
 //!   endpoints.rs     (P) which server next: fallbackUrls, what is remembered of each, the way back
 //!   capture.rs       (P) machine of the capture side
-//!   backoff.rs trouble.rs (P) how long to wait, seeded; Failure -> what the outside is told
+//!   backoff.rs slot.rs trouble.rs (P) how long to wait, seeded, or by a number of the server; Failure -> what the outside is told
 //!   tests.rs             golden traces
 //! status/              8 THE NOTICE BOARD
 //!   mod.rs           (P) Status: one value, the only truth shown outside

@@ -103,7 +103,7 @@ pub fn whip_text(data: &[u8]) {
     if let Some(wait) = whip_text::retry_after(line, SystemTime::UNIX_EPOCH) {
         assert!((Duration::from_secs(1)..=Duration::from_secs(600)).contains(&wait), "{wait:?}");
     }
-    let _any = whip_text::body_kind(line, rest.as_bytes());
+    let _any = (whip_text::body_kind(line, rest.as_bytes()), whip_text::retry_slot(line));
     let echoed = format!("{rest}{SECRET}");
     for kind in [line, "text/plain"] {
         if let Some(said) = whip_text::excerpt(kind, echoed.as_bytes(), &[SECRET]) {

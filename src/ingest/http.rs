@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::signal::roamcast_text::IceServer;
+use crate::signal::whip_text::RETRY_SLOT;
 
 use super::faults::Faults;
 use super::media::{self, Address, Board, Busy, Guard, PatchError, Patched, Request};
@@ -132,6 +133,13 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Who has been let in.
+struct Joined {
+    answer: String,
+    /// Of a publisher.
+    slot: Option<u16>,
+}
+
 impl Server {
     /// Checks the Bearer token, in constant time.
     pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -164,12 +172,12 @@ impl Server {
         Peer::accept(offer, role, local, self.certificate.clone(), media::now())
     }
 
-    async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<String, Busy>, Refusal> {
+    async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<Joined, Busy>, Refusal> {
         let (peer, answer) = self
             .negotiate(offer, at.role, reached)
             .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
         let joined = self.ask(|reply| Request::Join { at: at.clone(), peer: Box::new(peer), reply }).await?;
-        Ok(joined.map(|()| answer))
+        Ok(joined.map(|slot| Joined { answer, slot }))
     }
 }
 
@@ -216,7 +224,7 @@ async fn create(
         tokio::time::sleep_until(until.min(media::now() + super::broadcast::SILENT_AFTER).into()).await;
         joined = server.join(&at, &offer, reached).await?;
     }
-    let answer = joined.map_err(|Busy(_)| {
+    let Joined { answer, slot } = joined.map_err(|Busy(_)| {
         let words = format!("`{}` is being published by somebody else", at.name);
         Refusal::new(StatusCode::CONFLICT, words).with(header::RETRY_AFTER, 2)
     })?;
@@ -227,8 +235,9 @@ async fn create(
         (header::ETAG, etag(1)),
         (ACCEPT_PATCH, FRAGMENT.to_owned()),
     ];
-    let links = server.links(&at);
-    Ok((StatusCode::CREATED, headers, AppendHeaders(links), answer).into_response())
+    let slot = slot.map(|slot| (HeaderName::from_static(RETRY_SLOT), slot.to_string()));
+    let more: Vec<_> = server.links(&at).into_iter().chain(slot).collect();
+    Ok((StatusCode::CREATED, headers, AppendHeaders(more), answer).into_response())
 }
 
 /// PATCH with candidates, or with new ICE credentials.

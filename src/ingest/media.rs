@@ -14,6 +14,7 @@ use super::broadcast::{Arrived, Broadcast, PeerId, Phase, Signalling};
 use super::peer::{Frame, OfferError, Peer, PeerEvent, Role};
 use super::sdp::Fragment;
 use super::sessions::{self, Sessions};
+use super::slots;
 use super::tally::Tally;
 use super::timeline::Report;
 
@@ -52,8 +53,8 @@ pub(super) struct Address {
 
 /// What the HTTP side asks of the loop. Nobody waits for a reply that was dropped.
 pub(super) enum Request {
-    /// A new connection, already negotiated.
-    Join { at: Address, peer: Box<Peer>, reply: oneshot::Sender<Result<(), Busy>> },
+    /// A new connection, already negotiated. Gives the number of a publisher among all sessions.
+    Join { at: Address, peer: Box<Peer>, reply: oneshot::Sender<Result<Option<u16>, Busy>> },
     /// Trickled candidates or an ICE restart.
     Patch { at: Address, fragment: Fragment, guard: Guard, reply: oneshot::Sender<Result<Patched, PatchError>> },
     /// Goodbye. `false`: there is no such session.
@@ -106,6 +107,8 @@ pub(super) struct Media {
     routes: HashMap<SocketAddr, PeerId>,
     pub(super) broadcasts: BTreeMap<String, Broadcast>,
     pub(super) sessions: Sessions,
+    /// The numbers of those who publish over WHIP.
+    slots: BTreeMap<PeerId, u16>,
     /// Publishers of these names are not heard until then: a fault for tests.
     pub(super) black_holes: BTreeMap<String, Instant>,
     board: watch::Sender<Board>,
@@ -122,6 +125,7 @@ impl Media {
             routes: HashMap::new(),
             broadcasts: BTreeMap::new(),
             sessions: Sessions::default(),
+            slots: BTreeMap::new(),
             black_holes: BTreeMap::new(),
             board,
             next_id: 0,
@@ -321,13 +325,22 @@ impl Media {
         }
     }
 
-    fn join(&mut self, at: Address, peer: Peer, now: Instant) -> Result<(), Busy> {
+    fn join(&mut self, at: Address, peer: Peer, now: Instant) -> Result<Option<u16>, Busy> {
+        let publishes = at.role == Role::Publisher;
         let broadcast = self.broadcast(&at.name, now);
-        if at.role == Role::Publisher {
+        if publishes {
             broadcast.may_publish(now).map_err(Busy)?;
         }
-        self.seat(at, peer, Signalling::None, now);
-        Ok(())
+        let id = self.seat(at, peer, Signalling::None, now);
+        let slot = publishes.then(|| self.free_slot());
+        // Who did not survive being let in needs none.
+        self.slots.extend(slot.filter(|_| self.peers.contains_key(&id)).map(|slot| (id, slot)));
+        Ok(slot)
+    }
+
+    /// The lowest number that no session has.
+    pub(super) fn free_slot(&self) -> u16 {
+        slots::lowest_free(self.sessions.slots().chain(self.slots.values().copied()))
     }
 
     pub(super) fn broadcast(&mut self, name: &str, now: Instant) -> &mut Broadcast {
@@ -383,6 +396,7 @@ impl Media {
         self.addresses.remove(&at);
         self.routes.retain(|_, route| *route != id);
         self.sessions.media_gone(id);
+        self.slots.remove(&id);
         if let Some(broadcast) = self.broadcasts.get_mut(&at.name) {
             broadcast.leave(id, goodbye, now);
         }

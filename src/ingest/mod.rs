@@ -22,7 +22,7 @@ mod peer;
 pub mod sdp;
 mod sessions;
 mod signalling;
-pub mod slots;
+mod slots;
 mod tally;
 mod timeline;
 

@@ -11,7 +11,6 @@ use crate::signal::roamcast_text::{Claim, ErrorName, ErrorText, Hidden, Stats, T
 use super::broadcast::{PeerId, RESUME_WINDOW, Signalling};
 use super::media::{Address, Busy, Media};
 use super::peer::{OfferError, Peer, Role};
-use super::slots;
 
 /// What the loop wants of a connection.
 #[derive(Debug)]
@@ -60,8 +59,8 @@ pub(super) struct New {
 pub(super) struct Opened {
     pub(super) id: String,
     pub(super) resume_token: Hidden,
-    /// Its place among all sessions.
-    pub(super) place: u16,
+    /// Its number among all sessions.
+    pub(super) slot: u16,
     /// What became of the claim.
     pub(super) claim: Claimed,
 }
@@ -108,8 +107,8 @@ pub(super) enum Fault {
 #[derive(Debug)]
 struct Session {
     name: String,
-    /// No other session has it.
-    place: u16,
+    /// Its number; no other session has it.
+    slot: u16,
     resume_token: String,
     media: Option<PeerId>,
     /// The publisher of an earlier session of the same owner.
@@ -138,6 +137,11 @@ impl Sessions {
             tell(&line, Order::Say(ToClient::Error(error)));
             tell(&line, Order::Close(1000));
         }
+    }
+
+    /// The numbers that are taken.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u16> {
+        self.by_id.values().map(|session| session.slot)
     }
 
     /// Its media connection is no more.
@@ -248,13 +252,13 @@ impl Media {
                     held
                 });
                 let resume_token = new.resume_token;
-                let place = slots::free_place(self.sessions.by_id.values().map(|session| session.place));
-                let session = Session { name, place, resume_token, media: None, inherits, line: Some(line), lost: now };
+                let slot = self.free_slot();
+                let session = Session { name, slot, resume_token, media: None, inherits, line: Some(line), lost: now };
                 (new.id, session, if claim.is_some() { Claimed::Refused } else { Claimed::None })
             }
         };
         let resume_token = Hidden(session.resume_token.clone());
-        let opened = Opened { id: id.clone(), resume_token, place: session.place, claim: outcome };
+        let opened = Opened { id: id.clone(), resume_token, slot: session.slot, claim: outcome };
         self.sessions.by_id.insert(id, session);
         opened
     }
@@ -354,7 +358,7 @@ mod tests {
     use super::*;
 
     fn session(line: Option<Line>, media: Option<PeerId>, lost: Instant) -> Session {
-        Session { name: "live".into(), place: 0, resume_token: "right".into(), media, inherits: None, line, lost }
+        Session { name: "live".into(), slot: 0, resume_token: "right".into(), media, inherits: None, line, lost }
     }
 
     #[test]

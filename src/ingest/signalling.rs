@@ -29,7 +29,6 @@ use super::http::{Server, random_key};
 use super::media::{self, Busy};
 use super::peer::Role;
 use super::sessions::{self, Claimed, New, Order, Refused, Request};
-use super::slots::slot_of;
 
 /// Who opens a WebSocket knows what to say.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -222,7 +221,7 @@ impl Conversation {
             resume_window_ms: u64::try_from(RESUME_WINDOW.as_millis()).unwrap_or(u64::MAX),
             ice_servers: self.server.ice_servers(&self.name),
             token_expires_at: self.token_expires.map(unix_ms),
-            retry_slot: Some(slot_of(opened.place)),
+            retry_slot: Some(opened.slot),
         };
         self.say(welcome).await?;
         self.tell_claim(opened).await

@@ -55,7 +55,7 @@ pub enum Word {
     Lost(Failure),
     /// The server goes away soon; not before this long from now it wants to hear from us again.
     GoingAway(Duration),
-    /// The slot that we are to come back in when the server is lost.
+    /// Our number among all sessions of the server, for the time when it is lost.
     RetrySlot(RetrySlot),
     /// The server's own onward leg.
     Output {

@@ -118,8 +118,8 @@ pub enum ToClient {
         /// When the token expires, in milliseconds since 1970-01-01T00:00Z; `None`: not known, or never.
         #[serde(default)]
         token_expires_at: Option<u64>,
-        /// The share of the spread of its waits, in 1/65536, that this publisher is to keep to when the server is lost:
-        /// those of other sessions lie elsewhere. `None`: it rolls dice.
+        /// The number of this session among all of the server, the lowest free one: when the server is lost, its publishers
+        /// spread by it. `None`: they roll dice.
         #[serde(default)]
         retry_slot: Option<u16>,
     },

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
-use crate::supervisor::event::{Failure, Phase};
+use crate::supervisor::event::{Failure, Phase, RetrySlot};
 use crate::uplink::failure::{self, Body, Place};
 use crate::uplink::sdp;
 
@@ -18,7 +18,7 @@ use super::http::Timeouts;
 use super::token::Tokens;
 use super::token::renewal::Renewal;
 use super::whip_text::{self as text, shown};
-use super::{Accepted, Ghost, LocalCandidate, Memory, RestartError, Trickle, Word};
+use super::{Accepted, Ghost, LocalCandidate, Memory, Oddities, RestartError, Trickle, Word};
 
 /// The client side of one WHIP endpoint, and of the session that the last POST made there.
 pub struct Whip {
@@ -29,6 +29,9 @@ pub struct Whip {
     /// Given last, to know the next one from it.
     token: Option<Secret>,
     renewal: Renewal,
+    /// Has yet to be told.
+    slot: Option<RetrySlot>,
+    oddities: Oddities,
 }
 
 impl std::fmt::Debug for Whip {
@@ -59,11 +62,17 @@ impl Whip {
             session: None,
             token: None,
             renewal,
+            slot: None,
+            oddities: Oddities::default(),
         })
     }
 
-    /// Never ends: WHIP has no connection to speak over. Renews the token for the next PATCH or DELETE meanwhile.
+    /// What the answer to the offer said besides; never ends then: WHIP has no connection to speak over. Renews the token
+    /// for the next PATCH or DELETE meanwhile.
     pub(super) async fn next(&mut self) -> Word {
+        if let Some(slot) = self.slot.take() {
+            return Word::RetrySlot(slot);
+        }
         loop {
             // Kept by `tokens`, too, where the next request finds it.
             let in_use = self.token.as_ref();
@@ -72,7 +81,7 @@ impl Whip {
     }
 
     pub(super) async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
-        self.session = None;
+        (self.session, self.slot) = (None, None);
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("application/sdp")),
             (header::ACCEPT, HeaderValue::from_static("application/sdp")),
@@ -108,8 +117,19 @@ impl Whip {
         let (ice_servers, left_out) =
             text::ice_servers(links.iter().filter_map(|link| link.to_str().ok()), asked.reply.near);
         left_out.iter().for_each(|sentence| warn!("{sentence}"));
+        self.slot = self.slot_of(&asked);
         let session_id = resource.as_ref().unwrap_or(asked.url()).path().to_owned();
         Ok(Accepted { answer, ice_servers, near: asked.reply.near, session_id })
+    }
+
+    /// A slot that is of no use costs nothing: the brain has dice.
+    fn slot_of(&mut self, asked: &Asked) -> Option<RetrySlot> {
+        let value = asked.reply.headers.get(text::RETRY_SLOT)?;
+        let slot = value.to_str().ok().and_then(text::retry_slot);
+        if slot.is_none() && self.oddities.is_news(text::RETRY_SLOT) {
+            warn!("`{}` names a `{}` that is no number from 0 to 65535: ignored", shown(asked.url()), text::RETRY_SLOT);
+        }
+        slot.map(RetrySlot)
     }
 
     pub(super) async fn candidates(&mut self, parts: &[LocalCandidate], end: bool) -> Result<Trickle, Failure> {

@@ -81,6 +81,16 @@ pub fn without_userinfo(url: &mut Url) {
     let _no_host = url.set_password(None);
 }
 
+/// A header of our own in the 201 of our ingest (docs/signalling.md): the number of this session among all of the server.
+pub const RETRY_SLOT: &str = "roamcast-retry-slot";
+
+/// The value of [`RETRY_SLOT`]; `None` if it is no number from 0 to 65535.
+#[must_use]
+pub fn retry_slot(text: &str) -> Option<u16> {
+    let text = text.trim();
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 /// `Retry-After` in seconds or as an HTTP date, clamped to 1 s ..= 10 min; `None` if it is neither.
 #[must_use]
 pub fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::event::RetrySlot;
+use super::slot::{Plain, Slot};
 use super::{Policy, SignallingPolicy};
 
 /// Whatever the config says, tries are never closer than this: below it a loop only heats the CPU.
@@ -20,15 +21,17 @@ const FULL_JITTERS: u32 = 2;
 const SETTLED_MIN_PERCENT: u32 = 48;
 /// ... to this. Of 1 000 encoders 12 come in each 100 ms, and 95 % are served within 8 s (`tests/pure/storm.rs`).
 const SETTLED_MAX_PERCENT: u32 = 61;
+/// Who has a slot comes back after this share of `maxDelay` in percent, always: 8.1 s, as [`Slot`] has room for.
+const SLOTTED_PERCENT: u32 = 54;
 /// A server's Retry-After is lengthened by at most a tenth of itself (product.md: "+0..10 %").
 const SPREAD_DIVISOR: u32 = 10;
 
-/// The brain's dice: splitmix64 (Steele, Lea, Flood 2014), seeded by whoever makes the brain. They roll one number for ever
-/// once a server has given us a [`RetrySlot`]: encoders with slots of their own never meet, those with dice do by chance.
+/// The brain's dice: splitmix64 (Steele, Lea, Flood 2014), seeded by whoever makes the brain. They are laid aside once a
+/// server has given us a [`RetrySlot`]: encoders with slots of their own never meet, those with dice do by chance.
 #[derive(Debug, Clone)]
 pub(super) struct Dice {
     state: u64,
-    slot: Option<RetrySlot>,
+    slot: Option<Slot>,
 }
 
 impl Dice {
@@ -36,14 +39,24 @@ impl Dice {
         Self { state: seed, slot: None }
     }
 
-    /// From now on this share of every spread is ours.
-    pub(super) const fn keep_to(&mut self, slot: RetrySlot) {
-        self.slot = Some(slot);
+    /// From now on this is our number. Whatever is lost next, all lose it in one instant.
+    pub(super) fn keep_to(&mut self, slot: RetrySlot) {
+        self.slot = Some(Slot::new(slot));
+    }
+
+    /// Another session begins: its server says what our number is there, if it has numbers.
+    pub(super) fn forget_slot(&mut self) {
+        self.slot = None;
+    }
+
+    /// When signalling is reopened that the server wants left alone until `from`.
+    pub(super) fn not_before(&mut self, from: Instant) -> Instant {
+        self.slot.as_mut().map_or(from, |slot| slot.not_before(from))
     }
 
     fn next(&mut self) -> u64 {
-        if let Some(RetrySlot(slot)) = self.slot {
-            return u64::from(slot) << 48;
+        if let Some(slot) = &self.slot {
+            return u64::from(slot.share()) << 48;
         }
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
@@ -61,12 +74,15 @@ impl Dice {
 }
 
 /// The wait before retry number `retry` (from 1) of an outage: `minDelay`, doubled each time, a little jitter; when that
-/// reaches `maxDelay` twice anything in `minDelay..=maxDelay`, then about half of `maxDelay`. Always within
-/// `minDelay..=maxDelay`.
-pub(super) fn delay(policy: &Policy, retry: u32, dice: &mut Dice) -> Duration {
+/// reaches `maxDelay` twice anything in `minDelay..=maxDelay`, then about half of `maxDelay`. With a slot as [`Slot`] has
+/// it. Always within `minDelay..=maxDelay`, but for a reopening of signalling that becomes a retry and was due sooner.
+pub(super) fn delay(policy: &Policy, retry: u32, now: Instant, dice: &mut Dice) -> Duration {
     let (min, max) = bounds(policy);
     let doubled = |retry: u32| min.saturating_mul(1_u32.checked_shl(retry.saturating_sub(1)).unwrap_or(u32::MAX));
     let share = |percent: u32| (max / 100).saturating_mul(percent).max(min);
+    if let Some(slot) = &mut dice.slot {
+        return slot.session(now, Plain { min, max, doubled: doubled(retry), settled: share(SLOTTED_PERCENT) });
+    }
     if doubled(retry) < max {
         let doubled = doubled(retry);
         doubled + dice.up_to((doubled / JITTER_DIVISOR).min(max - doubled))
@@ -78,11 +94,15 @@ pub(super) fn delay(policy: &Policy, retry: u32, dice: &mut Dice) -> Duration {
     }
 }
 
-/// The wait before Resume number `number` (from 1) in a row: `minDelay`, doubled up to `maxDelay`, jitter up and down.
-pub(super) fn signalling_delay(policy: &SignallingPolicy, number: u32, dice: &mut Dice) -> Duration {
+/// The wait before Resume number `number` (from 1) in a row: `minDelay`, doubled up to `maxDelay`, jitter up and down. With
+/// a slot as [`Slot`] has it.
+pub(super) fn signalling_delay(policy: &SignallingPolicy, number: u32, now: Instant, dice: &mut Dice) -> Duration {
     let min = policy.min_delay.clamp(SHORTEST_WAIT, LONGEST_WAIT);
     let max = policy.max_delay.clamp(min, LONGEST_WAIT);
     let doubled = min.saturating_mul(1_u32.checked_shl(number.saturating_sub(1)).unwrap_or(u32::MAX)).min(max);
+    if let Some(slot) = &mut dice.slot {
+        return slot.signalling(now, number, Plain { min, max, doubled, settled: signalling_cap(policy) });
+    }
     let jitter = (doubled / 100).saturating_mul(policy.jitter_percent.min(100));
     (doubled - jitter + dice.up_to(jitter * 2)).max(SHORTEST_WAIT)
 }
@@ -129,13 +149,13 @@ fn bounds(policy: &Policy) -> (Duration, Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::supervisor::tests::policy;
+    use crate::supervisor::tests::{at, policy};
 
     #[test]
     fn every_delay_lies_between_min_and_max() {
         let mut dice = Dice::new(1);
         for retry in 0..2000 {
-            let delay = delay(&policy(), retry, &mut dice);
+            let delay = delay(&policy(), retry, at(0.0), &mut dice);
             assert!((policy().min_delay..=policy().max_delay).contains(&delay), "retry {retry}: {delay:?}");
         }
     }
@@ -144,17 +164,18 @@ mod tests {
     fn it_doubles_until_the_cap_is_spread_evenly_there_and_settles_in_the_middle() {
         let mut dice = Dice::new(2);
         for (retry, at_least, at_most) in [(1, 2.0, 2.4), (2, 4.0, 4.8), (3, 8.0, 9.6)] {
-            let delay = delay(&policy(), retry, &mut dice).as_secs_f64();
+            let delay = delay(&policy(), retry, at(0.0), &mut dice).as_secs_f64();
             assert!((at_least..=at_most).contains(&delay), "retry {retry}: {delay}");
         }
         for retry in [4, 5] {
-            let capped: Vec<f64> = (0..1000).map(|_| delay(&policy(), retry, &mut dice).as_secs_f64()).collect();
+            let capped: Vec<f64> =
+                (0..1000).map(|_| delay(&policy(), retry, at(0.0), &mut dice).as_secs_f64()).collect();
             let mean = capped.iter().sum::<f64>() / 1000.0;
             assert!((8.0..9.0).contains(&mean), "full jitter over 2..15 has its middle at 8.5: {mean}");
             assert!(capped.iter().any(|d| *d < 3.0) && capped.iter().any(|d| *d > 14.0), "it reaches both ends");
         }
         for retry in 6..1000 {
-            let settled = delay(&policy(), retry, &mut dice).as_secs_f64();
+            let settled = delay(&policy(), retry, at(0.0), &mut dice).as_secs_f64();
             assert!((7.2..=9.15).contains(&settled), "retry {retry}: {settled}");
         }
     }
@@ -178,8 +199,13 @@ mod tests {
             jitter_percent,
             ..SignallingPolicy::default()
         };
-        assert!(signalling_delay(&silly(Duration::ZERO, Duration::ZERO, u32::MAX), 1, &mut dice) >= SHORTEST_WAIT);
-        assert!(signalling_delay(&silly(Duration::MAX, Duration::MAX, 900), u32::MAX, &mut dice) <= LONGEST_WAIT * 2);
+        assert!(
+            signalling_delay(&silly(Duration::ZERO, Duration::ZERO, u32::MAX), 1, at(0.0), &mut dice) >= SHORTEST_WAIT
+        );
+        assert!(
+            signalling_delay(&silly(Duration::MAX, Duration::MAX, 900), u32::MAX, at(0.0), &mut dice)
+                <= LONGEST_WAIT * 2
+        );
         assert!(signalling_cap(&silly(Duration::MAX, Duration::ZERO, 20)) >= LONGEST_WAIT);
     }
 
@@ -187,30 +213,104 @@ mod tests {
     fn absurd_numbers_neither_panic_nor_spin() {
         let mut dice = Dice::new(4);
         let silly = |min, max| Policy { min_delay: min, max_delay: max, ..policy() };
-        assert!(delay(&silly(Duration::ZERO, Duration::ZERO), 1, &mut dice) >= SHORTEST_WAIT);
-        assert!(delay(&silly(Duration::MAX, Duration::ZERO), u32::MAX, &mut dice) <= LONGEST_WAIT);
-        assert!(delay(&silly(Duration::ZERO, Duration::MAX), u32::MAX, &mut dice) <= LONGEST_WAIT);
+        assert!(delay(&silly(Duration::ZERO, Duration::ZERO), 1, at(0.0), &mut dice) >= SHORTEST_WAIT);
+        assert!(delay(&silly(Duration::MAX, Duration::ZERO), u32::MAX, at(0.0), &mut dice) <= LONGEST_WAIT);
+        assert!(delay(&silly(Duration::ZERO, Duration::MAX), u32::MAX, at(0.0), &mut dice) <= LONGEST_WAIT);
         assert!(server_delay(&policy(), Duration::MAX, &mut dice) >= LONGEST_WAIT);
     }
 
-    #[test]
-    fn who_has_a_slot_keeps_to_it_and_to_all_bounds() {
-        let waits = |slot| {
-            let mut dice = Dice::new(7);
-            dice.keep_to(RetrySlot(slot));
-            (1..20).map(|retry| delay(&policy(), retry, &mut dice).as_secs_f64()).collect::<Vec<_>>()
+    fn slotted(number: u16) -> Dice {
+        let mut dice = Dice::new(7);
+        dice.keep_to(RetrySlot(number));
+        dice
+    }
+
+    /// Waits of tries that fail at once, in seconds.
+    fn session_waits(dice: &mut Dice, from: f64, first: u32) -> Vec<f64> {
+        let mut now = at(from);
+        let wait = |retry| {
+            let wait = delay(&policy(), retry, now, dice);
+            now += wait;
+            wait.as_secs_f64()
         };
-        let (first, middle, last) = (waits(0), waits(u16::MAX / 2), waits(u16::MAX));
-        assert_eq!((first[0], first[3], first[10]), (2.0, 2.0, 7.2), "the earliest of each spread");
-        assert!(middle.iter().zip(&last).zip(&first).all(|((middle, last), first)| first < middle && middle < last));
-        assert!(last.iter().all(|wait| *wait <= 15.0) && last[0] > 2.39, "{last:?}");
+        (first..first + 19).map(wait).collect()
+    }
+
+    #[test]
+    fn the_first_encoder_of_a_server_waits_as_if_it_were_alone_and_so_do_few_others_after_their_offset() {
+        let waits = |number| session_waits(&mut slotted(number), 0.0, 1);
+        assert_eq!(waits(0)[..5], [2.0, 4.0, 8.0, 8.1, 8.1]);
+        assert_eq!(waits(20)[..5], [4.0, 4.0, 8.0, 8.1, 8.1]);
+        assert_eq!(waits(80)[..5], [10.0, 8.0, 8.0, 8.1, 8.1]);
+    }
+
+    #[test]
+    fn many_encoders_keep_to_their_moment_and_to_all_bounds() {
+        for number in [81, 400, 999, u16::MAX] {
+            let waits = session_waits(&mut slotted(number), 0.0, 1);
+            assert!((2.0..10.1).contains(&waits[0]), "{number}: {waits:?}");
+            assert!(waits[1..].iter().all(|wait| (wait - 8.1).abs() < 1e-6), "{number}: {waits:?}");
+        }
+        let mut dice = slotted(81);
+        let first = delay(&policy(), 1, at(0.0), &mut dice);
+        assert_eq!(first, Duration::from_millis(2050));
+        // The server does not answer, for 5 s: it is asked again when it would have been.
+        assert_eq!(delay(&policy(), 2, at(7.05), &mut dice), Duration::from_millis(3100));
+        let tight = Policy { min_delay: Duration::from_secs(3), max_delay: Duration::from_secs(3), ..policy() };
+        assert!((1..9).all(|retry| delay(&tight, retry, at(f64::from(retry)), &mut slotted(999)) == tight.max_delay));
+    }
+
+    #[test]
+    fn signalling_of_one_is_as_quick_as_ever_and_of_many_takes_turns_within_the_window_of_the_server() {
+        let waits = |number| {
+            let (mut dice, mut now) = (slotted(number), at(0.0));
+            let wait = |number| {
+                let wait = signalling_delay(&SignallingPolicy::default(), number, now, &mut dice);
+                now += wait;
+                wait.as_secs_f64()
+            };
+            (1..=8).map(wait).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(0), [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
+        assert_eq!(waits(10)[..3], [1.5, 1.0, 2.0]);
+        assert_eq!(waits(40)[..6], [4.5, 4.0, 4.0, 4.0, 8.0, 16.0]);
+        for number in [81, 500, u16::MAX] {
+            let waits = waits(number);
+            assert!((0.5..8.6).contains(&waits[0]), "{number}: {waits:?}");
+            let rounds = waits[1..].iter().map(|wait| (wait / 8.1 * 1e6).round() / 1e6);
+            assert_eq!(rounds.collect::<Vec<_>>(), [1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 4.0], "{number}: {waits:?}");
+        }
+    }
+
+    /// Both planes are lost, a few seconds apart, by each at another moment: what signalling began goes on.
+    #[test]
+    fn a_new_session_is_tried_when_signalling_would_have_been() {
+        let (number, policy) = (161, policy());
+        let mut dice = slotted(number);
+        let reopening = signalling_delay(&policy.signalling, 1, at(0.0), &mut dice);
+        assert_eq!(reopening, Duration::from_millis(8550));
+        let due = |now: f64, dice: &mut Dice| at(now) + delay(&policy, 1, at(now), dice);
+        for (lost, due_at) in [(5.1, 8.55), (6.0, 8.55), (7.9, 8.55), (8.6, 16.65)] {
+            assert_eq!(due(lost, &mut dice.clone()), at(due_at), "{lost}");
+        }
+        let few =
+            [(0, 0.5, 0.2, 2.2), (5, 1.0, 0.2, 2.7), (10, 1.5, 5.0, 8.0), (30, 3.5, 3.0, 3.5), (70, 7.5, 5.0, 7.5)];
+        for (number, reopens, lost, tries) in few {
+            let mut dice = slotted(number);
+            assert_eq!(at(0.0) + signalling_delay(&policy.signalling, 1, at(0.0), &mut dice), at(reopens));
+            assert_eq!(due(lost, &mut dice), at(tries), "{number}");
+        }
+        // It wanted to wait for much longer, because media did not need it.
+        let long = signalling_delay(&policy.signalling, 7, at(8.55), &mut dice);
+        assert!(long > Duration::from_secs(30), "{long:?}");
+        assert_eq!(due(10.0, &mut dice), at(16.65));
     }
 
     #[test]
     fn the_same_seed_gives_the_same_waits() {
         let waits = |seed| {
             let mut dice = Dice::new(seed);
-            (1..20).map(|retry| delay(&policy(), retry, &mut dice)).collect::<Vec<_>>()
+            (1..20).map(|retry| delay(&policy(), retry, at(0.0), &mut dice)).collect::<Vec<_>>()
         };
         assert_eq!(waits(7), waits(7));
         assert_ne!(waits(7), waits(8));

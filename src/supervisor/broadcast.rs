@@ -314,7 +314,10 @@ impl Broadcast {
                     self.gap_is_over(missed);
                 }
             }
-            SessionEvent::Accepted { .. } if !session.signalling.was_open() => self.server_is_back(),
+            SessionEvent::Accepted { .. } if !session.signalling.was_open() => {
+                self.server_is_back();
+                self.dice.forget_slot();
+            }
             SessionEvent::SignallingResumed { .. } if session.signalling.is_away() => self.server_is_back(),
             SessionEvent::Accepted { .. }
             | SessionEvent::SignallingResumed { .. }

@@ -171,8 +171,8 @@ pub enum MediaEvent {
     Stopped,
 }
 
-/// The share of every spread of waits that a server has given us, in 1/65536: with slots of their own, the encoders of one
-/// server do not come back in one instant when it was lost in one (product.md, item 12).
+/// Our number among all encoders of a server, as it has told us: 0, 1, 2, ..., the lowest free one first. So the encoders of
+/// one server do not come back in one instant when it was lost in one (product.md, item 12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RetrySlot(pub u16);
 
@@ -184,7 +184,7 @@ pub enum SessionEvent {
         /// The session as the server names it (for WHIP: the path of the resource).
         session_id: String,
     },
-    /// The server gave us a slot, for the time when it is lost.
+    /// The server gave us a number, for the time when it is lost.
     RetrySlot(RetrySlot),
     /// ICE and DTLS are up.
     Connected,

@@ -21,6 +21,7 @@ mod media;
 mod rungs;
 mod session;
 mod signalling;
+mod slot;
 mod teardown;
 #[cfg(test)]
 mod tests;

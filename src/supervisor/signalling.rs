@@ -213,8 +213,9 @@ impl Signalling {
 /// The wait before Resume number `number`.
 fn wait(number: u32, at_once: bool, terms: Terms<'_>) -> Next {
     let Terms { now, policy, cut_off, not_before, dice } = terms;
-    let due = if at_once { now } else { after(now, backoff::signalling_delay(policy, number, dice)) };
-    Next::Waiting { since: now, until: (!cut_off).then(|| due.max(not_before.unwrap_or(due))) }
+    let due = if at_once { now } else { after(now, backoff::signalling_delay(policy, number, now, dice)) };
+    let due = not_before.filter(|from| *from > due).map_or(due, |from| dice.not_before(from));
+    Next::Waiting { since: now, until: (!cut_off).then_some(due) }
 }
 
 #[cfg(test)]

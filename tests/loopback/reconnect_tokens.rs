@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::program::{Program, free_port, is_message};
+use crate::publisher;
 
 const VIDEO: &str = "[video]\nwidth = 320\nheight = 180\nbitrate = \"400k\"\n";
 
@@ -129,4 +130,25 @@ async fn a_taken_slot_is_left_alone_for_thirty_seconds_and_tried_again() {
     second.wait_for_message("broadcasting");
     assert_eq!(errors(&second), ["CONCURRENT_LIMIT"]);
     assert_eq!(ingest.log().matches("joined").count(), 2, "{}", ingest.log());
+}
+
+/// Ten others are there already, so this encoder over WHIP is number 10 of its ingest, and gives way to them by a second when
+/// all have lost it: 3 s, where dice would say 2 to 2.4.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_over_whip_takes_its_turn_when_the_server_dies() {
+    let port = free_port();
+    let mut ingest = ingest(port, None);
+    let offer = publisher::offer().await;
+    for number in 0..10 {
+        let request = publisher::http_client().post(format!("http://127.0.0.1:{port}/whip/other{number}"));
+        let answer = request.header("content-type", "application/sdp").body(offer.clone()).send().await.unwrap();
+        assert_eq!(answer.headers()["roamcast-retry-slot"], number.to_string().as_str());
+    }
+    let mut encoder = Program::encoder(&format!("{VIDEO}[uplink]\nurl = \"http://127.0.0.1:{port}/whip/live\"\n"));
+    encoder.wait_for_message("broadcasting");
+    ingest.kill();
+    let waits = |event: &Value| is_message(event, "reconnecting_broadcast") && event["data"]["retryIn"].is_f64();
+    let (_, waiting) = encoder.wait_for("wait", waits);
+    let wait = waiting["data"]["retryIn"].as_f64().unwrap();
+    assert!((2.9..=3.0).contains(&wait), "{waiting}");
 }

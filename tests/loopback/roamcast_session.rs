@@ -122,28 +122,40 @@ async fn a_session_lives_from_hello_to_bye() {
     server.0.stop().await;
 }
 
-/// So that they do not come back in one instant when the server is lost.
+/// So that they do not come back in one instant when the server is lost. WHIP publishers count, too; viewers do not.
 #[tokio::test]
-async fn each_session_has_a_slot_of_its_own_and_keeps_it() {
+async fn each_session_has_a_number_of_its_own_the_lowest_and_keeps_it() {
     let server = Server::start(None).await;
     let mut first = server.on_air().await;
-    let given = slot(&mut first).await;
+    assert_eq!(slot(&mut first).await, RetrySlot(0));
     let other = |name: &str| {
         let mut uplink = server.uplink(None);
         uplink.url = uplink.url.join(name).unwrap();
         crate::http::signaller(&uplink).unwrap()
     };
-    let mut second = other("second");
+    let whip = |path: &str| {
+        let url = format!("http://{}/{path}", server.0.address()).parse().unwrap();
+        crate::http::signaller(&Uplink { token: None, ..http::uplink(url) }).unwrap()
+    };
+    let (mut second, mut third, mut viewer) = (whip("whip/second"), other("third"), whip("whep/live"));
     second.publish(offer().await).await.unwrap();
-    assert_ne!(slot(&mut second).await, given);
+    viewer.publish(&offer().await.replace("a=sendonly", "a=recvonly")).await.unwrap();
+    third.publish(offer().await).await.unwrap();
+    assert_eq!((slot(&mut second).await, slot(&mut third).await), (RetrySlot(1), RetrySlot(2)));
+    let told = tokio::time::timeout(Duration::from_millis(50), viewer.next()).await;
+    assert!(told.is_err(), "a viewer is told {told:?}");
 
     server.fault(r#"{"dropWebSocket":true}"#).await;
     lost(&mut first).await;
     first.resume().await.unwrap();
     first.goodbye().await.unwrap();
-    let mut third = other("third");
-    third.publish(offer().await).await.unwrap();
-    assert_eq!(slot(&mut third).await, given, "the first has kept it to its end, and told of it once");
+    let mut fourth = other("fourth");
+    fourth.publish(offer().await).await.unwrap();
+    assert_eq!(slot(&mut fourth).await, RetrySlot(0), "the first has kept it to its end, and told of it once");
+    second.goodbye().await.unwrap();
+    let mut fifth = whip("whip/fifth");
+    fifth.publish(offer().await).await.unwrap();
+    assert_eq!(slot(&mut fifth).await, RetrySlot(1), "a goodbye frees the number");
 }
 
 #[tokio::test]

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use roamcast::config::TokenSource;
-use roamcast::signal::{LocalCandidate, RestartError, Trickle};
+use roamcast::signal::{LocalCandidate, RestartError, Trickle, Word};
 use roamcast::status::ErrorCode;
-use roamcast::supervisor::event::Retry;
+use roamcast::supervisor::event::{Retry, RetrySlot};
 use tokio::sync::Notify;
 
+use crate::captured::Captured;
 use crate::http::{ANSWER, Canned, Server, TOKEN, created, reply, signaller, uplink};
 
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE video0 audio1\r\n\
@@ -64,6 +66,30 @@ async fn offer_trickle_and_goodbye_reach_the_server_with_the_token() {
     a=candidate:1 1 UDP 2122260223 192.0.2.1 50001 typ host
     a=end-of-candidates
     ");
+}
+
+/// Our ingest numbers its sessions; other servers do not, and nonsense costs nothing but one line in the log.
+#[tokio::test]
+async fn a_number_in_the_answer_is_told_and_a_bad_one_is_named_once_and_ignored() {
+    let (log, _guard) = Captured::start();
+    for (value, told) in
+        [("17", Some(17)), ("0", Some(0)), (" 65535 ", Some(u16::MAX)), ("", None), ("65536", None), ("-1", None)]
+    {
+        let header = format!("Roamcast-Retry-Slot: {value}");
+        let server = Server::start(move |_| created(&[&header])).await;
+        let mut signaller = signaller(&uplink(server.url("/whip"))).unwrap();
+        for _ in 0..2 {
+            signaller.publish(OFFER).await.unwrap();
+        }
+        let heard = tokio::time::timeout(Duration::from_millis(100), signaller.next()).await;
+        assert_eq!(heard.ok(), told.map(|slot| Word::RetrySlot(RetrySlot(slot))), "{value}");
+        let named = format!("`{}` names a `roamcast-retry-slot`", server.url("/whip"));
+        assert_eq!(log.text().matches(&named).count(), usize::from(told.is_none()), "{value}: {}", log.text());
+    }
+    let server = Server::start(|_| created(&[])).await;
+    let mut signaller = signaller(&uplink(server.url("/whip"))).unwrap();
+    signaller.publish(OFFER).await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(100), signaller.next()).await.is_err(), "there is no number");
 }
 
 #[tokio::test]

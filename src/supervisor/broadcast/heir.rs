@@ -234,8 +234,10 @@ impl Broadcast {
             self.server_goes_away(around, endpoint, retry_after);
             return None;
         }
-        // Our token is good, whatever comes then.
-        self.refused_once &= !matches!(event, SessionEvent::Accepted { .. });
+        if matches!(event, SessionEvent::Accepted { .. }) {
+            self.refused_once = false; // Our token is good, whatever comes then.
+            self.dice.forget_slot();
+        }
         if let Some(failure) = session.hear(around.now, event) {
             return Some(self.lose_heir(around, &failure, orders));
         }

@@ -235,7 +235,7 @@ impl Broadcast {
         // Who was on air and is thrown out may be back soon; the budget is spent all the same.
         let is_evicted = was_proved && failure.code == ErrorCode::NetworkDisconnect;
         let number = if is_evicted { 1 } else { self.tries.max(self.token_failures) };
-        let mut own = after(around.now, backoff::delay(around.policy, number, &mut self.dice));
+        let mut own = after(around.now, backoff::delay(around.policy, number, around.now, &mut self.dice));
         if self.may_hurry(around.now, failure) {
             (own, self.hurried) = (around.now, Some(around.now));
         } else if failure.code == ErrorCode::ConcurrentLimit && failure.retry == Retry::AtOnce {
