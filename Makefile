@@ -5,10 +5,11 @@
 #   make storm SEEDS=10000    plays so many seeded networks against the rules of roaming
 #   make run ARGS="--for 30s"  passes more arguments on
 #   make sessions             1000 sessions with each ICE agent, ten minutes: does anything leak?
+#   make restarts             500 restarts of a Janus beside one encoder, a quarter of an hour: the same question
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test sessions storm check lint fuzz packages-run packages-test peers bench clean help
+.PHONY: run test sessions restarts storm check lint fuzz packages-run packages-test peers bench clean help
 
 BIN := target/release/roamcast
 CARGO := cargo --locked
@@ -36,6 +37,9 @@ test: packages-test
 
 sessions: packages-test
 	@ROAMCAST_SESSIONS=1000 $(CARGO) test --test loopback many_sessions -- --nocapture
+
+restarts: packages-test
+	@ROAMCAST_RESTARTS=500 $(CARGO) test --test loopback janus_restarts -- --nocapture
 
 bench:
 	@ONLY="$(ONLY)" QUICK="$(QUICK)" JOBS="$(JOBS)" ./scripts/bench

@@ -66,7 +66,7 @@
 //!   sdp.rs sdp/edit.rs (P) is the answer one that we can live with? the edits of the offer
 //!   rtcp.rs          (P) what tells us that the far end gets our media
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
-//!   stats.rs         (-) webrtcbin's statistics -> LinkStats
+//!   stats.rs         (-) figures of the RTP session -> LinkStats
 //!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
 //!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry

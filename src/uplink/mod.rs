@@ -437,7 +437,7 @@ impl Life<'_> {
 
     async fn report(&mut self, meter: &mut stats::Meter, elapsed: Duration) {
         let Some(peer) = &self.peer else { return };
-        let Some(reading) = peer.stats().await.map(|stats| stats::read(&stats)) else { return };
+        let reading = peer.reading().await;
         let line = self.line;
         let mut figures = meter.measure(elapsed, reading, &line.hatch, line.target, self.keyframe_requests);
         figures.paths = peer.paths();

@@ -22,6 +22,7 @@ use super::ice::Servers;
 use super::ice::words::Told;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
+use super::stats::{self, Reading};
 use crate::signal::Accepted;
 
 /// What a peer connection reports.
@@ -56,6 +57,8 @@ pub(crate) struct Peer {
     /// `None`: webrtcbin's own agent.
     roaming: Option<Roaming>,
     fingerprint: Option<String>,
+    /// `rtpsession`, which counts; once the outlets are open.
+    rtp_session: Option<gst::Element>,
     events: mpsc::UnboundedSender<PeerEvent>,
 }
 
@@ -84,6 +87,7 @@ impl Peer {
             outlets: Vec::new(),
             roaming,
             fingerprint: certificate.map(|certificate| certificate.fingerprint().to_owned()),
+            rtp_session: None,
             events: events.clone(),
         };
         if peer.roaming.is_none() {
@@ -195,11 +199,23 @@ impl Peer {
         self.roaming.as_ref().map(Roaming::paths).unwrap_or_default()
     }
 
-    /// Asks webrtcbin for its statistics.
-    pub(crate) async fn stats(&self) -> Option<gst::Structure> {
+    /// What has been sent since the outlets were opened, what the far end says of it, and the path it takes.
+    pub(crate) async fn reading(&self) -> Reading {
+        let figures = self.rtp_session.as_ref().map(|session| session.property::<gst::Structure>("stats"));
+        let streams: Vec<u32> = self.outlets.iter().map(|outlet| outlet.ssrc).collect();
+        let reading = figures.map(|figures| stats::read(&figures, &streams)).unwrap_or_default();
+        let path = match &self.roaming {
+            Some(roaming) => roaming.local_address(),
+            None => self.path_of_libnice().await,
+        };
+        Reading { path, ..reading }
+    }
+
+    /// Nobody but webrtcbin tells it. What the names of its statistics cost: see `stats.rs`.
+    async fn path_of_libnice(&self) -> Option<String> {
         let (send, receive) = oneshot::channel();
         let promise = gst::Promise::with_change_func(move |reply| {
-            let _receiver_gone = send.send(reply.ok().flatten().map(gst::StructureRef::to_owned));
+            let _receiver_gone = send.send(reply.ok().flatten().and_then(stats::path));
         });
         self.webrtcbin.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
         receive.await.ok().flatten()
@@ -324,9 +340,10 @@ impl Peer {
 
     /// Capture time, not send time, goes into the sender reports: else the delay of the video encoder shows up as bad
     /// lip sync at the viewer. And every RTCP packet that comes is read for what it acknowledges.
-    fn listen_to_rtcp(&self) {
+    fn listen_to_rtcp(&mut self) {
         let Some(rtpbin) = self.rtpbin() else { return };
         rtpbin.set_property("rtcp-sync-send-time", false);
+        self.rtp_session = rtpbin.emit_by_name("get-session", &[&0_u32]);
         let Some(session) = rtpbin.emit_by_name::<Option<glib::Object>>("get-internal-session", &[&0_u32]) else {
             return;
         };

@@ -83,6 +83,8 @@ mod coturn;
 #[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/forward.rs"]
 mod forward;
+#[path = "../support/growth.rs"]
+mod growth;
 #[path = "../support/http.rs"]
 mod http;
 #[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]

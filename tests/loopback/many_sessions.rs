@@ -1,11 +1,7 @@
 //! A day of bad luck: session after session of one encoder, with either agent.
 
+use crate::growth::times;
 use crate::program::{AtRest, Program, free_port};
-
-/// `make sessions` says 1000.
-fn sessions() -> usize {
-    std::env::var("ROAMCAST_SESSIONS").ok().map_or(100, |text| text.parse().expect("ROAMCAST_SESSIONS: a number"))
-}
 
 /// Sessions until caches, pools and the allocator have their size: a fifth of all.
 const WARM_UP: usize = 5;
@@ -53,7 +49,8 @@ fn measure(port: u16, agent: &str, sessions: usize) -> Measured {
 /// take at the start (36 kB a session in the first 30).
 #[test]
 fn session_after_session_leaks_nothing_with_either_agent() {
-    let (sessions, port) = (sessions(), free_port());
+    // `make sessions` says 1000.
+    let (sessions, port) = (times("ROAMCAST_SESSIONS", 100), free_port());
     let mut ingest = Program::with(&["ingest", "--listen", &format!("127.0.0.1:{port}")]);
     ingest.wait_for_line("watch at");
     let (ours, libnice) = std::thread::scope(|both| {

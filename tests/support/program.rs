@@ -230,8 +230,17 @@ impl Program {
 
     /// Resident kB right now.
     pub(crate) fn rss_kb(&self) -> f64 {
+        self.memory_kb("VmRSS:")
+    }
+
+    /// The same without what is in files anyway: programs and libraries, which come in page by page as they are needed.
+    pub(crate) fn own_kb(&self) -> f64 {
+        self.memory_kb("RssAnon:")
+    }
+
+    fn memory_kb(&self, kind: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with(kind)).unwrap_or_default();
         line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap()
     }
 
@@ -242,14 +251,22 @@ impl Program {
 
     /// Threads and open files that are there all the time for [`REST`]: nothing may happen to it meanwhile.
     pub(crate) fn at_rest(&mut self) -> AtRest {
-        let (until, mut least) = (Instant::now() + REST, None);
+        self.at_rest_weighed().0
+    }
+
+    /// The same, and how many kB of memory it has then: the middle figure of the second half, when all is quiet.
+    pub(crate) fn at_rest_weighed(&mut self) -> (AtRest, f64) {
+        let (until, mut least, mut own_kb) = (Instant::now() + REST, None, Vec::new());
         while Instant::now() < until {
+            own_kb.push(self.own_kb());
             let now = self.in_use();
             least = Some(least.map_or_else(|| now.clone(), |least: AtRest| least.and(&now)));
             // Its figures, once a second, are read meanwhile.
             self.next_before(Instant::now() + Duration::from_millis(200));
         }
-        least.unwrap()
+        let quiet = own_kb.len() / 2;
+        own_kb[quiet..].sort_by(f64::total_cmp);
+        (least.unwrap(), own_kb[(quiet + own_kb.len()) / 2])
     }
 
     fn in_use(&self) -> AtRest {

@@ -105,6 +105,11 @@ impl Roaming {
         self.ear.shown(|shown| shown.relay_trouble.clone())
     }
 
+    /// Where media leaves from, once there is a way.
+    pub(crate) fn local_address(&self) -> Option<String> {
+        self.ear.shown(|shown| shown.selected.as_ref().map(|(local, _)| local.address.ip().to_string()))
+    }
+
     /// All paths in figures.
     pub(crate) fn paths(&self) -> Vec<PathStats> {
         self.ear.shown(|shown| shown.paths.clone())
