@@ -34,6 +34,9 @@ mod storm;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+#[path = "unrest/tests.rs"]
+mod unrest;
+#[cfg(test)]
 #[path = "world/tests.rs"]
 mod world;
 

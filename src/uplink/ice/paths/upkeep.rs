@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::trust::Trust;
 use super::{BURST, CADENCE_STANDBY, Paths, Step, TICK, TICK_IN_DOUBT, usable};
 use crate::supervisor::event::LocalAddress;
 use crate::uplink::ice::words::{Route, SocketId};
@@ -40,6 +41,8 @@ pub(super) struct Reputation {
     renewals: u32,
     /// It has worked since it is here.
     pub(super) proved: bool,
+    /// Of the direct way, and of the detour over a TURN server.
+    pub(super) trust: [Trust; 2],
 }
 
 impl Reputation {
@@ -63,7 +66,7 @@ impl Reputation {
     }
 }
 
-fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
+pub(super) fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
     (first * 2_u32.pow(times.min(10))).min(max)
 }
 
@@ -83,6 +86,7 @@ impl Paths {
             reputation.open_again = None;
             reputation.refusals = 0;
             reputation.renewals = 0;
+            reputation.trust.iter_mut().for_each(Trust::away);
         }
         let gone: Vec<SocketId> = (self.lines.bases())
             .filter(|(_, line)| !ranking.contains(&line.place.address))
@@ -98,6 +102,27 @@ impl Paths {
                 break;
             };
             self.reputation.remove(&oldest);
+        }
+    }
+
+    /// How each path lives and dies. While credentials change nothing is asked, so nothing that is missing counts.
+    pub(super) fn take_record(&mut self, now: Instant) {
+        if self.restarting {
+            return;
+        }
+        for address in &self.ranking {
+            for relayed in [false, true] {
+                let roads = self.lines.roads().filter(|(_, line, _)| line.place.relayed == relayed);
+                let pulses = roads.filter(|(_, line, _)| line.place.address == *address).map(|(.., road)| &road.pulse);
+                let records = pulses.map(|pulse| (pulse.good_for(now).is_some(), pulse.proved()));
+                let both = records.reduce(|a, b| (a.0 || b.0, a.1.max(b.1)));
+                let Some((alive, proved)) = both else { continue };
+                let known = match self.reputation.get_mut(address) {
+                    Some(known) => known,
+                    None => self.reputation.entry(address.clone()).or_default(),
+                };
+                known.trust[usize::from(relayed)].look(now, alive, proved);
+            }
         }
     }
 
