@@ -597,6 +597,26 @@ fn the_modem_is_pulled_while_wifi_is_about_to_be_given_up() {
     assert_eq!(world.opens, opens + 1, "the anchor, and no standby for an address that has a socket");
 }
 
+/// The line that media flees to was about to be closed, and no later one is there yet.
+#[test]
+fn the_modem_is_pulled_before_the_slow_wifi_has_got_its_next_socket() {
+    for (restarted, pulled) in (250..500).step_by(50).flat_map(|at| [(at, 0), (at, 60), (at, 150)]) {
+        let mut world =
+            World::new(1, plan(Redundancy::Handover), vec![link("wlan0", "10.0.1.2"), link("wwan0", "10.0.2.2")]);
+        world.links[WIFI].delay = ms(150);
+        world.start();
+        world.run(ms(restarted));
+        assert_eq!(world.selected_link(), Some(MODEM));
+        // New credentials: every line has to be confirmed anew.
+        world.restart(1, ms(10));
+        world.run(ms(pulled));
+        world.set_up(MODEM, false);
+        world.run(ms(4_000));
+        all_follows(&world, WIFI);
+        assert!(world.opens <= 6, "{} sockets", world.opens);
+    }
+}
+
 #[test]
 fn statistics_tell_what_is() {
     let world = van(Redundancy::Handover);

@@ -136,7 +136,8 @@ impl Paths {
             };
             for (socket, line) in self.lines.iter_mut() {
                 let same = line.base.unwrap_or(socket) == base;
-                let old = line.highest() < highest && line.born <= at;
+                // One that is born in this very moment takes the place of one that has just been found old.
+                let old = line.highest() < highest && line.born < at;
                 if !same && old && (line.was_meant() || line.place.address == address) {
                     line.retire_at.get_or_insert(at + RETIRE_AFTER);
                 }
