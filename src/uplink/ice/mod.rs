@@ -6,6 +6,7 @@
 //! an ICE restart moves it), and str0m keeps it alive against real browsers.
 
 mod agent;
+mod awake;
 mod consent;
 mod encore;
 mod engine;
@@ -28,6 +29,9 @@ pub(crate) mod words;
 #[cfg(test)]
 #[path = "silence/tests.rs"]
 mod silence;
+#[cfg(test)]
+#[path = "sleep/tests.rs"]
+mod sleep;
 #[cfg(test)]
 #[path = "storm/tests.rs"]
 mod storm;
