@@ -105,11 +105,8 @@ impl Paths {
         }
     }
 
-    /// How each path lives and dies. While credentials change nothing is asked, so nothing that is missing counts.
+    /// How each path lives and dies.
     pub(super) fn take_record(&mut self, now: Instant) {
-        if self.restarting {
-            return;
-        }
         for address in &self.ranking {
             for relayed in [false, true] {
                 let roads = self.lines.roads().filter(|(_, line, _)| line.place.relayed == relayed);
@@ -226,11 +223,12 @@ impl Paths {
         if (holds && !revive && !unheard) || self.anchor_at.is_some_and(|at| now < at) {
             return;
         }
-        // What was tried and has not become the path in use by now never will.
+        // What was tried and has not become the path in use by now never will; and where a fresh socket is needed because
+        // all of this path is dead, an old standby is none.
         let base = self.lines.base_of(selected.route.socket);
         let vain: Vec<SocketId> = (self.lines.bases())
             .filter(|(socket, line)| *socket != base && line.place.address == selected.place.address)
-            .filter(|(_, line)| line.was_meant() && line.retire_at.is_none())
+            .filter(|(_, line)| (line.was_meant() || revive) && line.retire_at.is_none())
             .map(|(socket, _)| socket)
             .collect();
         for socket in vain {
