@@ -54,3 +54,54 @@ impl Trust {
         life.unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::disallowed_methods, reason = "a test needs some Instant to start from; the value does not matter")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    /// A life of so many milliseconds, then silence. When it is over.
+    fn live(trust: &mut Trust, from: Instant, ms: u64) -> Instant {
+        trust.look(from, true, Some(from));
+        let end = from + Duration::from_millis(ms);
+        trust.look(end, true, Some(end));
+        trust.look(end, false, Some(end));
+        end + Duration::from_millis(500)
+    }
+
+    /// How long it has to live until media may go there.
+    fn trial(mut trust: Trust, from: Instant) -> u64 {
+        let earned = |ms: &u64| {
+            let now = from + Duration::from_millis(*ms);
+            trust.look(now, true, Some(now));
+            trust.is_earned()
+        };
+        (0..5_000).find(earned).unwrap()
+    }
+
+    #[test]
+    fn who_dies_young_again_and_again_has_to_live_longer_before_media_goes_there() {
+        let (mut trust, mut now) = (Trust::default(), start());
+        for expected in [0, 250, 500, 1_000, 1_250, 1_250] {
+            assert_eq!(trial(trust.clone(), now), expected);
+            now = live(&mut trust, now, 1_249);
+        }
+        now = live(&mut trust, now, 1_250);
+        assert_eq!(trial(trust, now), 0, "one long life, and all is forgotten");
+    }
+
+    #[test]
+    fn an_address_that_went_and_came_begins_a_new_life_with_its_old_record() {
+        let (mut trust, mut now) = (Trust::default(), start());
+        for _ in 0..4 {
+            now = live(&mut trust, now, 100);
+        }
+        trust.look(now, true, Some(now));
+        trust.away();
+        assert_eq!(trial(trust, now + Duration::from_secs(60)), 1_250);
+    }
+}

@@ -49,16 +49,32 @@ fn a_process_that_slept_goes_on_as_if_nothing_had_been() {
 
 #[test]
 fn a_path_that_dies_right_after_the_waking_is_left_in_time() {
-    for (sleep, late_first, redundancy) in sleeps() {
+    for ((sleep, late_first, redundancy), after) in sleeps().flat_map(|one| [(one, 300), (one, 2_000)]) {
         let mut world = van(redundancy);
         world.sleep(sleep, late_first);
-        world.run(ms(300));
-        let cut = world.now;
+        world.run(ms(after));
+        let (cut, lost) = (world.now, world.lost());
         world.silence(WIFI, true);
         world.run(ms(2_000));
         all_follows(&world, MODEM);
         let left = world.moves[1].0 - cut;
         assert!(left <= ms(500), "{sleep:?}, late first: {late_first}, {redundancy:?}: {left:?}");
+        assert_eq!((world.lost().saturating_sub(lost), world.incomplete), (0, 0), "{sleep:?}, {redundancy:?}");
+    }
+}
+
+#[test]
+fn what_was_lost_before_the_sleep_leaves_again_or_a_new_picture_is_asked_for() {
+    for (sleep, late_first, redundancy) in sleeps() {
+        let mut world = van(redundancy);
+        let lost = world.lost();
+        world.silence(WIFI, true);
+        world.run(ms(60));
+        world.sleep(sleep, late_first);
+        world.run(ms(1_500));
+        all_follows(&world, MODEM);
+        let missing = world.lost() > lost;
+        assert_eq!(world.incomplete, u32::from(missing), "{sleep:?}, late first: {late_first}, {redundancy:?}");
     }
 }
 
@@ -146,13 +162,17 @@ fn everything_dies_while_the_process_sleeps_and_that_is_said_in_time() {
 fn it_sleeps_again_and_again() {
     for redundancy in ALL {
         let mut world = World::new(1, plan(redundancy), vec![link("wlan0", "10.0.1.2"), link("wwan0", "10.0.2.2")]);
+        world.links.iter_mut().for_each(|link| link.delay = ms(150));
         world.start();
+        world.run(ms(1_000));
+        let opens = world.opens;
         for round in 0..50 {
             world.run(ms(37 * round));
             world.sleep(ms(1_000 + 731 * round), round % 2 == 0);
         }
         world.run(ms(2_000));
         all_follows(&world, WIFI);
-        assert_eq!((world.moves.len(), world.opens), (1, 2), "{redundancy:?}");
+        assert!(world.agent.paths(world.now).iter().all(|path| path.health == Health::Good));
+        assert_eq!((world.moves.len(), world.opens), (1, opens), "{redundancy:?}");
     }
 }

@@ -89,6 +89,20 @@ fn after_much_unrest_a_path_that_dies_for_good_is_left_soon() {
 }
 
 #[test]
+fn two_paths_that_the_kernel_refuses_in_turn_are_not_flapped_between() {
+    let mut world = van(Redundancy::Off);
+    let before = world.moves.len();
+    for half in 0..60 {
+        world.links[WIFI].refuses = half % 2 == 0;
+        world.links[MODEM].refuses = half % 2 == 1;
+        world.run(ms(1_000));
+    }
+    let moves = world.moves.len() - before;
+    println!("refused in turn: {moves} moves in a minute");
+    assert!((4..=16).contains(&moves), "{moves} moves in a minute with 60 refusals");
+}
+
+#[test]
 fn a_third_path_that_was_never_bad_is_taken_at_once() {
     let links = vec![link("wlan0", "10.0.1.2"), link("wwan0", "10.0.2.2"), link("eth0", "10.0.3.2")];
     let mut world = World::new(1, plan(Redundancy::Off), links);
