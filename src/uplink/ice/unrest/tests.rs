@@ -124,7 +124,7 @@ fn a_third_path_that_was_never_bad_is_taken_at_once() {
 
 #[test]
 fn in_whatever_rhythm_two_paths_die_moving_is_never_worse_than_staying() {
-    for period in [300, 400, 500, 600, 700, 800, 1_000, 1_200, 1_400, 1_600, 1_800, 2_000, 2_500, 3_000, 5_000] {
+    for period in [300, 500, 700, 1_000, 1_200, 1_400, 1_600, 2_000, 3_000] {
         for (redundancy, least) in [(Redundancy::Off, 0.49), (Redundancy::Handover, 0.99)] {
             let mut world = van(redundancy);
             let (moves, media, start) = (world.moves.len(), world.far.media.len(), world.now);
@@ -141,9 +141,9 @@ fn in_whatever_rhythm_two_paths_die_moving_is_never_worse_than_staying() {
 
 #[test]
 fn two_paths_that_lose_most_packets_are_not_flapped_between() {
-    for loss in [0.3, 0.45, 0.6] {
+    for loss in [0.45, 0.6] {
         let (mut moves, mut worst) = (0, 0);
-        for seed in 0..6 {
+        for seed in 0..4 {
             let links = [("wlan0", "10.0.1.2"), ("wwan0", "10.0.2.2")];
             let links = links.map(|(interface, ip)| link(interface, ip)).to_vec();
             let mut world = World::new(seed, plan(Redundancy::Off), links);
@@ -156,7 +156,7 @@ fn two_paths_that_lose_most_packets_are_not_flapped_between() {
             moves += world.moves.len() - before;
             worst = worst.max(world.moves.len() - before);
         }
-        println!("{loss} lost each way: {moves} moves in 30 min, at most {worst} in 5 min");
+        println!("{loss} lost each way: {moves} moves in 20 min, at most {worst} in 5 min");
         assert!(worst <= 16, "{loss} lost each way: {worst} moves in 5 min");
     }
 }
