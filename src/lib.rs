@@ -53,9 +53,9 @@
 //!   ice/                 THE ROAMING AGENT - many paths, one connection
 //!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
 //!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders
-//!     consent.rs pulse.rs standing.rs (P) our own checks; how a path is; how the connection stands
-//!     paths.rs lines.rs (P) the rules of the road; which sockets there are. paths/ moves.rs (when media moves), upkeep.rs (sockets
-//!                        come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
+//!     consent.rs pulse.rs standing.rs awake.rs (P) our own checks; how a path is; how the connection stands; the time we were awake
+//!     paths.rs lines.rs (P) the rules of the road; which sockets there are. paths/ moves.rs (when media moves), trust.rs (who dies
+//!                        young), upkeep.rs (sockets come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
 //!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
 //!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address; encore.rs (P): what leaves once more
 //!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server

@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 use is::stun::{StunMessage, StunPacket, TransId};
 use is::{Candidate, CandidateKind, IceAgent, IceCreds, Protocol};
 
+use super::awake::Awake;
 use super::consent::{Consent, Question, local_priority};
 use super::paths::{Check, Paths, Step};
 use super::standing::{Facts, Standing};
-use super::words::{CandidateFacts, CandidateType, Kind, Order, PathFigures, Plan, Route, SocketId};
+use super::words::{Again, CandidateFacts, CandidateType, Kind, Order, PathFigures, Plan, Route, SocketId};
 use crate::supervisor::event::LocalAddress;
 
 /// Time between two checks of `is`: the least that RFC 8445 (14.2) allows.
@@ -55,6 +56,7 @@ struct Sent {
 ///
 /// After every input ask [`Agent::next_order`] until `None`, then [`Agent::deadline`].
 pub(crate) struct Agent {
+    clock: Awake,
     ice: IceAgent,
     paths: Paths,
     consent: Consent,
@@ -78,6 +80,7 @@ impl Agent {
         ice.set_max_candidate_pairs(PAIRS_MAX);
         ice.set_controlling(true);
         Self {
+            clock: Awake::default(),
             ice,
             paths: Paths::new(plan),
             consent: Consent::default(),
@@ -109,6 +112,7 @@ impl Agent {
     /// Ours, from our SDP. A second, different pair is an ICE restart: what is validated is used on until something is
     /// validated anew.
     pub(crate) fn local_credentials(&mut self, now: Instant, ufrag: &str, pwd: &str) {
+        let now = self.clock.hear(now);
         let credentials = IceCreds { ufrag: ufrag.to_owned(), pass: pwd.to_owned() };
         match self.consent.local() {
             Some(known) if *known == credentials => return,
@@ -128,6 +132,7 @@ impl Agent {
 
     /// Those of the far end, from its SDP.
     pub(crate) fn remote_credentials(&mut self, now: Instant, ufrag: &str, pwd: &str) {
+        let now = self.clock.hear(now);
         let credentials = IceCreds { ufrag: ufrag.to_owned(), pass: pwd.to_owned() };
         self.ice.set_remote_credentials(credentials.clone());
         self.consent.set_remote(Some(credentials));
@@ -137,6 +142,7 @@ impl Agent {
     /// A candidate of the far end, the attribute with or without `a=`; empty at the end of candidates. False: not understood.
     /// One that is understood but of no use (TCP, loopback, the 33rd) is left out in silence.
     pub(crate) fn remote_candidate(&mut self, now: Instant, text: &str) -> bool {
+        let now = self.clock.hear(now);
         let text = text.trim();
         let text = text.strip_prefix("a=").unwrap_or(text);
         if text.is_empty() {
@@ -161,6 +167,7 @@ impl Agent {
 
     /// Begin. Only the first call counts.
     pub(crate) fn gather(&mut self, now: Instant) {
+        let now = self.clock.hear(now);
         if self.gathering {
             return;
         }
@@ -173,12 +180,14 @@ impl Agent {
 
     /// All usable addresses, the preferred one first.
     pub(crate) fn network(&mut self, now: Instant, addresses: &[LocalAddress]) {
+        let now = self.clock.hear(now);
         self.paths.network(now, addresses);
         self.settle(now);
     }
 
     /// [`Order::Open`] was carried out; the socket has this address.
     pub(crate) fn opened(&mut self, now: Instant, socket: SocketId, address: SocketAddr) {
+        let now = self.clock.hear(now);
         if let Some(preference) = self.paths.opened(now, socket, address)
             && !self.relay_only
             && let Ok(candidate) = Candidate::host(address, Protocol::Udp)
@@ -190,12 +199,14 @@ impl Agent {
 
     /// [`Order::Open`] could not be carried out. It is tried again later.
     pub(crate) fn not_opened(&mut self, now: Instant, socket: SocketId) {
+        let now = self.clock.hear(now);
         self.paths.not_opened(now, socket);
         self.settle(now);
     }
 
     /// A STUN server has seen this socket as `mapped`: for the statistics.
     pub(crate) fn reflexive(&mut self, now: Instant, socket: SocketId, mapped: SocketAddr) {
+        let now = self.clock.hear(now);
         self.paths.reflexive(socket, mapped);
         self.settle(now);
     }
@@ -203,6 +214,7 @@ impl Agent {
     /// A TURN server lends us `address`; packets for it pass through the socket `base`. `relay` is an id of the caller's own,
     /// none of an [`Order::Open`]. When `base` is closed the relay is too.
     pub(crate) fn relayed(&mut self, now: Instant, relay: SocketId, base: SocketId, address: SocketAddr) {
+        let now = self.clock.hear(now);
         let local = self.paths.lines().get(base).and_then(|line| line.local);
         if let Some(local) = local
             && let Ok(candidate) = Candidate::relayed(address, local, Protocol::Udp)
@@ -215,12 +227,14 @@ impl Agent {
 
     /// The TURN server has taken it back.
     pub(crate) fn relay_lost(&mut self, now: Instant, relay: SocketId) {
+        let now = self.clock.hear(now);
         self.paths.lost(now, relay);
         self.settle(now);
     }
 
     /// A STUN packet has come; any bytes may be in it.
     pub(crate) fn stun(&mut self, now: Instant, socket: SocketId, from: SocketAddr, packet: &[u8]) {
+        let now = self.clock.hear(now);
         let Some(local) = self.paths.lines().get(socket).and_then(|line| line.local) else { return };
         let Some(message) = StunMessage::parse(packet).ok().filter(|_| self.consent.local().is_some()) else { return };
         let route = Route { socket, to: from };
@@ -245,6 +259,7 @@ impl Agent {
 
     /// DTLS, RTP or RTCP has come. Counts only from where the far end was validated.
     pub(crate) fn heard(&mut self, now: Instant, socket: SocketId, from: SocketAddr, kind: Kind) {
+        let now = self.clock.hear(now);
         if matches!(kind, Kind::Dtls | Kind::Rtp | Kind::Rtcp) {
             let route = Route { socket, to: from };
             if kind == Kind::Rtcp {
@@ -257,6 +272,7 @@ impl Agent {
 
     /// The kernel did not take a packet for this socket, media or check.
     pub(crate) fn send_failed(&mut self, now: Instant, socket: SocketId) {
+        let now = self.clock.hear(now);
         self.paths.refused(now, socket);
         self.settle(now);
     }
@@ -265,11 +281,13 @@ impl Agent {
     pub(crate) fn deadline(&mut self) -> Option<Instant> {
         let ice = self.ice_deadline();
         let standing = self.standing.deadline(self.paths.last_sign());
-        [ice, standing, self.paths.deadline()].into_iter().flatten().min()
+        let due = [ice, standing, self.paths.deadline()].into_iter().flatten().min();
+        self.clock.expect(due)
     }
 
     /// See [`Agent::deadline`]. Early calls do no harm.
     pub(crate) fn timeout(&mut self, now: Instant) {
+        let now = self.clock.hear(now);
         self.paths.timeout(now);
         self.settle(now);
     }
@@ -286,7 +304,7 @@ impl Agent {
 
     /// Every path in figures, the preferred one first.
     pub(crate) fn paths(&self, now: Instant) -> Vec<PathFigures> {
-        self.paths.figures(now)
+        self.paths.figures(self.clock.at(now))
     }
 
     /// All candidates of one side.
@@ -410,7 +428,11 @@ impl Agent {
                 self.orders.push_back(Order::Close(socket));
             }
             Step::Ask { route, nominate } => self.ask(now, route, nominate),
-            Step::Routes(routes) => self.orders.push_back(Order::Routes(routes)),
+            Step::Routes(mut routes) => {
+                let clock = &self.clock;
+                routes.again = routes.again.map(|again| Again { since: clock.in_the_world(again.since), ..again });
+                self.orders.push_back(Order::Routes(routes));
+            }
             Step::Moved(moved) => self.orders.push_back(Order::Moved(moved)),
         }
     }

@@ -6,6 +6,7 @@
 //! an ICE restart moves it), and str0m keeps it alive against real browsers.
 
 mod agent;
+mod awake;
 mod consent;
 mod encore;
 mod engine;
@@ -29,10 +30,16 @@ pub(crate) mod words;
 #[path = "silence/tests.rs"]
 mod silence;
 #[cfg(test)]
+#[path = "sleep/tests.rs"]
+mod sleep;
+#[cfg(test)]
 #[path = "storm/tests.rs"]
 mod storm;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "unrest/tests.rs"]
+mod unrest;
 #[cfg(test)]
 #[path = "world/tests.rs"]
 mod world;

@@ -14,6 +14,7 @@
 mod again;
 mod ears;
 mod moves;
+mod trust;
 mod upkeep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -112,10 +113,6 @@ pub(super) struct Paths {
     /// The next anchor not before, and how many were in vain.
     anchor_at: Option<Instant>,
     anchor_tries: u32,
-    /// Silence moves nothing before.
-    hold_until: Option<Instant>,
-    unrest: u32,
-    last_silence: Option<Instant>,
     /// Credentials change: no answers are due, so no answer that is missing means anything.
     restarting: bool,
     packet_rate: f64,
@@ -148,9 +145,6 @@ impl Paths {
             reached: 0,
             anchor_at: None,
             anchor_tries: 0,
-            hold_until: None,
-            unrest: 0,
-            last_silence: None,
             restarting: false,
             packet_rate: PACKET_RATE,
             last_sign: None,
@@ -394,6 +388,7 @@ impl Paths {
                 road.pulse.look(now);
             }
         }
+        self.take_record(now);
         let doubtful = self.is_doubtful(now);
         if doubtful && self.doubt.is_none() {
             self.doubt = Some(now);

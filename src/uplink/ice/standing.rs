@@ -8,8 +8,6 @@ use super::words::IceState;
 const PROBING: Duration = Duration::from_millis(500);
 /// A broken connection has failed after this. Long enough for a tunnel, short enough for the ladder behind it.
 const FAILED_AFTER: Duration = Duration::from_secs(12);
-/// Longer than any pause between two looks of a process that runs.
-const SUSPENDED: Duration = Duration::from_secs(5);
 /// When checking has found nothing.
 const FOUND_NOTHING_AFTER: Duration = Duration::from_secs(15);
 
@@ -33,25 +31,16 @@ pub(super) struct Standing {
     since: Option<Instant>,
     /// Longer silence on every path is no connection.
     silence_max: Duration,
-    /// When it was last judged.
-    looked: Option<Instant>,
-    /// When this process went on after a suspension: what was not heard meanwhile is not held against the far end.
-    woke: Option<Instant>,
 }
 
 impl Standing {
     pub(super) fn new(suspect_after: Duration) -> Self {
-        Self { state: IceState::New, since: None, silence_max: suspect_after + PROBING, looked: None, woke: None }
+        Self { state: IceState::New, since: None, silence_max: suspect_after + PROBING }
     }
 
     /// The new state, if it is one.
     pub(super) fn look(&mut self, now: Instant, facts: Facts) -> Option<IceState> {
-        // Paths are asked several times a second: nobody looks so late but who was suspended (SIGSTOP, a sleeping machine).
-        if self.looked.replace(now).is_some_and(|before| now.saturating_duration_since(before) >= SUSPENDED) {
-            self.woke = Some(now);
-        }
-        let sign = facts.last_sign.max(self.woke);
-        let heard = sign.is_some_and(|sign| now.saturating_duration_since(sign) < self.silence_max);
+        let heard = facts.last_sign.is_some_and(|sign| now.saturating_duration_since(sign) < self.silence_max);
         let works = facts.routed && heard && !facts.exhausted;
         let lasted = |time: Duration| self.since.is_some_and(|since| now.saturating_duration_since(since) >= time);
         let state = match self.state {
@@ -89,7 +78,7 @@ impl Standing {
         match self.state {
             IceState::New | IceState::Failed => None,
             IceState::Checking => Some(self.since? + FOUND_NOTHING_AFTER),
-            IceState::Connected => Some(last_sign.max(self.woke)? + self.silence_max),
+            IceState::Connected => Some(last_sign? + self.silence_max),
             IceState::Disconnected => Some(self.since? + FAILED_AFTER),
         }
     }

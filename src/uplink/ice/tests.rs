@@ -597,6 +597,56 @@ fn the_modem_is_pulled_while_wifi_is_about_to_be_given_up() {
     assert_eq!(world.opens, opens + 1, "the anchor, and no standby for an address that has a socket");
 }
 
+/// The line that media flees to was about to be closed, and no later one is there yet.
+#[test]
+fn the_modem_is_pulled_before_the_slow_wifi_has_got_its_next_socket() {
+    for (restarted, pulled) in (250..500).step_by(50).flat_map(|at| [(at, 0), (at, 60), (at, 150)]) {
+        let mut world =
+            World::new(1, plan(Redundancy::Handover), vec![link("wlan0", "10.0.1.2"), link("wwan0", "10.0.2.2")]);
+        world.links[WIFI].delay = ms(150);
+        world.start();
+        world.run(ms(restarted));
+        assert_eq!(world.selected_link(), Some(MODEM));
+        // New credentials: every line has to be confirmed anew.
+        world.restart(1, ms(10));
+        world.run(ms(pulled));
+        world.set_up(MODEM, false);
+        world.run(ms(4_000));
+        all_follows(&world, WIFI);
+        assert!(world.opens <= 6, "{} sockets", world.opens);
+    }
+}
+
+#[test]
+fn a_path_that_died_before_the_far_end_has_followed_does_not_collect_sockets() {
+    let mut world = van(Redundancy::Handover);
+    world.silence(WIFI, true);
+    while world.opens < 3 {
+        world.run(ms(1));
+    }
+    let standby = world.routes.selected;
+    while world.routes.selected == standby {
+        world.run(ms(1));
+    }
+    // The anchor is in use, and nothing has been heard of its nomination.
+    world.restart(1, ms(5));
+    world.silence(MODEM, true);
+    // The new credentials work, but that was all.
+    world.silence(WIFI, false);
+    let healed = world.now;
+    while world.agent.paths(world.now)[WIFI].health == Health::Dead {
+        world.run(ms(1));
+        assert!(world.now - healed < ms(2_000));
+    }
+    world.silence(WIFI, true);
+    world.run(ms(6_000));
+    let count = world.open_sockets().iter().filter(|link| **link == MODEM).count();
+    assert!(world.opens > 3 && count <= 2, "{count} sockets of {}", world.opens);
+    world.silence(MODEM, false);
+    world.run(ms(4_000));
+    all_follows(&world, MODEM);
+}
+
 #[test]
 fn statistics_tell_what_is() {
     let world = van(Redundancy::Handover);

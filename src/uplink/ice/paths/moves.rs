@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::upkeep::{ANCHOR_REST, Reputation};
 use super::{CADENCE_STANDBY, Left, Paths, REPLAY_WINDOW, Selected, usable};
 use crate::supervisor::event::LocalAddress;
-use crate::uplink::ice::lines::{Line, Place, Road};
+use crate::uplink::ice::lines::{Line, Place};
 use crate::uplink::ice::words::{Move, Redundancy, Route, Why};
 
 /// At the start the preferred path is waited for so long when another one was faster.
@@ -14,10 +14,6 @@ const GRACE: Duration = Duration::from_millis(100);
 const RECENT: Duration = Duration::from_millis(1_500);
 /// So many packets, over so long, the kernel must refuse before that is more than a hiccup.
 const REFUSALS: (u32, Duration) = (3, Duration::from_millis(30));
-/// Moves for silence that follow each other within this are unrest: each has to wait longer than the one before.
-const UNREST: Duration = Duration::from_secs(10);
-/// First wait of that kind; it doubles up to 32 times.
-const HOLD: Duration = Duration::from_millis(250);
 /// A preferred path may lose so much more than the path in use, or so much at all.
 const LOSS_MORE: f64 = 0.03;
 const LOSS_FINE: f64 = 0.10;
@@ -30,9 +26,9 @@ impl Paths {
     pub(super) fn judge(&mut self, now: Instant) {
         let Some(selected) = self.selected.clone() else { return self.begin(now) };
         let Some(line) = self.lines.get(selected.route.socket) else { return self.flee(now, &selected) };
+        let sound = |place: &Place, sign| is_recent(now, sign) && self.is_trusted(place);
         if is_refused(now, line)
-            && !self.is_held(now)
-            && let Some(route) = self.refuge(now, &selected.place, |sign| is_recent(now, sign))
+            && let Some(route) = self.refuge(now, &selected.place, sound)
         {
             return self.go(now, route, Why::AddressLost);
         }
@@ -67,8 +63,8 @@ impl Paths {
 
     /// The socket of the path in use is gone.
     fn flee(&mut self, now: Instant, selected: &Selected) {
-        let refuge = self.refuge(now, &selected.place, |sign| is_recent(now, sign));
-        match refuge.or_else(|| self.refuge(now, &selected.place, |_| true)) {
+        let refuge = self.refuge(now, &selected.place, |_, sign| is_recent(now, sign));
+        match refuge.or_else(|| self.refuge(now, &selected.place, |_, _| true)) {
             Some(route) => self.go(now, route, Why::AddressLost),
             None => {
                 self.left = Some(Left { sign: selected.sign, proof: selected.proof, why: Why::AddressLost });
@@ -81,23 +77,29 @@ impl Paths {
     /// The path in use is silent for good, and another one has answered since that was in doubt.
     fn escape(&self, now: Instant, selected: &Selected) -> Option<Route> {
         let doubt = self.doubt?;
-        let dead = self.lines.road(selected.route)?.pulse.is_dead(now, self.doubt_after());
-        if !dead || self.is_held(now) {
+        if !self.lines.road(selected.route)?.pulse.is_dead(now, self.doubt_after()) {
             return None;
         }
         let proved = |route: &Route| self.lines.road(*route).is_some_and(|road| road.pulse.proved_since(doubt));
-        let others = self.places().into_iter().filter(|place| *place != selected.place);
+        let others = self.places().into_iter().filter(|place| *place != selected.place && self.is_trusted(place));
         others.filter_map(|place| self.best(now, &place)).find(proved)
     }
 
     /// The best other path that is not dead, takes packets, and whose last sign of life is good enough.
-    fn refuge(&self, now: Instant, but: &Place, enough: impl Fn(Option<Instant>) -> bool) -> Option<Route> {
-        let others = self.places().into_iter().filter(|place| place != but);
-        others.filter_map(|place| self.best(now, &place)).find(|route| {
-            let taken = self.lines.get(route.socket).is_some_and(|line| line.refused.is_none());
-            let alive = |road: &Road| !road.pulse.is_dead(now, self.doubt_after()) && enough(road.pulse.last_sign());
-            taken && self.lines.road(*route).is_some_and(alive)
+    fn refuge(&self, now: Instant, but: &Place, enough: impl Fn(&Place, Option<Instant>) -> bool) -> Option<Route> {
+        self.places().into_iter().filter(|place| place != but).find_map(|place| {
+            let route = self.best(now, &place)?;
+            let pulse = &self.lines.road(route)?.pulse;
+            let taken = self.lines.get(route.socket)?.refused.is_none();
+            let alive = !pulse.is_dead(now, self.doubt_after()) && enough(&place, pulse.last_sign());
+            (taken && alive).then_some(route)
         })
+    }
+
+    /// Its record is good enough for media to be moved there. What asks for more than this keeps media where it is dead.
+    fn is_trusted(&self, place: &Place) -> bool {
+        let known = self.reputation.get(&place.address);
+        known.is_none_or(|known| known.trust[usize::from(place.relayed)].is_earned())
     }
 
     /// A path that is preferred to the one in use and has been good for long enough.
@@ -145,10 +147,6 @@ impl Paths {
         let fled = self.doubt.is_some() || !matches!(why, Why::First | Why::Preferred);
         self.ledger.fled |= fled;
         let covered = self.copies.filter(|(copy, _)| copy.socket == route.socket).map_or(now, |(_, since)| since);
-        let stayed = old.as_ref().is_some_and(|old| self.lines.get(old.route.socket).is_some());
-        if stayed && why != Why::Preferred {
-            self.calm(now);
-        }
         // An address that has gone was blamed for it when it went.
         if let Some(old) = old.filter(|old| why != Why::Preferred && self.ranking.contains(&old.place.address)) {
             self.reputation.entry(old.place.address).or_default().flap(now);
@@ -167,18 +165,6 @@ impl Paths {
         let proof = if fled { proof } else { now };
         self.selected = Some(Selected { route, place, since: now, sign: now, proof });
         self.take(route);
-    }
-
-    fn is_held(&self, now: Instant) -> bool {
-        self.hold_until.is_some_and(|until| now < until)
-    }
-
-    /// After a move for silence: the next one has to wait, the longer the more of them there are.
-    fn calm(&mut self, now: Instant) {
-        let soon = self.last_silence.is_some_and(|last| now.saturating_duration_since(last) < UNREST);
-        self.unrest = if soon { (self.unrest + 1).min(5) } else { 0 };
-        self.hold_until = (self.unrest > 0).then(|| now + HOLD * 2_u32.pow(self.unrest));
-        self.last_silence = Some(now);
     }
 
     /// Where a copy of every RTP packet is to go.

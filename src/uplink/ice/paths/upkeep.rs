@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::trust::Trust;
 use super::{BURST, CADENCE_STANDBY, Paths, Step, TICK, TICK_IN_DOUBT, usable};
 use crate::supervisor::event::LocalAddress;
 use crate::uplink::ice::words::{Route, SocketId};
@@ -40,6 +41,8 @@ pub(super) struct Reputation {
     renewals: u32,
     /// It has worked since it is here.
     pub(super) proved: bool,
+    /// Of the direct way, and of the detour over a TURN server.
+    pub(super) trust: [Trust; 2],
 }
 
 impl Reputation {
@@ -63,7 +66,7 @@ impl Reputation {
     }
 }
 
-fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
+pub(super) fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
     (first * 2_u32.pow(times.min(10))).min(max)
 }
 
@@ -83,6 +86,7 @@ impl Paths {
             reputation.open_again = None;
             reputation.refusals = 0;
             reputation.renewals = 0;
+            reputation.trust.iter_mut().for_each(Trust::away);
         }
         let gone: Vec<SocketId> = (self.lines.bases())
             .filter(|(_, line)| !ranking.contains(&line.place.address))
@@ -101,6 +105,24 @@ impl Paths {
         }
     }
 
+    /// How each path lives and dies.
+    pub(super) fn take_record(&mut self, now: Instant) {
+        for address in &self.ranking {
+            for relayed in [false, true] {
+                let roads = self.lines.roads().filter(|(_, line, _)| line.place.relayed == relayed);
+                let pulses = roads.filter(|(_, line, _)| line.place.address == *address).map(|(.., road)| &road.pulse);
+                let records = pulses.map(|pulse| (pulse.good_for(now).is_some(), pulse.proved()));
+                let both = records.reduce(|a, b| (a.0 || b.0, a.1.max(b.1)));
+                let Some((alive, proved)) = both else { continue };
+                let known = match self.reputation.get_mut(address) {
+                    Some(known) => known,
+                    None => self.reputation.entry(address.clone()).or_default(),
+                };
+                known.trust[usize::from(relayed)].look(now, alive, proved);
+            }
+        }
+    }
+
     /// Old lines go once the far end follows the new one.
     pub(super) fn retire(&mut self, now: Instant) {
         if let Some((selected, at)) = self.confirmed() {
@@ -111,7 +133,8 @@ impl Paths {
             };
             for (socket, line) in self.lines.iter_mut() {
                 let same = line.base.unwrap_or(socket) == base;
-                let old = line.highest() < highest && line.born <= at;
+                // One that is born in this very moment takes the place of one that has just been found old.
+                let old = line.highest() < highest && line.born < at;
                 if !same && old && (line.was_meant() || line.place.address == address) {
                     line.retire_at.get_or_insert(at + RETIRE_AFTER);
                 }
@@ -200,11 +223,12 @@ impl Paths {
         if (holds && !revive && !unheard) || self.anchor_at.is_some_and(|at| now < at) {
             return;
         }
-        // What was tried and has not become the path in use by now never will.
+        // What was tried and has not become the path in use by now never will; and where a fresh socket is needed because
+        // all of this path is dead, an old standby is none.
         let base = self.lines.base_of(selected.route.socket);
         let vain: Vec<SocketId> = (self.lines.bases())
             .filter(|(socket, line)| *socket != base && line.place.address == selected.place.address)
-            .filter(|(_, line)| line.was_meant() && line.retire_at.is_none())
+            .filter(|(_, line)| (line.was_meant() || revive) && line.retire_at.is_none())
             .map(|(socket, _)| socket)
             .collect();
         for socket in vain {

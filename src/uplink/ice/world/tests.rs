@@ -238,6 +238,9 @@ pub(super) struct World {
     pub(super) reuse_port: Option<u16>,
     /// Some STUN packets that came.
     pub(super) kept: Vec<Vec<u8>>,
+    /// Our process is suspended: what comes waits in the buffers of its sockets.
+    asleep: bool,
+    buffers: Vec<(SocketId, Data)>,
 }
 
 /// Packets: that of str0m; libsrtp has 128.
@@ -318,6 +321,8 @@ impl World {
             disguise: None,
             reuse_port: None,
             kept: Vec::new(),
+            asleep: false,
+            buffers: Vec::new(),
         }
     }
 
@@ -531,13 +536,13 @@ impl World {
         let mut still = 0;
         loop {
             let never = end + ms(1);
-            let agent = self.agent.deadline().unwrap_or(never);
+            let agent = if self.asleep { never } else { self.agent.deadline().unwrap_or(never) };
             let far = match &mut self.far.brain {
                 Brain::Full { agent, .. } => agent.poll_timeout().unwrap_or(never),
                 Brain::Law { .. } => never,
             };
             let wire = self.wire.peek().map_or(never, |Reverse((at, ..))| *at);
-            let encore = self.encore.deadline().unwrap_or(never);
+            let encore = self.encore.deadline().filter(|_| !self.asleep).unwrap_or(never);
             let next = agent.min(far).min(wire).min(self.next_media).min(encore);
             if next > end {
                 break;
@@ -565,10 +570,29 @@ impl World {
         self.now = end;
     }
 
+    /// Our process is suspended for so long, camera and all; the world goes on without it. When it wakes it may see first
+    /// that it is late, or what came meanwhile.
+    pub(super) fn sleep(&mut self, span: Duration, late_first: bool) {
+        self.asleep = true;
+        self.run(span);
+        self.asleep = false;
+        self.next_media = self.next_media.min(self.now + self.spacing);
+        if late_first {
+            self.agent.timeout(self.now);
+            self.drain();
+        }
+        for (socket, data) in std::mem::take(&mut self.buffers) {
+            if !self.sockets[&socket].closed {
+                self.come_in(socket, data);
+                self.drain();
+            }
+        }
+    }
+
     fn beat(&mut self) {
-        self.next_media += self.spacing;
+        self.next_media += if self.asleep { ms(100) } else { self.spacing };
         let begun = self.seq > 0 || self.routes.selected.is_some();
-        if self.media_on && begun {
+        if self.media_on && begun && !self.asleep {
             self.seq += 1;
             let waits = self.encore.left(self.now, &self.seq.to_be_bytes());
             let mut routes: Vec<Route> = self.routes.selected.into_iter().chain(self.routes.copies.clone()).collect();
@@ -615,26 +639,35 @@ impl World {
                 if self.links[self.link_of(socket)].in_dead {
                     return;
                 }
-                let from = self.disguise.unwrap_or(self.far.address);
-                match data {
-                    Data::Stun(packet) => {
-                        if StunMessage::parse(&packet).is_ok_and(|message| message.is_successful_binding_response()) {
-                            self.validated.insert(Route { socket, to: from });
-                        }
-                        if self.kept.len() < 200 {
-                            self.kept.push(packet.clone());
-                        }
-                        self.agent.stun(self.now, socket, from, &packet);
-                    }
-                    Data::Rtcp => {
-                        self.rtcp.push((self.now, self.link_of(socket)));
-                        if self.agent.accepts(socket, from) {
-                            self.agent.heard(self.now, socket, from, Kind::Rtcp);
-                        }
-                    }
-                    Data::Media(_) => unreachable!("the far end sends none"),
+                if self.asleep {
+                    self.buffers.push((socket, data));
+                } else {
+                    self.come_in(socket, data);
                 }
             }
+        }
+    }
+
+    /// Our process reads what has come.
+    fn come_in(&mut self, socket: SocketId, data: Data) {
+        let from = self.disguise.unwrap_or(self.far.address);
+        match data {
+            Data::Stun(packet) => {
+                if StunMessage::parse(&packet).is_ok_and(|message| message.is_successful_binding_response()) {
+                    self.validated.insert(Route { socket, to: from });
+                }
+                if self.kept.len() < 200 {
+                    self.kept.push(packet.clone());
+                }
+                self.agent.stun(self.now, socket, from, &packet);
+            }
+            Data::Rtcp => {
+                self.rtcp.push((self.now, self.link_of(socket)));
+                if self.agent.accepts(socket, from) {
+                    self.agent.heard(self.now, socket, from, Kind::Rtcp);
+                }
+            }
+            Data::Media(_) => unreachable!("the far end sends none"),
         }
     }
 
