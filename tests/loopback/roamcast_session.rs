@@ -302,6 +302,22 @@ async fn a_ghost_is_buried_by_its_owner() {
     server.on_air().await;
 }
 
+/// The slot to come back in is lost with the words of the first try, unless it counts as told no longer.
+#[tokio::test]
+async fn a_second_publish_of_one_messenger_is_as_good_as_a_first() {
+    let server = Server::start(None).await;
+    let mut ghost = server.on_air().await;
+    let mut signaller = server.signaller();
+    let failure = signaller.publish(offer().await).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::ConcurrentLimit);
+    ghost.goodbye().await.unwrap();
+    let accepted = signaller.publish(offer().await).await.unwrap();
+    assert_eq!(session_id(&signaller.memory()), accepted.session_id);
+    slot(&mut signaller).await;
+    server.fault(r#"{"output":"reconnecting"}"#).await;
+    assert_eq!(next(&mut signaller).await, Word::Output { reconnecting: true }, "the end of the first try is told");
+}
+
 #[tokio::test]
 async fn every_close_code_says_what_to_do() {
     use ErrorCode as Code;
