@@ -119,7 +119,6 @@ async fn serve(
     // Is there a connection that may speak?
     let mut attached = false;
     let mut waiting = VecDeque::new();
-    let mut burial = None;
     loop {
         let order = if waiting.is_empty() {
             tokio::select! {
@@ -136,8 +135,7 @@ async fn serve(
         match order {
             None => return,
             Some(Order::Publish { offer, reply }) => {
-                burial = bury(&signaller, &line);
-                let result = publish(&mut signaller, &mut burial, &offer, || reply.is_closed()).await;
+                let result = publish(&mut signaller, &line, &offer, || reply.is_closed()).await;
                 attached = result.is_ok();
                 keepsake = attached.then(|| Keepsake::new(&signaller, &line)).flatten();
                 let _asker_gone = reply.send(result);
@@ -170,7 +168,7 @@ async fn serve(
                 let _asker_gone = reply.send(None);
                 return;
             }
-            Some(Order::Part { how: _, reply }) => return part(&mut signaller, keepsake, burial, reply).await,
+            Some(Order::Part { how: _, reply }) => return part(&mut signaller, keepsake, reply).await,
         }
     }
 }
@@ -216,11 +214,8 @@ fn carried(signaller: &Signaller) -> Option<Memory> {
     signaller.memory().filter(|memory| matches!(memory, Memory::Roamcast { .. }))
 }
 
-/// A task that ends the ghost of the line; its outcome: is it ended?
-type Burial = JoinHandle<bool>;
-
-/// Begins to end the ghost of the line, if there is one.
-fn bury(signaller: &Signaller, line: &Arc<Line>) -> Option<Burial> {
+/// Begins to end the ghost of the line, if there is one. The outcome of the task: is it ended?
+fn bury(signaller: &Signaller, line: &Arc<Line>) -> Option<JoinHandle<bool>> {
     let ghost = line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let (burying, line) = (signaller.bury(ghost.clone()), Arc::clone(line));
     Some(tokio::spawn(async move {
@@ -240,17 +235,18 @@ fn bury(signaller: &Signaller, line: &Arc<Line>) -> Option<Burial> {
 /// holds it no longer: that is the rest of one try and not another one, which would be the brain's to make.
 async fn publish(
     signaller: &mut Signaller,
-    burial: &mut Option<Burial>,
+    line: &Arc<Line>,
     offer: &str,
     is_over: impl Fn() -> bool,
 ) -> Result<Accepted, Failure> {
+    let burial = bury(signaller, line);
     // On air first: a ghost at another server, which may be gone for good, is waited for only where we are not. (The next
     // session looks for what is not ended.)
     let failure = match signaller.publish(offer).await {
         Err(failure) => failure,
         accepted => return accepted,
     };
-    let is_buried = match burial.take() {
+    let is_buried = match burial {
         Some(burial) => burial.await.unwrap_or(false),
         None => false,
     };
@@ -267,21 +263,13 @@ fn may_be_ours(failure: &Failure) -> bool {
     failure.code == ErrorCode::ConcurrentLimit && !asks_for_more
 }
 
-async fn part(
-    signaller: &mut Signaller,
-    keepsake: Option<Keepsake>,
-    burial: Option<Burial>,
-    reply: oneshot::Sender<Option<Ghost>>,
-) {
+async fn part(signaller: &mut Signaller, keepsake: Option<Keepsake>, reply: oneshot::Sender<Option<Ghost>>) {
     if let Some(keepsake) = keepsake {
         let _disk_hangs = timeout(FORGET_DEADLINE, keepsake.forget()).await;
     }
     // Taken first: a messenger may forget its session with the goodbye, whatever becomes of that.
     let session = signaller.ghost();
-    // This process may end with it, so both have the time that a goodbye has.
-    let burying = async { burial?.await.ok() };
-    let (goodbye, _buried) = tokio::join!(signaller.goodbye(), burying);
-    let ghost = match goodbye {
+    let ghost = match signaller.goodbye().await {
         Ok(()) => None,
         Err(failure) => {
             debug!("goodbye: {failure}");

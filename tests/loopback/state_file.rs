@@ -179,13 +179,17 @@ async fn a_slot_that_our_own_ghost_holds_costs_not_even_one_refusal() {
 }
 
 /// The ghost is buried, and the slot is taken still: it is somebody else who has it. Or the server wants us to stay away for
-/// longer than for a slot: then it gets no second offer.
+/// longer than for a slot, or is busy: then it gets no second offer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_a_stranger_holds_is_left_alone_for_thirty_seconds() {
-    for (retry_after, offers, at_least) in [(5, 2, 30.0), (60, 1, 60.0)] {
+    for (status, retry_after, offers, at_least, code) in [
+        ("409 Conflict", 5, 2, 30.0, "CONCURRENT_LIMIT"),
+        ("409 Conflict", 60, 1, 60.0, "CONCURRENT_LIMIT"),
+        ("503 Service Unavailable", 5, 1, 5.0, "SIGNALLING_FAILED"),
+    ] {
         let server = Server::start(move |request| match request.method.as_str() {
             "DELETE" => reply("200 OK", &[], ""),
-            _ => reply("409 Conflict", &[&format!("Retry-After: {retry_after}")], ""),
+            _ => reply(status, &[&format!("Retry-After: {retry_after}")], ""),
         })
         .await;
         let state = tempfile::tempdir().unwrap();
@@ -195,11 +199,41 @@ async fn a_slot_that_a_stranger_holds_is_left_alone_for_thirty_seconds() {
         let retry_in = waits["data"]["retryIn"].as_f64().unwrap();
         assert!((at_least..=at_least * 1.1 + 0.001).contains(&retry_in), "{waits}");
         assert_eq!(waits["data"]["waitingFor"], "serverRetryAfter");
-        encoder.signal("TERM");
-        assert_eq!(encoder.wait_for_exit(), 0);
-        assert_eq!(codes(&encoder), ["CONCURRENT_LIMIT"]);
-        assert_eq!((asked(&server, "DELETE /ghost"), asked(&server, "POST /whip/live")), (1, offers));
+        let asked = (asked(&server, "DELETE /ghost"), asked(&server, "POST /whip/live"));
+        assert_eq!((asked, codes(&encoder)), ((1, offers), vec![code]));
     }
+}
+
+/// It is refused, and a person asks for another try while the ghost is being ended: then the first one is over, and offers
+/// nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_that_nobody_waits_for_offers_nothing_again() {
+    let ended = Arc::new(Notify::new());
+    let end = Arc::clone(&ended);
+    let server = Server::start(move |request| match request.method.as_str() {
+        "DELETE" => Canned::After(Arc::clone(&end), Box::new(reply("200 OK", &[], ""))),
+        _ => reply("409 Conflict", &[], ""),
+    })
+    .await;
+    let state = tempfile::tempdir().unwrap();
+    left_behind(state.path(), server.port);
+    let mut encoder = encoder_of(&format!("url = \"{}\"\n", server.url("/whip/live")), state.path());
+    let deadline = Instant::now() + PATIENCE;
+    while (asked(&server, "DELETE /ghost"), asked(&server, "POST /whip/live")) != (1, 1) {
+        assert!(Instant::now() < deadline, "{:?}", server.requests());
+        tokio::task::yield_now().await; // Another process asks.
+    }
+    encoder.signal("USR1");
+    encoder.wait_for("the refusal of the next try", |event| event["data"]["code"] == "CONCURRENT_LIMIT");
+    ended.notify_one();
+    for _again in 0..2 {
+        encoder.signal("USR1");
+        encoder.wait_for("its refusal", |event| event["data"]["code"] == "CONCURRENT_LIMIT");
+    }
+    let posts = server.requests().into_iter().filter(|request| request.method == "POST");
+    let offers: Vec<String> = posts.map(|request| request.body).collect();
+    let different: std::collections::BTreeSet<&String> = offers.iter().collect();
+    assert_eq!((offers.len(), different.len()), (4, 4));
 }
 
 /// The first server hangs with a ghost of ours in it, and another one takes us: nobody waits for the burial.
