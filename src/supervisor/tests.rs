@@ -222,6 +222,19 @@ fn a_session_that_died_during_a_suspension_is_lost_after_it() {
     assert_eq!(run.story().first().map(String::as_str), Some("reconnecting_broadcast"));
 }
 
+/// The session that is to take its place was being opened meanwhile.
+#[test]
+fn a_suspended_process_gives_its_next_session_the_time_that_it_slept() {
+    let mut run = resuming(unlimited());
+    run.session(0.1, resume_refused());
+    assert_eq!(run.session(0.1, SessionEvent::Accepted { session_id: "/whip/2".into() }), []);
+    run.hear(60.0, Event::Woke);
+    assert_eq!(run.hear(0.0, Event::Deadline), []);
+    run.session(0.1, SessionEvent::Connected);
+    let orders = run.session(0.1, SessionEvent::Acknowledged);
+    assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
+}
+
 #[test]
 fn a_move_within_the_session_is_told_and_nothing_else_changes() {
     let change = |to: &str| PathChange {
