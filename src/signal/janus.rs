@@ -108,6 +108,8 @@ impl Janus {
     }
 
     pub(super) async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
+        // Of a publish that was refused: without a publisher, but a session all the same. It expires when this fails.
+        let _failed = self.goodbye().await;
         self.session = None;
         self.heard.clear();
         let line = self.open().await?;

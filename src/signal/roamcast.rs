@@ -43,7 +43,7 @@ pub struct Roamcast {
     /// The one of this connection or, without one, the one to go on with.
     session: Option<Session>,
     ice_servers: Vec<IceServer>,
-    /// The last that was told.
+    /// The last that was told, or is among the words to be told.
     slot: Option<RetrySlot>,
     /// In use on this connection.
     token: Option<Secret>,
@@ -101,6 +101,7 @@ impl Roamcast {
     pub(super) async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
         if self.socket.is_none() {
             self.heard.clear();
+            self.slot = None;
             let claim = self.session.as_ref().map(|session| session.claim.clone());
             match self.open(claim).await? {
                 Opened::New(None) => {}

@@ -60,8 +60,6 @@ pub enum Retry {
     /// Yes, once, and at once: the provider gives another token by now. A second failure of this kind in a row is final
     /// (401, 4002: the token may just have expired).
     Once,
-    /// Yes, at once: what stood in the way was a session of ours, and is gone by now.
-    AtOnce,
     /// No: trying again cannot help until a person changes something.
     Never,
 }

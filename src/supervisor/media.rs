@@ -365,6 +365,8 @@ mod tests {
         assert!(media.due(at(last + 60.0), &policy()).is_none());
         assert_eq!(media.deadline(&policy()), Some(at(last + 63.0)));
         assert_eq!(media.due(at(last + 63.0), &policy()).expect("lost").code, ErrorCode::MediaStalled);
+        media.acknowledged(at(last + 60.9));
+        assert_eq!(media.deadline(&policy()), Some(at(last + 63.9)), "a minute of ours is no habit of the far end");
 
         let (mut media, last) = acknowledged_every(1.0, 4);
         media.disconnected(at(last));

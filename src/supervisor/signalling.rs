@@ -14,8 +14,9 @@ use super::backoff::{self, Dice, after};
 use super::event::{Failure, Phase, Retry};
 use super::{Retries, SignallingPolicy, trouble};
 
-/// A backstop, not a tuning knob: the messenger has deadlines of its own for each request (10 s or so) and may follow a
-/// redirect; an attempt that is silent for longer than this hangs.
+/// A backstop, not a tuning knob: the messenger has deadlines of its own for each request (10 s or so), and may follow a
+/// redirect or publish twice (when the ghost that it buries held the slot); an attempt that is silent for longer than this
+/// hangs.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for an order to resume.
 const RESUMING_TIMEOUT: Duration = Duration::from_secs(30);

@@ -222,6 +222,19 @@ fn a_session_that_died_during_a_suspension_is_lost_after_it() {
     assert_eq!(run.story().first().map(String::as_str), Some("reconnecting_broadcast"));
 }
 
+/// The session that is to take its place was being opened meanwhile.
+#[test]
+fn a_suspended_process_gives_its_next_session_the_time_that_it_slept() {
+    let mut run = resuming(unlimited());
+    run.session(0.1, resume_refused());
+    assert_eq!(run.session(0.1, SessionEvent::Accepted { session_id: "/whip/2".into() }), []);
+    run.hear(60.0, Event::Woke);
+    assert_eq!(run.hear(0.0, Event::Deadline), []);
+    run.session(0.1, SessionEvent::Connected);
+    let orders = run.session(0.1, SessionEvent::Acknowledged);
+    assert_eq!(orders, [Action::Close { attempt: Attempt(1), goodbye: true }]);
+}
+
 #[test]
 fn a_move_within_the_session_is_told_and_nothing_else_changes() {
     let change = |to: &str| PathChange {
@@ -772,12 +785,9 @@ fn a_server_that_takes_a_token_and_refuses_it_again_does_not_make_us_spin() {
 }
 
 #[test]
-fn a_slot_that_our_own_ghost_had_is_tried_at_once_and_then_every_thirty_seconds() {
+fn a_slot_that_somebody_else_has_is_tried_every_thirty_seconds() {
     let mut run = Run::started(unlimited());
-    run.session(0.1, slot_taken(Retry::AtOnce));
-    run.session(0.0, SessionEvent::Closed);
-    assert_eq!(run.opens(), 0.0);
-    for retry in [Retry::AtOnce, Retry::Backoff, Retry::After(Duration::from_secs(30))] {
+    for retry in [Retry::Backoff, Retry::After(Duration::from_secs(5)), Retry::After(Duration::from_secs(30))] {
         run.session(0.1, slot_taken(retry));
         run.session(0.0, SessionEvent::Closed);
         run.hear(1.0, Event::Network(PathEvent::RouteAppeared));

@@ -42,7 +42,7 @@ impl Trouble {
 
 /// Why, for the outside.
 pub(super) fn reason(failure: &Failure) -> Reason {
-    let may_help_later = matches!(failure.retry, Retry::After(_) | Retry::Once | Retry::AtOnce);
+    let may_help_later = matches!(failure.retry, Retry::After(_) | Retry::Once);
     match failure.phase {
         Phase::Request if may_help_later || failure.code == ErrorCode::ConcurrentLimit => Reason::ServerRefused,
         Phase::Capture | Phase::Dial | Phase::Request | Phase::Negotiate | Phase::Teardown => Reason::ConnectFailed,
@@ -83,7 +83,7 @@ pub(super) fn passing(failure: &Failure) -> Verdict {
 /// The failure as the outside knows it.
 pub(super) fn told(failure: &Failure) -> BroadcastError {
     let retry = match failure.retry {
-        Retry::Backoff | Retry::AtOnce => RetryAdvice::Backoff,
+        Retry::Backoff => RetryAdvice::Backoff,
         Retry::After(_) => RetryAdvice::After,
         Retry::Once => RetryAdvice::Once,
         Retry::Never => RetryAdvice::Never,

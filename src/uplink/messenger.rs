@@ -54,7 +54,7 @@ pub(crate) struct Messenger {
 
 impl Messenger {
     /// Starts the task. The ghost of the line (an earlier session that could not be told goodbye) is buried beside the
-    /// publish.
+    /// publish, which is made once more when it came too soon for that.
     pub(crate) fn start(signaller: Signaller, line: Arc<Line>, tell: mpsc::UnboundedSender<Said>) -> Self {
         let (orders, heard) = mpsc::channel(ORDERS_WAITING_MAX);
         tokio::spawn(serve(signaller, line, heard, tell));
@@ -135,7 +135,7 @@ async fn serve(
         match order {
             None => return,
             Some(Order::Publish { offer, reply }) => {
-                let result = publish(&mut signaller, &line, &offer).await;
+                let result = publish(&mut signaller, &line, &offer, || reply.is_closed()).await;
                 attached = result.is_ok();
                 keepsake = attached.then(|| Keepsake::new(&signaller, &line)).flatten();
                 let _asker_gone = reply.send(result);
@@ -214,33 +214,53 @@ fn carried(signaller: &Signaller) -> Option<Memory> {
     signaller.memory().filter(|memory| matches!(memory, Memory::Roamcast { .. }))
 }
 
-/// The offer goes out; the ghost of the line is buried meanwhile.
-async fn publish(signaller: &mut Signaller, line: &Line, offer: &str) -> Result<Accepted, Failure> {
-    let ghost = line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let burial = ghost.clone().map(|ghost| signaller.bury(ghost));
-    let publishing = signaller.publish(offer);
-    let Some(burial) = burial else { return publishing.await };
-    let (result, buried) = tokio::join!(publishing, burial);
-    if buried.as_ref().is_err_and(|failure| failure.retry != Retry::Never) {
-        // Not reached, as at boot before the network is up, or busy: the next session tries again.
-        *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = ghost;
-    } else if let Err(failure) = &buried {
-        debug!("the session before is left to the server's own timeout: {failure}");
-    }
-    match result {
-        Err(failure) if buried.is_ok() => Err(freed(failure)),
-        result => result,
-    }
+/// Begins to end the ghost of the line, if there is one. The outcome of the task: is it ended?
+fn bury(signaller: &Signaller, line: &Arc<Line>) -> Option<JoinHandle<bool>> {
+    let ghost = line.ghost.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let (burying, line) = (signaller.bury(ghost.clone()), Arc::clone(line));
+    Some(tokio::spawn(async move {
+        let Err(failure) = burying.await else { return true };
+        if failure.retry == Retry::Never {
+            debug!("the session before is left to the server's own timeout: {failure}");
+        } else {
+            // Not reached, as at boot before the network is up, or busy: the next session tries again.
+            debug!("the session before is not ended yet: {failure}");
+            line.ghost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(ghost);
+        }
+        false
+    }))
 }
 
-/// A slot that was taken while our ghost was being buried is free by now, most likely.
-fn freed(failure: Failure) -> Failure {
-    let asks_for_more = matches!(failure.retry, Retry::After(wait) if wait > SLOT_BUSY_WAIT_MIN);
-    if failure.code != ErrorCode::ConcurrentLimit || asks_for_more {
-        return failure;
+/// The offer goes out while the ghost is buried. Where that held our slot still, the offer goes out once more as soon as it
+/// holds it no longer: that is the rest of one try and not another one, which would be the brain's to make.
+async fn publish(
+    signaller: &mut Signaller,
+    line: &Arc<Line>,
+    offer: &str,
+    is_over: impl Fn() -> bool,
+) -> Result<Accepted, Failure> {
+    let burial = bury(signaller, line);
+    // On air first: a ghost at another server, which may be gone for good, is waited for only where we are not. (The next
+    // session looks for what is not ended.)
+    let failure = match signaller.publish(offer).await {
+        Err(failure) => failure,
+        accepted => return accepted,
+    };
+    let is_buried = match burial {
+        Some(burial) => burial.await.unwrap_or(false),
+        None => false,
+    };
+    if !is_buried || !may_be_ours(&failure) || is_over() {
+        return Err(failure);
     }
-    let words = format!("{}; it was a session of ours that had it, and that is ended now", failure.words);
-    Failure { retry: Retry::AtOnce, words, ..failure }
+    debug!("{failure}; it was a session of ours that had it, and that is ended now");
+    signaller.publish(offer).await
+}
+
+/// May it be a session of ours that has the slot? Not when the server wants us to stay away for longer than for a slot.
+fn may_be_ours(failure: &Failure) -> bool {
+    let asks_for_more = matches!(failure.retry, Retry::After(wait) if wait > SLOT_BUSY_WAIT_MIN);
+    failure.code == ErrorCode::ConcurrentLimit && !asks_for_more
 }
 
 async fn part(signaller: &mut Signaller, keepsake: Option<Keepsake>, reply: oneshot::Sender<Option<Ghost>>) {

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use crate::forward::Forward;
 use crate::janus::{Janus, ROOM};
 use crate::janus_rig::{QUICK, Rig, codes, config, session, signalling, wait_for_another};
-use crate::program::{Program, is_message};
+use crate::program::{PATIENCE, Program, is_message};
+use crate::relay::Relay;
 
 const ON_AIR: [&str; 3] = ["signalling", "connected", "broadcasting"];
 /// As long as the table says.
@@ -195,6 +196,35 @@ fn our_own_ghost_does_not_keep_us_out_of_a_room_for_one() {
         assert!(waited < Duration::from_secs(30), "it has waited for the slot: {waited:?}");
         assert_alone(&janus, &encoder, ONE_SLOT);
     }
+}
+
+/// The same, and the ghost is buried only when the publish has been refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ghost_that_holds_the_room_for_longer_costs_not_even_one_refusal() {
+    let janus = Janus::start();
+    make_room_for_one(&janus);
+    let state = tempfile::tempdir().unwrap();
+    let (to_ghost, to_room) = (Relay::to_address(janus.address).await, Relay::to_address(janus.address).await);
+    let url = |relay: &Relay| format!("ws://{}:{}/", janus.address.ip(), relay.port);
+    let start = |url: &str, more: &str| {
+        Program::encoder_with(&config(url, ONE_SLOT, &format!("{more}{QUICK}")), |command| {
+            command.env("STATE_DIRECTORY", state.path());
+        })
+    };
+    let mut killed = start(&url(&to_ghost), "");
+    killed.wait_for("Stats", |event| event["event"] == "Stats");
+    killed.kill();
+    to_ghost.silence();
+    let mut encoder = start(&url(&to_room), &format!("fallbackUrls = [\"{}\"]\n", url(&to_ghost)));
+    let deadline = Instant::now() + PATIENCE;
+    while !to_room.texts().iter().any(|text| text.contains("Maximum number of publishers")) {
+        assert!(Instant::now() < deadline, "not refused: {:#?}", to_room.texts());
+        tokio::task::yield_now().await; // Another process is refused.
+    }
+    to_ghost.heal();
+    encoder.wait_for_message("broadcasting");
+    assert_eq!((codes(&encoder), encoder.messages()), (Vec::new(), ON_AIR.map(str::to_owned).to_vec()));
+    assert_alone(&janus, &encoder, ONE_SLOT);
 }
 
 #[test]

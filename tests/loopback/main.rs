@@ -59,6 +59,7 @@ mod roamcast_windows;
 mod secrets;
 #[cfg(feature = "ingest")]
 mod state_file;
+mod suspended;
 mod systemd_units;
 mod token_provider;
 mod token_session;

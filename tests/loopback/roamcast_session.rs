@@ -186,25 +186,29 @@ async fn a_cut_websocket_is_resumed_with_the_same_session() {
     }
 }
 
+/// The ones that are named after a cut were renewed while it lasted.
 #[tokio::test]
 async fn turn_credentials_are_named_anew_at_any_time_and_after_a_cut() {
     let server = Server::start(None).await;
     let mut signaller = server.on_air().await;
-    let servers = r#"{"urls":["turn:127.0.0.1"],"username":"1767225600:u","credential":"fr3sh-turn-passw0rd"}"#;
-    server.fault(&format!(r#"{{"iceServers":[{servers}]}}"#)).await;
-    for cut in [false, true] {
+    for (cut, credential) in [(false, "fr3sh-turn-passw0rd"), (true, "fr3sher-turn-passw0rd")] {
         if cut {
             server.fault(r#"{"dropWebSocket":true}"#).await;
             lost(&mut signaller).await;
+        }
+        let named = format!(r#"{{"urls":["turn:127.0.0.1"],"username":"1767225600:u","credential":"{credential}"}}"#);
+        server.fault(&format!(r#"{{"iceServers":[{named}]}}"#)).await;
+        if cut {
             signaller.resume().await.unwrap();
         }
-        let mut word = signaller.next().await;
-        while matches!(word, Word::RetrySlot(_)) {
-            word = signaller.next().await;
-        }
+        let word = next(&mut signaller).await;
         let Word::IceServers { servers, near: true } = word else { panic!("cut: {cut}: {word:?}") };
-        assert_eq!(servers[0].credential.as_ref().map(|secret| secret.expose()), Some("fr3sh-turn-passw0rd"));
+        assert_eq!(servers[0].credential.as_ref().map(|secret| secret.expose()), Some(credential));
     }
+    // A new media connection of the same session is given them with the answer.
+    let answered = signaller.restart(&restarted(offer().await)).await.unwrap();
+    let given = answered.ice_servers[0].credential.as_ref().map(|secret| secret.expose());
+    assert_eq!(given, Some("fr3sher-turn-passw0rd"));
 }
 
 #[tokio::test]
@@ -300,6 +304,28 @@ async fn a_ghost_is_buried_by_its_owner() {
     second.bury(first.ghost().unwrap()).await.unwrap();
     second.bury(first.ghost().unwrap()).await.unwrap();
     server.on_air().await;
+}
+
+/// The slot to come back in is lost with the words of the first try, unless it counts as told no longer.
+#[tokio::test]
+async fn a_second_publish_of_one_messenger_is_as_good_as_a_first() {
+    let server = Server::start(None).await;
+    let mut uplink = server.uplink(None);
+    uplink.url.set_path("/signal/another");
+    let mut another = crate::http::signaller(&uplink).unwrap();
+    another.publish(offer().await).await.unwrap();
+    let mut ghost = server.on_air().await;
+    // The lowest slot is free for both tries.
+    another.goodbye().await.unwrap();
+    let mut signaller = server.signaller();
+    let failure = signaller.publish(offer().await).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::ConcurrentLimit);
+    ghost.goodbye().await.unwrap();
+    let accepted = signaller.publish(offer().await).await.unwrap();
+    assert_eq!(session_id(&signaller.memory()), accepted.session_id);
+    slot(&mut signaller).await;
+    server.fault(r#"{"output":"reconnecting"}"#).await;
+    assert_eq!(next(&mut signaller).await, Word::Output { reconnecting: true }, "the end of the first try is told");
 }
 
 #[tokio::test]

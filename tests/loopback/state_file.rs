@@ -2,13 +2,21 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
+use crate::http::{Canned, Server, reply};
 use crate::program::{PATIENCE, Program};
 use crate::relay::Relay;
 
 const CONFIG: &str = "[video]\nwidth = 320\nheight = 180\nbitrate = \"400k\"\n\
     [reconnect]\nminDelay = \"200ms\"\nmaxDelay = \"500ms\"\nmaxRetries = \"unlimited\"\n";
+const ON_AIR: [&str; 3] = ["signalling", "connected", "broadcasting"];
+/// A server that is slow to end a session: far more than a publish takes to be refused.
+const SLOW_END: Duration = Duration::from_millis(500);
 
 async fn ingest() -> (Program, Relay) {
     let port = crate::program::free_port();
@@ -18,10 +26,7 @@ async fn ingest() -> (Program, Relay) {
 }
 
 fn encoder(relay: &Relay, state: &Path) -> Program {
-    let config = format!("{CONFIG}[uplink]\nurl = \"http://127.0.0.1:{}/whip/live\"\n", relay.port);
-    Program::encoder_with(&config, |command| {
-        command.env("STATE_DIRECTORY", state);
-    })
+    encoder_of(&format!("url = \"http://127.0.0.1:{}/whip/live\"\n", relay.port), state)
 }
 
 /// The path of the session that the file remembers, once there is one other than `before`.
@@ -98,12 +103,7 @@ async fn a_ghost_waits_until_the_server_is_reached() {
     let port = crate::program::free_port();
     let relay = Relay::to(port).await;
     let state = tempfile::tempdir().unwrap();
-    let file = format!(
-        "{{\"version\":1,\"memory\":{{\"protocol\":\"whip\",\"resource\":\"http://127.0.0.1:{0}/ghost\"}},\
-         \"server\":\"http://127.0.0.1:{0}\",\"since\":\"2999-01-01T00:00:00Z\"}}",
-        relay.port
-    );
-    std::fs::write(state.path().join("session.json"), file).unwrap();
+    left_behind(state.path(), relay.port);
     let mut encoder = encoder(&relay, state.path());
     encoder.wait_for("third try", |event| {
         crate::program::is_message(event, "signalling") && event["data"]["attempt"] == 3
@@ -116,37 +116,143 @@ async fn a_ghost_waits_until_the_server_is_reached() {
     assert_eq!(buried, 1, "{:?}", relay.requests());
 }
 
-/// The ghost of the process before holds the slot: it is buried, and the next try does not wait for the 30 s that a slot of
-/// somebody else would be left alone.
+/// The process before has left a session behind at this port.
+fn left_behind(state: &Path, port: u16) {
+    let file = format!(
+        "{{\"version\":1,\"memory\":{{\"protocol\":\"whip\",\"resource\":\"http://127.0.0.1:{port}/ghost\"}},\
+         \"server\":\"http://127.0.0.1:{port}\",\"since\":\"2999-01-01T00:00:00Z\"}}"
+    );
+    std::fs::write(state.join("session.json"), file).unwrap();
+}
+
+fn encoder_of(uplink: &str, state: &Path) -> Program {
+    Program::encoder_with(&format!("{CONFIG}[uplink]\n{uplink}"), |command| {
+        command.env("STATE_DIRECTORY", state);
+    })
+}
+
+/// What this server was asked, by method and path.
+fn asked(server: &Server, what: &str) -> usize {
+    server.requests().iter().filter(|request| format!("{} {}", request.method, request.path) == what).count()
+}
+
+/// Codes of all BroadcastErrors so far.
+fn codes(encoder: &Program) -> Vec<&str> {
+    let errors = encoder.events.iter().filter(|(_, event)| event["event"] == "BroadcastError");
+    errors.filter_map(|(_, event)| event["data"]["code"].as_str()).collect()
+}
+
+/// The ghost of the process before holds the slot, and the server is slow to end it: the publish is refused, and made once
+/// more when the ghost is gone. Nobody hears of that.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slot_that_our_own_ghost_holds_is_tried_again_at_once() {
-    let posts = std::sync::atomic::AtomicUsize::new(0);
-    let server = crate::http::Server::start(move |request| match request.method.as_str() {
-        "DELETE" => crate::http::reply("200 OK", &[], ""),
-        _ if posts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => {
-            crate::http::reply("409 Conflict", &[], "")
+async fn a_slot_that_our_own_ghost_holds_costs_not_even_one_refusal() {
+    let (_ingest, relay) = ingest().await;
+    let away = format!("Location: http://127.0.0.1:{}/whip/live", relay.port);
+    let (is_free, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+    let (freed, may_end) = (Arc::clone(&is_free), Arc::clone(&refused));
+    let server = Server::start(move |request| match request.method.as_str() {
+        "DELETE" => {
+            let (may_end, freed, ended) = (Arc::clone(&may_end), Arc::clone(&freed), Arc::new(Notify::new()));
+            let tell = Arc::clone(&ended);
+            tokio::spawn(async move {
+                may_end.notified().await;
+                tokio::time::sleep(SLOW_END).await;
+                freed.store(true, Ordering::SeqCst);
+                tell.notify_one();
+            });
+            Canned::After(ended, Box::new(reply("200 OK", &[], "")))
         }
-        _ => crate::http::reply("403 Forbidden", &[], "that will do"),
+        _ if is_free.load(Ordering::SeqCst) => reply("307 Temporary Redirect", &[&away], ""),
+        _ => {
+            refused.notify_one();
+            reply("409 Conflict", &["Retry-After: 2"], "")
+        }
     })
     .await;
     let state = tempfile::tempdir().unwrap();
-    let file = format!(
-        "{{\"version\":1,\"memory\":{{\"protocol\":\"whip\",\"resource\":\"{}\"}},\
-         \"server\":\"http://127.0.0.1:{}\",\"since\":\"2999-01-01T00:00:00Z\"}}",
-        server.url("/ghost"),
-        server.port
+    left_behind(state.path(), server.port);
+    let trusted = format!("trustedOrigins = [\"http://127.0.0.1:{}\"]\n", relay.port);
+    let mut encoder = encoder_of(&format!("url = \"{}\"\n{trusted}", server.url("/whip/live")), state.path());
+    encoder.wait_for_message("broadcasting");
+    assert_eq!((codes(&encoder), encoder.messages()), (Vec::new(), ON_AIR.map(str::to_owned).to_vec()));
+    assert_eq!((asked(&server, "DELETE /ghost"), asked(&server, "POST /whip/live")), (1, 2));
+}
+
+/// The ghost is buried, and the slot is taken still: it is somebody else who has it. Or the server wants us to stay away for
+/// longer than for a slot, or is busy: then it gets no second offer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_a_stranger_holds_is_left_alone_for_thirty_seconds() {
+    for (status, retry_after, offers, at_least, code) in [
+        ("409 Conflict", 5, 2, 30.0, "CONCURRENT_LIMIT"),
+        ("409 Conflict", 60, 1, 60.0, "CONCURRENT_LIMIT"),
+        ("503 Service Unavailable", 5, 1, 5.0, "SIGNALLING_FAILED"),
+    ] {
+        let server = Server::start(move |request| match request.method.as_str() {
+            "DELETE" => reply("200 OK", &[], ""),
+            _ => reply(status, &[&format!("Retry-After: {retry_after}")], ""),
+        })
+        .await;
+        let state = tempfile::tempdir().unwrap();
+        left_behind(state.path(), server.port);
+        let mut encoder = encoder_of(&format!("url = \"{}\"\n", server.url("/whip/live")), state.path());
+        let (_, waits) = encoder.wait_for_message("reconnecting_broadcast");
+        let retry_in = waits["data"]["retryIn"].as_f64().unwrap();
+        assert!((at_least..=at_least * 1.1 + 0.001).contains(&retry_in), "{waits}");
+        assert_eq!(waits["data"]["waitingFor"], "serverRetryAfter");
+        let asked = (asked(&server, "DELETE /ghost"), asked(&server, "POST /whip/live"));
+        assert_eq!((asked, codes(&encoder)), ((1, offers), vec![code]));
+    }
+}
+
+/// It is refused, and a person asks for another try while the ghost is being ended: then the first one is over, and offers
+/// nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_that_nobody_waits_for_offers_nothing_again() {
+    let ended = Arc::new(Notify::new());
+    let end = Arc::clone(&ended);
+    let posts = AtomicUsize::new(0);
+    let server = Server::start(move |request| match request.method.as_str() {
+        "DELETE" => Canned::After(Arc::clone(&end), Box::new(reply("200 OK", &[], ""))),
+        _ if posts.fetch_add(1, Ordering::SeqCst) == 0 => reply("409 Conflict", &[], ""),
+        _ => reply("503 Service Unavailable", &[], ""),
+    })
+    .await;
+    let state = tempfile::tempdir().unwrap();
+    left_behind(state.path(), server.port);
+    let mut encoder = encoder_of(&format!("url = \"{}\"\n", server.url("/whip/live")), state.path());
+    let deadline = Instant::now() + PATIENCE;
+    while (asked(&server, "DELETE /ghost"), asked(&server, "POST /whip/live")) != (1, 1) {
+        assert!(Instant::now() < deadline, "{:?}", server.requests());
+        tokio::task::yield_now().await; // Another process asks.
+    }
+    encoder.signal("USR1");
+    let mut refused = || encoder.wait_for("a refusal", |event| event["data"]["code"] == "SIGNALLING_FAILED");
+    refused();
+    ended.notify_one();
+    refused();
+    refused();
+    let posts = server.requests().into_iter().filter(|request| request.method == "POST");
+    let offers: Vec<String> = posts.map(|request| request.body).collect();
+    let different: std::collections::BTreeSet<&String> = offers.iter().collect();
+    assert_eq!((offers.len() >= 4, offers.len()), (true, different.len()));
+}
+
+/// The first server hangs with a ghost of ours in it, and another one takes us: nobody waits for the burial.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ghost_at_a_server_that_hangs_does_not_keep_us_off_air() {
+    let (_ingest, relay) = ingest().await;
+    let hanging = Server::start(|_| Canned::Hang).await;
+    let state = tempfile::tempdir().unwrap();
+    left_behind(state.path(), hanging.port);
+    let uplink = format!(
+        "url = \"http://127.0.0.1:{}/whip/live\"\nfallbackUrls = [\"{}\"]\n",
+        relay.port,
+        hanging.url("/whip/live")
     );
-    std::fs::write(state.path().join("session.json"), file).unwrap();
-    let config = format!("{CONFIG}[uplink]\nurl = \"{}\"\n", server.url("/whip/live"));
-    let mut encoder = Program::encoder_with(&config, |command| {
-        command.env("STATE_DIRECTORY", state.path());
-    });
-    let (refused, error) = encoder.wait_for("CONCURRENT_LIMIT", |event| event["data"]["code"] == "CONCURRENT_LIMIT");
-    assert!(error["data"]["words"].as_str().unwrap().contains("a session of ours"), "{error}");
-    let (again, _) = encoder.wait_for("AUTH_FAILED", |event| event["data"]["code"] == "AUTH_FAILED");
-    assert!(again - refused < std::time::Duration::from_secs(20), "it waited for {:?}", again - refused);
-    assert_eq!(encoder.wait_for_exit(), 77);
-    let asked: Vec<_> = server.requests().into_iter().map(|request| request.method + " " + &request.path).collect();
-    let count = |what: &str| asked.iter().filter(|asked| *asked == what).count();
-    assert_eq!((count("DELETE /ghost"), count("POST /whip/live")), (1, 2), "{asked:?}");
+    let mut encoder = encoder_of(&uplink, state.path());
+    encoder.wait_for_message("broadcasting");
+    // It is given up after 10 s, and that is told in the log at level debug.
+    let everything = encoder.everything();
+    assert!(!everything.contains("the session before is not ended yet"), "the burial was waited for: {everything}");
+    assert_eq!((asked(&hanging, "DELETE /ghost"), codes(&encoder)), (1, Vec::new()));
 }

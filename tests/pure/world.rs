@@ -52,14 +52,13 @@
 //! | no failback | not on the first server in time |
 //! | a failed move back counts as a retry | moved back inside the cool-down |
 //! | 404 from all servers for ever | tried again after a final refusal |
-//! | `Once` or `AtOnce` waits for minDelay | a promising try / Resume that was not made at once |
+//! | `Once` waits for minDelay | a promising try / Resume that was not made at once |
 //! | tries at once without a limit | a Resume too early; a try before minDelay / inside a hint |
 //! | no token (`TokenProviderFailed`): tried at once, too | a Resume too early; a try before minDelay |
 //! | a Resume at once does not count for the limit | a Resume too early; it made way twice in a minute |
 //! | an own session that holds the slot makes way each time | it made way twice in a minute |
 //! | it makes way though the server wants us to stay away | closed by another's voice |
 //! | it never makes way | a try later than maxDelay (one world in 20 000); too few were seen (the totals) |
-//! | `AtOnce` lifts the 30 s for ever | a try inside a hint |
 //! | the next try does not wait until what makes way is closed | a try before minDelay |
 //! | the wait for a Resume never grows; its jitter is above the cap | a Resume too early / too late |
 //!
@@ -677,8 +676,7 @@ impl World {
             Mood::Final => failure(Phase::Request, Retry::Never, ErrorCode::NotFound),
             Mood::Slot => {
                 let retry = match self.dice.u8(..4) {
-                    0 => Retry::AtOnce,
-                    1 => Retry::After(ms(self.dice.u64(25_000..40_000))),
+                    0 => Retry::After(ms(self.dice.u64(25_000..40_000))),
                     _ => Retry::Backoff,
                 };
                 failure(Phase::Request, retry, ErrorCode::ConcurrentLimit)

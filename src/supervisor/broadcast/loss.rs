@@ -13,8 +13,8 @@ use super::{Around, Broadcast, Outage, STABLE_SPELL, State, Trouble, Verdict, af
 const SLOT_BUSY_WAIT: Duration = Duration::from_secs(30);
 /// A goodbye takes no longer (`uplink`: 1.2 s); what holds our slot after that is not in our hands.
 const OWN_SLOT_WAIT: Duration = Duration::from_millis(1500);
-/// A failure that promises better may be followed by a try at once, but not more often than this: a server that takes us
-/// and throws us out again must not make us spin.
+/// A failure that promises better (another token, a slot that we clear ourselves) may be followed by a try at once, but not
+/// more often than this: a server that takes us and throws us out again must not make us spin.
 const HURRY_EVERY: Duration = Duration::from_secs(60);
 /// No server may send us away for longer than this: a wrong number in a header should not silence a camera for a day.
 const GOING_AWAY_MAX: Duration = Duration::from_hours(1);
@@ -87,7 +87,7 @@ impl Broadcast {
         let is_final = match failure.retry {
             Retry::Never => true,
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) | Retry::AtOnce => false,
+            Retry::Backoff | Retry::After(_) => false,
         };
         let at_once = self.may_hurry(around.now, failure);
         if let Some(lost) = media_is_lost.filter(|_| !is_final) {
@@ -120,24 +120,15 @@ impl Broadcast {
             let wait = backoff::server_delay(around.policy, time, &mut self.dice);
             self.endpoints.forbid(endpoint, after(around.now, wait));
         }
-        if failure.code == ErrorCode::ConcurrentLimit && failure.retry != Retry::AtOnce {
-            self.leave_slot_alone(around, endpoint);
+        if failure.code == ErrorCode::ConcurrentLimit {
+            let wait = backoff::hinted_delay(SLOT_BUSY_WAIT, &mut self.dice);
+            self.endpoints.forbid(endpoint, after(around.now, wait));
         }
-    }
-
-    /// Somebody has the slot.
-    fn leave_slot_alone(&mut self, around: Around<'_>, endpoint: usize) {
-        let wait = backoff::hinted_delay(SLOT_BUSY_WAIT, &mut self.dice);
-        self.endpoints.forbid(endpoint, after(around.now, wait));
     }
 
     /// The failure promises that a try at once fares better, and there was no such try lately.
     fn may_hurry(&self, now: Instant, failure: &Failure) -> bool {
-        let promises = match failure.retry {
-            Retry::Once | Retry::AtOnce => true,
-            Retry::Backoff | Retry::After(_) | Retry::Never => false,
-        };
-        promises && self.is_rested(now)
+        failure.retry == Retry::Once && self.is_rested(now)
     }
 
     fn is_rested(&self, now: Instant) -> bool {
@@ -221,7 +212,6 @@ impl Broadcast {
             Retry::Once if self.refused_once => return Next::Final(trouble::terminal(failure)),
             Retry::Once => self.refused_once = true,
             Retry::Backoff | Retry::After(_) if was_proved || around.is_cut_off() || no_token => {}
-            Retry::AtOnce => {}
             Retry::Backoff | Retry::After(_) => self.endpoints.failed(endpoint, now),
         }
         if let Some(max) = used_up(policy, self.tries) {
@@ -238,8 +228,6 @@ impl Broadcast {
         let mut own = after(around.now, backoff::delay(around.policy, number, around.now, &mut self.dice));
         if self.may_hurry(around.now, failure) {
             (own, self.hurried) = (around.now, Some(around.now));
-        } else if failure.code == ErrorCode::ConcurrentLimit && failure.retry == Retry::AtOnce {
-            self.leave_slot_alone(around, endpoint);
         }
         let next = self.endpoints.choose(around.now);
         match (failure.retry, self.endpoints.not_before(next, around.now)) {
@@ -248,7 +236,7 @@ impl Broadcast {
             }
             (_, Some(until)) if until > own => Next::Wait { until, what: WaitingFor::ServerRetryAfter },
             (Retry::Once, _) => Next::Wait { until: own, what: WaitingFor::Token },
-            (Retry::Backoff | Retry::After(_) | Retry::AtOnce | Retry::Never, _) => {
+            (Retry::Backoff | Retry::After(_) | Retry::Never, _) => {
                 let no_token = failure.code == ErrorCode::TokenProviderFailed;
                 Next::Wait { until: own, what: if no_token { WaitingFor::Token } else { WaitingFor::Backoff } }
             }

@@ -345,9 +345,7 @@ impl Judge {
         for order in &orders {
             self.check_order(order, &event);
         }
-        if let (Some(endpoint), Some(_)) = (self.own_slot, &self.live)
-            && failure_of(&event).is_some_and(|failure| failure.retry != Retry::AtOnce)
-        {
+        if let (Some(endpoint), Some(_)) = (self.own_slot, &self.live) {
             self.forbid(endpoint, SLOT_BUSY);
         }
         self.check_consequences(&event, brain.status());
@@ -552,10 +550,6 @@ impl Judge {
         } else {
             self.hear_hint(endpoint, failure);
         }
-        let is_move = self.find(number).is_some_and(|session| session.is_failback);
-        if failure.code == ErrorCode::ConcurrentLimit && !is_move && !self.is_rested(self.now) {
-            self.forbid(endpoint, SLOT_BUSY); // There was a try at once, and it did not help.
-        }
     }
 
     /// The signalling connection of the live session broke, or a Resume of it failed (`None`: was not answered).
@@ -600,7 +594,7 @@ impl Judge {
         if let Retry::After(time) = failure.retry {
             self.forbid(endpoint, time);
         }
-        if failure.code == ErrorCode::ConcurrentLimit && failure.retry != Retry::AtOnce {
+        if failure.code == ErrorCode::ConcurrentLimit {
             self.forbid(endpoint, SLOT_BUSY);
         }
     }
@@ -785,7 +779,7 @@ impl Judge {
         match failure.retry {
             Retry::Never => self.heard.is_some_and(|(endpoint, _)| !self.is_elsewhere_better(endpoint, failure)),
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) | Retry::AtOnce => false,
+            Retry::Backoff | Retry::After(_) => false,
         }
     }
 
@@ -804,8 +798,7 @@ impl Judge {
             at: self.now,
             min: self.policy.min_delay,
             max: self.policy.max_delay,
-            // Where the slot was taken and no try at once is due, it is left alone for longer.
-            plain: plain && failure_of(event).is_none_or(|failure| failure.retry != Retry::AtOnce),
+            plain,
             promising,
             must_hurry: promising && is_rested && plain,
         });
@@ -951,7 +944,7 @@ impl Judge {
         let is_final = failure.is_some_and(|failure| match failure.retry {
             Retry::Never => true,
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) | Retry::AtOnce => false,
+            Retry::Backoff | Retry::After(_) => false,
         });
         let is_used_up = match (&live.signalling, self.policy.signalling.max_attempts) {
             (Signalling::Lost { spent, .. }, Retries::AtMost(max)) => *spent >= max,
@@ -1086,7 +1079,7 @@ impl Judge {
                 self.hold(!self.refused_once || left, "tried again after 401 twice");
                 self.refused_once = true;
             }
-            Retry::Backoff | Retry::After(_) | Retry::AtOnce => {}
+            Retry::Backoff | Retry::After(_) => {}
         }
     }
 
@@ -1241,7 +1234,7 @@ fn is_token_failure(event: &Event) -> bool {
 
 /// A try at once may fare better.
 fn promises_better(failure: &Failure) -> bool {
-    matches!(failure.retry, Retry::Once | Retry::AtOnce)
+    failure.retry == Retry::Once
 }
 
 fn failure_of(event: &Event) -> Option<&Failure> {
