@@ -102,7 +102,7 @@
 //!   desk.rs          (-) every wish of an operator -> inbox; settings.rs (P): which settings may change while media flows
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
 //! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs; pure: broadcast.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
+//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs; pure: broadcast.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
 //! ```
 //!
 //! # The laws

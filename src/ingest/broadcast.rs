@@ -261,6 +261,7 @@ impl Broadcast {
     /// A frame from `id`: when viewers are to play it and which of them can use it. `None` from anybody but the publisher.
     pub(super) fn frame(&mut self, id: PeerId, frame: Arrived, now: Instant) -> Option<Stamped> {
         let replaced = self.succeed(id, frame, now);
+        self.heard_again(id, now);
         let publisher = self.publisher.as_mut().filter(|publisher| publisher.id == id)?;
         (publisher.heard, publisher.sends, publisher.is_unreachable) = (now, true, false);
         let since = match self.phase(now) {
@@ -282,6 +283,14 @@ impl Broadcast {
             to: self.viewers.iter().filter(|(_, viewer)| usable(viewer)).map(|(id, _)| *id).collect(),
             replaced,
         })
+    }
+
+    /// A keyframe that was asked of a silent publisher was asked in vain: after the silence a wish goes out at once.
+    fn heard_again(&mut self, id: PeerId, now: Instant) {
+        let silent = |publisher: &Publisher| publisher.id == id && now >= publisher.heard + KEYFRAME_EVERY;
+        if self.publisher.as_ref().is_some_and(silent) {
+            self.keyframe.asked = None;
+        }
     }
 
     /// Seats the successor if this is the frame to begin with. Gives back who sat there.
@@ -493,6 +502,18 @@ mod tests {
         assert_eq!(broadcast.frame(FIRST, picture(true, true), t + 3000 * MS), None, "the ghost is not heard");
         broadcast.leave(FIRST, true, t + 3000 * MS);
         assert_eq!(broadcast.phase(t + 3000 * MS), Phase::Interrupted(t), "nor is its goodbye");
+    }
+
+    #[test]
+    fn a_keyframe_that_was_asked_of_a_dead_path_is_asked_for_again_when_frames_come() {
+        let t = Instant::now();
+        let mut broadcast = live(t);
+        broadcast.wants_keyframe();
+        assert_eq!(broadcast.keyframe_to_ask(t + 2900 * MS), Some(FIRST), "nobody hears it");
+        broadcast.frame(FIRST, picture(false, false), t + 3000 * MS);
+        assert_eq!(broadcast.keyframe_to_ask(t + 3000 * MS), Some(FIRST));
+        broadcast.frame(FIRST, picture(false, true), t + 3033 * MS);
+        assert_eq!(broadcast.keyframe_to_ask(t + 3033 * MS), None, "once is enough");
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod events;
 mod faults;
 mod http;
 mod media;
+mod outage;
 mod page;
 mod peer;
 pub mod sdp;

@@ -11,6 +11,7 @@ use str0m::media::{KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid, Pt
 use str0m::net::{DatagramRecv, Protocol, Receive};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
+use super::outage::Outage;
 use super::sdp::{self, Fragment};
 use super::tally::Tally;
 use super::timeline::Kind;
@@ -80,6 +81,9 @@ pub(super) struct Peer {
     tracks: Vec<(Kind, Mid)>,
     /// When str0m wants to be woken.
     pub(super) deadline: Instant,
+    outage: Outage,
+    /// By how much str0m's time is ahead of ours: see [`Peer::skip_wait`].
+    ahead: Duration,
     /// Since when it has not been connected.
     pub(super) unconnected_since: Option<Instant>,
     /// The number of the ICE session: the entity tag of RFC 9725, section 4.3.1.
@@ -112,6 +116,8 @@ impl Peer {
             local,
             tracks: vec![],
             deadline: now,
+            outage: Outage::new(VIDEO_REORDERING),
+            ahead: Duration::ZERO,
             unconnected_since: Some(now),
             ice_session: 1,
             tally: Tally::default(),
@@ -145,17 +151,39 @@ impl Peer {
     pub(super) fn receive(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) {
         if let Some(input) = self.input(now, source, datagram) {
             self.feed(input);
+            self.note_picture(now, datagram);
         }
+    }
+
+    /// Follows the picture through an outage. What str0m takes for its newest packet is genuine; whether it ends a frame is
+    /// read from the datagram itself: SRTP leaves the header in clear.
+    fn note_picture(&mut self, now: Instant, datagram: &[u8]) {
+        let Some((ticks, ends_frame)) = rtp_time(datagram) else { return };
+        let Some(&(_, mid)) = self.tracks.iter().find(|(kind, _)| *kind == Kind::Video) else { return };
+        let mut api = self.rtc.direct_api();
+        let newest = api.stream_rx_by_mid(mid, None).and_then(|stream| stream.last_time()).map(|time| time.numer());
+        // RTP time on the wire has 32 bits.
+        if let Some(newest) = newest.filter(|newest| *newest as u32 == ticks) {
+            self.outage.packet(now, newest, ends_frame);
+        }
+    }
+
+    /// Has str0m put out what it holds back behind a hole that nothing will fill any more. There is no word for it in its
+    /// interface but time: for str0m this process has slept for as long as a hole is waited for.
+    fn skip_wait(&mut self, now: Instant) {
+        self.ahead += VIDEO_REORDERING;
+        self.feed(Input::Timeout(now + self.ahead));
     }
 
     fn input<'a>(&self, now: Instant, source: SocketAddr, datagram: &'a [u8]) -> Option<Input<'a>> {
         let contents = DatagramRecv::try_from(datagram).ok()?;
-        Some(Input::Receive(now, Receive { proto: Protocol::Udp, source, destination: self.local, contents }))
+        let receive = Receive { proto: Protocol::Udp, source, destination: self.local, contents };
+        Some(Input::Receive(now + self.ahead, receive))
     }
 
     /// Lets time pass. Follow with [`Self::drain`].
     pub(super) fn tick(&mut self, now: Instant) {
-        self.feed(Input::Timeout(now));
+        self.feed(Input::Timeout(now + self.ahead));
     }
 
     fn feed(&mut self, input: Input) {
@@ -172,8 +200,9 @@ impl Peer {
             match self.rtc.poll_output() {
                 Ok(Output::Transmit(transmit)) => send(transmit.destination, &transmit.contents),
                 Ok(Output::Event(event)) => events.extend(self.understand(event, now)),
+                Ok(Output::Timeout(_)) if self.outage.take_due() => self.skip_wait(now),
                 Ok(Output::Timeout(at)) => {
-                    self.deadline = at;
+                    self.deadline = at - self.ahead;
                     break;
                 }
                 Err(error) => {
@@ -205,7 +234,12 @@ impl Peer {
                 self.unconnected_since = None;
                 None
             }
-            Event::MediaData(data) => Some(PeerEvent::Media(Box::new(data))),
+            Event::MediaData(data) => {
+                if self.kind(data.mid) == Some(Kind::Video) {
+                    self.outage.frame();
+                }
+                Some(PeerEvent::Media(Box::new(data)))
+            }
             Event::KeyframeRequest(_) => Some(PeerEvent::KeyframeWanted),
             _ => None,
         }
@@ -314,6 +348,17 @@ fn playable(offered: &[PayloadParams], exact: Option<Pt>, frame: PayloadParams) 
         .or_else(|| offered.iter().find(same_packets).map(PayloadParams::pt))
 }
 
+/// RTP time of a datagram of media, and whether it is the last of its frame (RFC 3550, 5.1).
+fn rtp_time(datagram: &[u8]) -> Option<(u32, bool)> {
+    match datagram {
+        // RTCP has a payload type of 64..=95 there (RFC 5761).
+        [128..=191, kind, _, _, a, b, c, d, ..] if !(64..=95).contains(&(kind & 0x7F)) => {
+            Some((u32::from_be_bytes([*a, *b, *c, *d]), kind & 0x80 != 0))
+        }
+        _ => None,
+    }
+}
+
 const fn kind_of(kind: MediaKind) -> Kind {
     match kind {
         MediaKind::Audio => Kind::Audio,
@@ -368,6 +413,162 @@ mod tests {
         assert_ne!(before.ufrag, after.ufrag);
         assert!(after.candidates.iter().any(|candidate| candidate.contains("127.0.0.1 5000 typ host")), "{ours}");
         assert!(peer.is_ice_session("newnew"));
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+    const PUBLISHER: &str = "127.0.0.1:4000";
+    /// Each way.
+    const DELAY: Duration = Duration::from_millis(25);
+    const FRAME: Duration = Duration::from_millis(33);
+
+    /// A publisher that str0m plays, 30 frames of three packets a second, and a network between it and the peer.
+    struct World {
+        now: Instant,
+        publisher: Rtc,
+        peer: Peer,
+        /// On their way: when they arrive, to the peer or from it.
+        flying: Vec<(Instant, bool, Vec<u8>)>,
+        dead: bool,
+        /// So many packets of media are lost next.
+        torn: usize,
+        frames: u32,
+        /// What the peer has put out: when, whether it is a keyframe, whether nothing is missing before it.
+        out: Vec<(Instant, bool, bool)>,
+    }
+
+    impl World {
+        fn on_air() -> Self {
+            let now = Instant::now();
+            let crypto = Arc::new(str0m::crypto::from_feature_flags());
+            let mut publisher = Rtc::builder().set_crypto_provider(crypto).clear_codecs().enable_h264(true).build(now);
+            publisher.add_local_candidate(Candidate::host(PUBLISHER.parse().unwrap(), "udp").unwrap());
+            let mut changes = publisher.sdp_api();
+            changes.add_media(MediaKind::Video, str0m::media::Direction::SendOnly, None, None, None);
+            let (offer, pending) = changes.apply().unwrap();
+            let (peer, answer) = accept(&offer.to_sdp_string()).unwrap();
+            let answer = str0m::change::SdpAnswer::from_sdp_string(&answer).unwrap();
+            publisher.sdp_api().accept_answer(pending, answer).unwrap();
+            let mut world = Self { now, publisher, peer, flying: vec![], dead: false, torn: 0, frames: 0, out: vec![] };
+            while !world.publisher.is_connected() {
+                world.pass(MS);
+            }
+            world.write(true);
+            for _ in 0..60 {
+                world.pass(FRAME);
+                world.write(false);
+            }
+            assert!(world.out.len() >= 55 && world.out.iter().all(|(_, _, contiguous)| *contiguous), "{:?}", world.out);
+            world
+        }
+
+        fn write(&mut self, keyframe: bool) {
+            let mut data = vec![0xAA; 3000];
+            data[..5].copy_from_slice(&[0, 0, 0, 1, if keyframe { 0x65 } else { 0x41 }]);
+            let mid = self.peer.tracks[0].1;
+            let writer = self.publisher.writer(mid).unwrap();
+            let pt = writer.payload_params().next().unwrap().pt();
+            self.frames += 1;
+            let time = MediaTime::from_90khz(u64::from(self.frames) * 2970);
+            writer.write(pt, self.now, time, data).unwrap();
+            self.carry();
+        }
+
+        fn pass(&mut self, time: Duration) {
+            let until = self.now + time;
+            while self.now < until {
+                self.now += MS;
+                self.publisher.handle_input(Input::Timeout(self.now)).unwrap();
+                self.peer.tick(self.now);
+                self.carry();
+            }
+        }
+
+        fn carry(&mut self) {
+            let (publisher, peer): (SocketAddr, _) = (PUBLISHER.parse().unwrap(), self.peer.local);
+            let (due, flying) = std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= self.now);
+            self.flying = flying;
+            for (_, to_peer, datagram) in due {
+                if to_peer {
+                    self.peer.receive(self.now, publisher, &datagram);
+                    self.listen();
+                } else {
+                    let contents = datagram.as_slice().try_into().unwrap();
+                    let receive = Receive { proto: Protocol::Udp, source: peer, destination: publisher, contents };
+                    self.publisher.handle_input(Input::Receive(self.now, receive)).unwrap();
+                }
+            }
+            self.listen();
+            while let Ok(output) = self.publisher.poll_output() {
+                match output {
+                    Output::Transmit(transmit) => self.fly(true, transmit.contents.to_vec()),
+                    Output::Event(_) => {}
+                    Output::Timeout(_) => break,
+                }
+            }
+        }
+
+        fn listen(&mut self) {
+            let mut sent = vec![];
+            let events = self.peer.drain(self.now, |_, datagram| sent.push(datagram.to_vec()));
+            sent.into_iter().for_each(|datagram| self.fly(false, datagram));
+            for event in events {
+                if let PeerEvent::Media(data) = event {
+                    self.out.push((self.now, data.is_keyframe(), data.contiguous));
+                }
+            }
+        }
+
+        fn fly(&mut self, to_peer: bool, datagram: Vec<u8>) {
+            if to_peer && self.torn > 0 && rtp_time(&datagram).is_some() {
+                self.torn -= 1;
+            } else if !self.dead {
+                self.flying.push((self.now + DELAY, to_peer, datagram));
+            }
+        }
+
+        /// Nothing passes for so many frames; then so many packets of the next frame are lost, too.
+        fn outage(&mut self, frames: u32, torn: usize) {
+            self.dead = true;
+            for _ in 0..frames {
+                self.write(false);
+                self.pass(FRAME);
+            }
+            self.dead = false;
+            self.torn = torn;
+            self.write(false);
+        }
+    }
+
+    /// Without a word for it, str0m would hold the keyframe back for half a second: the outage ends in the middle of a frame.
+    #[test]
+    fn after_an_outage_a_keyframe_is_put_out_as_soon_as_it_is_there() {
+        for torn in [0, 1, 2] {
+            let mut world = World::on_air();
+            world.outage(90, torn);
+            world.pass(FRAME);
+            world.out.clear();
+            world.write(true);
+            let sent = world.now;
+            world.pass(FRAME);
+            world.write(false);
+            world.pass(FRAME * 20);
+            let keyframe = world.out.iter().find(|(_, keyframe, _)| *keyframe).expect("it comes");
+            assert!(keyframe.0 - sent <= DELAY + MS, "{torn} packets torn off: {:?} late", keyframe.0 - sent);
+            let skips = u32::from(torn > 0) + 1;
+            assert_eq!(world.peer.ahead, VIDEO_REORDERING * skips, "what comes after it is waited for again");
+        }
+    }
+
+    #[test]
+    fn a_short_loss_is_filled_before_the_next_frame_is_put_out() {
+        let mut world = World::on_air();
+        world.out.clear();
+        world.outage(5, 1);
+        for _ in 0..20 {
+            world.pass(FRAME);
+            world.write(false);
+        }
+        assert!(world.out.len() >= 20 && world.out.iter().all(|(_, _, contiguous)| *contiguous), "{:?}", world.out);
     }
 
     proptest! {

@@ -105,6 +105,9 @@ pub enum RestartError {
     Failed(Failure),
     /// The server does not do that, or not for this session.
     Refused(Failure),
+    /// Nobody has been heard for all the time that a connection may take. Whoever wanted the restart knows how long to wait
+    /// for an answer, and what to do without one.
+    Silence,
 }
 
 /// What has to be remembered of a session to find it again, or to bury it, after this process has died. Goes into the

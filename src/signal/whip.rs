@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderValue};
+use tokio::time::Instant;
 use tracing::warn;
 use url::Url;
 
@@ -174,7 +175,11 @@ impl Whip {
         let token = self.endpoint.tokens.present().await.map_err(RestartError::Failed)?;
         let body = text::restart_frag(offer);
         let letter = Letter { method: Method::PATCH, url: resource.clone(), headers, body, token };
-        let asked = self.endpoint.ask(letter).await.map_err(RestartError::Failed)?;
+        let began = Instant::now();
+        let asked = self.endpoint.ask(letter).await.map_err(|failure| {
+            let unheard = failure.phase == Phase::Dial && began.elapsed() >= self.timeouts.connect;
+            if unheard { RestartError::Silence } else { RestartError::Failed(failure) }
+        })?;
         let url = shown(asked.url());
         let refusal = || asked.refusal(&asked.place(&url));
         match asked.reply.status {

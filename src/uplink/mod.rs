@@ -340,6 +340,8 @@ impl Life<'_> {
             Said::Restarted { answer: Err(RestartError::Failed(failure)), .. } => {
                 SessionEvent::IceRestartFailed(failure)
             }
+            // A dial that hears nobody and the ladder wait equally long. That is no server that refuses us, and no answer.
+            Said::Restarted { answer: Err(RestartError::Silence), .. } => return Ok(()),
             Said::Restarted { answer: Err(RestartError::Refused(failure)), .. } => {
                 SessionEvent::IceRestartRefused(failure)
             }

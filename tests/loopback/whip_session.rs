@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use roamcast::config::TokenSource;
-use roamcast::signal::{LocalCandidate, RestartError, Trickle, Word};
+use roamcast::signal::{LocalCandidate, RestartError, Timeouts, Trickle, Word};
 use roamcast::status::ErrorCode;
-use roamcast::supervisor::event::{Retry, RetrySlot};
+use roamcast::supervisor::event::{Phase, Retry, RetrySlot};
 use tokio::sync::Notify;
 
 use crate::captured::Captured;
-use crate::http::{ANSWER, Canned, Server, TOKEN, created, reply, signaller, uplink};
+use crate::http::{ANSWER, Canned, Server, TOKEN, created, reply, signaller, signaller_with, uplink};
 
 const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE video0 audio1\r\n\
     m=video 9 UDP/TLS/RTP/SAVPF 96\r\na=mid:video0\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n\
@@ -281,12 +281,16 @@ async fn a_server_that_hangs_up_in_the_middle_is_a_backoff() {
 
 /// What the server says to the PATCH of an ICE restart.
 async fn restart(canned: Canned) -> RestartError {
+    restart_within(Timeouts::default(), canned).await
+}
+
+async fn restart_within(timeouts: Timeouts, canned: Canned) -> RestartError {
     let server = Server::start(move |request| match request.method.as_str() {
         "POST" => created(&["Location: /whip/session/1", "ETag: \"1\""]),
         _ => canned.clone(),
     })
     .await;
-    let mut signaller = signaller(&uplink(server.url("/whip/stage"))).unwrap();
+    let mut signaller = signaller_with(&uplink(server.url("/whip/stage")), timeouts).unwrap();
     signaller.publish(OFFER).await.unwrap();
     let error = signaller.restart(OFFER).await.unwrap_err();
     assert_eq!(server.requests().len(), 2, "a messenger never retries");
@@ -324,8 +328,22 @@ async fn a_server_that_knows_no_ice_restart_is_told_from_one_that_is_busy() {
         assert!(matches!(&error, RestartError::Failed(why) if why.retry == Retry::Backoff), "{status}: {error:?}");
     }
     let error = restart(reply("429 Too Many Requests", &["Retry-After: 45"], "")).await;
-    let after = Retry::After(std::time::Duration::from_secs(45));
+    let after = Retry::After(Duration::from_secs(45));
     assert!(matches!(&error, RestartError::Failed(why) if why.retry == after), "{error:?}");
+}
+
+/// The path is dead, and the session may go on when it heals: that is no server which has ended.
+#[tokio::test]
+async fn an_ice_restart_that_nobody_hears_is_no_refusal() {
+    let timeouts = |connect, request| Timeouts {
+        connect: Duration::from_millis(connect),
+        request: Duration::from_millis(request),
+        ..Timeouts::default()
+    };
+    assert_eq!(restart_within(timeouts(1000, 1500), Canned::Hang).await, RestartError::Silence);
+    // Earlier than a connection is given up: somebody has had a hand in it.
+    let early = restart_within(timeouts(60_000, 1500), Canned::Hang).await;
+    assert!(matches!(&early, RestartError::Failed(why) if why.phase == Phase::Dial), "{early:?}");
 }
 
 #[tokio::test]
