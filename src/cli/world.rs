@@ -5,6 +5,9 @@ use crate::media;
 
 /// Gets all of it ready and runs `work` to its end. Tasks and threads that hang do not hold up the end.
 pub(super) fn enter(work: impl Future<Output = Exit>) -> Exit {
+    // Before GStreamer's DTLS loads it: as it would do it, OpenSSL cleans up when the process exits, under the feet of threads
+    // that are still at it (of sessions being closed, whose end nobody waits for). `openssl` asks it not to.
+    openssl::init();
     // Fails only when a provider is in place already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Err(words) = media::start_gstreamer() {
