@@ -132,11 +132,7 @@ async fn reload(State(desk): State<Arc<Desk>>) -> Result<Json<Changed>, Refusal>
 }
 
 /// Server-sent events; with `Accept: application/x-ndjson` the bare JSON lines, with `text/plain` lines for people.
-async fn events(
-    State(desk): State<Arc<Desk>>,
-    headers: HeaderMap,
-    seats: Arc<Semaphore>,
-) -> Result<Response, Refusal> {
+async fn events(State(desk): State<Arc<Desk>>, headers: HeaderMap, seats: Arc<Semaphore>) -> Result<Response, Refusal> {
     let refusal = |words| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, words);
     let seat = seats.try_acquire_owned().map_err(|_| refusal("too many readers of events are connected already"))?;
     let (scene, told) = desk.view.events().ok_or_else(|| refusal("the broadcast is over"))?;

@@ -45,7 +45,11 @@ impl Guard {
         match &self.token_file {
             Some(file) if !OPEN.contains(&path) => {
                 let token = read(file).await?;
-                let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer).unwrap_or_default();
+                let given = headers
+                    .get(AUTHORIZATION)
+                    .and_then(|value| value.to_str().ok())
+                    .and_then(bearer)
+                    .unwrap_or_default();
                 if bool::from(given.as_bytes().ct_eq(token.as_bytes())) {
                     return Ok(());
                 }

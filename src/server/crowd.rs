@@ -3,6 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -57,11 +58,13 @@ impl Crowd {
                 warn!("{name}: {total} connections (of one address: {per_address}); {times} that did nothing made way for new ones");
             });
         }
-        Some((Arc::new(Seat { number, crowd: Arc::clone(self) }), ended))
+        Some((Arc::new(Seat { number, crowd: Arc::clone(self), was_used: AtomicBool::new(false) }), ended))
     }
 
     pub(super) fn accept_failed(&self, error: &io::Error) {
-        self.tell(Trouble::Accept, |times| warn!("{}: no connection can be accepted: {error} ({times} times)", self.name));
+        self.tell(Trouble::Accept, |times| {
+            warn!("{}: no connection can be accepted: {error} ({times} times)", self.name)
+        });
     }
 
     fn tell(&self, what: Trouble, tell: impl FnOnce(u64)) {
@@ -76,19 +79,27 @@ impl Crowd {
 pub(super) struct Seat {
     number: u64,
     crowd: Arc<Crowd>,
+    /// A request has come on it.
+    was_used: AtomicBool,
 }
 
 impl Seat {
     /// A request is under way, as long as what comes back lives.
     pub(super) fn occupy(self: &Arc<Self>) -> Busy {
+        self.was_used.store(true, Ordering::Relaxed);
         lock(&self.crowd.seats).occupy(self.number);
         Busy { seat: Arc::clone(self), stays: false }
     }
 
-    /// It was closed because nothing was said on it.
+    /// It was closed because nothing was said on it. Between two requests that is nothing to tell.
     pub(super) fn was_silent(&self) {
+        if self.was_used.load(Ordering::Relaxed) {
+            return;
+        }
         let name = self.crowd.name;
-        self.crowd.tell(Trouble::Silent, |times| warn!("{name}: {times} connections are closed that said nothing, or too slowly"));
+        self.crowd.tell(Trouble::Silent, |times| {
+            warn!("{name}: {times} connections are closed that said nothing, or too slowly")
+        });
     }
 }
 

@@ -35,6 +35,12 @@ pub enum Stranger {
 }
 
 impl Hosts {
+    /// No other names.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Also these names, such as `studio.local`: host names without a port.
     #[must_use]
     pub fn with(names: impl IntoIterator<Item = String>) -> Self {
@@ -88,7 +94,9 @@ impl Hosts {
         let is_ours = only(headers, &ORIGIN).is_some_and(|origin| match pages {
             Pages::Ours => origin == format!("http://{host}"),
             // Behind a proxy that speaks TLS the page is https.
-            Pages::OfOurHosts => ["http", "https"].iter().any(|scheme| origin == format!("{scheme}://{host}")) || self.serve(origin),
+            Pages::OfOurHosts => {
+                ["http", "https"].iter().any(|scheme| origin == format!("{scheme}://{host}")) || self.serve(origin)
+            }
         });
         if is_ours { Ok(()) } else { Err(Stranger::Origin) }
     }
@@ -184,8 +192,9 @@ mod tests {
 
     fn headers(host: &[&str], origin: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        host.iter().for_each(|host| drop(headers.append(HOST, host.parse().unwrap())));
-        origin.iter().for_each(|origin| drop(headers.append(ORIGIN, origin.parse().unwrap())));
+        for (name, values) in [(HOST, host), (ORIGIN, origin)] {
+            headers.extend(values.iter().map(|value| (Some(name.clone()), value.parse().unwrap())));
+        }
         headers
     }
 

@@ -120,7 +120,10 @@ pub async fn serve<L: Listener>(
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 crowd.accept_failed(&error);
-                #[allow(clippy::disallowed_methods, reason = "no retry of ours: the kernel has no file for us just now")]
+                #[allow(
+                    clippy::disallowed_methods,
+                    reason = "no retry of ours: the kernel has no file for us just now"
+                )]
                 sleep(ACCEPT_AGAIN).await;
             }
         }
@@ -199,7 +202,8 @@ async fn answer(
 }
 
 fn too_slow() -> Response {
-    let mut response = (StatusCode::REQUEST_TIMEOUT, "the request did not come, or was not done, in time\n").into_response();
+    let mut response =
+        (StatusCode::REQUEST_TIMEOUT, "the request did not come, or was not done, in time\n").into_response();
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -85,7 +85,8 @@ impl<H> Seats<H> {
         }
         let idle = self.taken.iter().filter(|(_, seat)| may(seat));
         let idle = idle.filter_map(|(number, seat)| Some((number, of_address.get(&seat.from)?, seat.idle_since?)));
-        idle.min_by(|(_, many, since), (_, others, later)| others.cmp(many).then(since.cmp(later))).map(|(number, ..)| *number)
+        idle.min_by(|(_, many, since), (_, others, later)| others.cmp(many).then(since.cmp(later)))
+            .map(|(number, ..)| *number)
     }
 }
 
@@ -181,7 +182,8 @@ mod tests {
                         let out = seats.admit(Some([192, 0, 2, host].into()), now, seats.next).and_then(|(_, out)| out);
                         prop_assert!(out.is_none_or(|out| !busy.contains(&out)));
                     }
-                    2 => { seats.occupy(number); busy.insert(number); }
+                    2 if seats.taken.contains_key(&number) => { seats.occupy(number); busy.insert(number); }
+                    2 => seats.occupy(number),
                     3 => { seats.idle(number, now); busy.remove(&number); }
                     _ => { seats.leave(number); busy.remove(&number); }
                 }

@@ -114,7 +114,9 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
         "network" => Some(&["network", "supervisor::event", "config", "inbox"]),
         "uplink" => Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "media::handover"]),
         "signal" => Some(&["signal", "supervisor::event", "status", "config", "uplink::failure", "uplink::sdp"]),
-        "control" => Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox", "server"]),
+        "control" => {
+            Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox", "server"])
+        }
         "server" => Some(&["server"]),
         "systemd" => Some(&["systemd", "status"]),
         "ingest" => Some(&["ingest", "server", "signal::whip_text", "signal::roamcast_text"]),
