@@ -89,7 +89,10 @@ impl Dice {
                     (*self.pick(&WORDS)).clone_into(&mut words[word]);
                     lines[at] = words.join(" ");
                 }
-                _ => lines[at].truncate(lines[at].floor_char_boundary(other)),
+                _ => {
+                    let end = lines[at].floor_char_boundary(other);
+                    lines[at].truncate(end);
+                }
             }
             if lines.is_empty() {
                 break;
