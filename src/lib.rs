@@ -100,9 +100,13 @@
 //!   api.rs guard.rs  (-) the routes of /api/v1; who may come in over TCP
 //!   feed.rs          (-) what the board lets them see: the status, and every event as it is told
 //!   desk.rs          (-) every wish of an operator -> inbox; settings.rs (P): which settings may change while media flows
+//! server/            (-) HTTP FOR STRANGERS - mod.rs: the accept loop, its timeouts; crowd.rs: who is connected; seats.rs (P): who
+//!                        stays when it is full; stream.rs: readers that do not read; host.rs (P): Host and Origin, for pages of
+//!                        strangers; seldom.rs (P): lines in the log that anybody can cause; files.rs: how many files are open
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
 //! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs; pure: broadcast.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
+//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs, contained.rs (panics of
+//!                        str0m), pulse.rs (does the loop turn?), room.rs, rehearsal.rs (for the fuzzer); pure: broadcast.rs, offer.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
 //! ```
 //!
 //! # The laws
@@ -139,6 +143,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod media;
 pub mod network;
+pub mod server;
 pub mod signal;
 pub mod status;
 pub mod supervisor;

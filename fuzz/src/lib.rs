@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use roamcast::config::units::{IceServer, Secret};
 use roamcast::config::{self, Uplink};
+use roamcast::ingest::rehearsal::offers as ingest_offers;
 use roamcast::ingest::sdp::{self as ingest_sdp, Fragment};
 use roamcast::media::template::{LaunchFile, Part, Values};
 use roamcast::signal::roamcast_text::{Message, ToClient, ToServer};
@@ -244,7 +245,9 @@ pub fn token_text(data: &[u8]) {
     }
 }
 
-/// What a publisher or a viewer sends to the embedded ingest: fragments, offers; and str0m's answers.
+/// What a publisher or a viewer sends to the embedded ingest: fragments, offers; and what str0m makes of them. A line `--`
+/// ends the first offer, and what follows it is offered again, as an ICE restart. str0m's panics are caught: what is found
+/// here got past that.
 pub fn ingest_sdp(data: &[u8]) {
     let text = text(data);
     match Fragment::parse(&text) {
@@ -260,6 +263,10 @@ pub fn ingest_sdp(data: &[u8]) {
     let restarted = ingest_sdp::restarted_offer(&text, &whole);
     assert!(ingest_sdp::mids(&restarted).count() <= text.len());
     assert_eq!(ingest_sdp::in_one_stream(&text).lines().count(), text.lines().count());
+    let (first, again) = text.split_once("\n--\n").unwrap_or((&text, &restarted));
+    for outcome in ingest_offers(first, again) {
+        outcome.refused.iter().for_each(|words| fit_for_the_log(words, 200));
+    }
 }
 
 /// A compound packet of RTCP, decrypted.

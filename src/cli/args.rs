@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::units::parse_duration;
+use crate::server::host::host_name;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -129,6 +130,10 @@ pub struct Demo {
     /// Play this file instead of the test picture
     #[arg(long, value_name = "FILE")]
     pub media: Option<PathBuf>,
+    /// A name, such as studio.local, by which browsers reach this (addresses and localhost need none); may be given more
+    /// than once
+    #[arg(long = "allow-host", value_name = "NAME", value_parser = host_name)]
+    pub allow_hosts: Vec<String>,
     /// Stop by itself after this time, such as 30s or 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = time)]
     pub stop_after: Option<Duration>,
@@ -149,6 +154,10 @@ pub struct Ingest {
     /// A file with the bearer token that publishers and viewers must send
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// A name, such as studio.local, by which clients reach this without a token (addresses and localhost need none); may be
+    /// given more than once
+    #[arg(long = "allow-host", value_name = "NAME", value_parser = host_name)]
+    pub allow_hosts: Vec<String>,
     /// Answer POST /faults/<name> (docs/signalling.md): for tests only
     #[arg(long)]
     pub faults: bool,
@@ -235,6 +244,8 @@ mod tests {
         assert_eq!(run.config.config, Some("a.toml".into()));
         for line in [
             "ingest --listen [::1]:1 --token-file t --faults",
+            "ingest --allow-host studio.local --allow-host box",
+            "demo --allow-host studio.local",
             "check --offline -c f",
             "devices --json",
             "status --json",
@@ -269,6 +280,7 @@ mod tests {
             "demo --listen here",
             "run --events xml",
             "ingest --fault x",
+            "ingest --allow-host http://studio.local",
             "run a.toml",
         ] {
             assert!(command(&format!("roamcast {line}")).is_err(), "{line}");

@@ -11,6 +11,7 @@ use crate::config::{Config, Protocol, TokenSource, Uplink};
 use crate::house;
 use crate::house::board::Board;
 use crate::ingest::Options;
+use crate::server::host::Hosts;
 
 /// Broadcasts to itself until it is stopped.
 #[must_use]
@@ -29,10 +30,11 @@ pub fn run(args: &Demo) -> Exit {
     origin.log_level = Box::new(logging::start(&config.log));
     let (page, feed) = watch::channel(String::new());
     let board = Board::new(super::run::output(&args.events), Some(Arc::new(page)));
-    let options = Options { status_feed: Some(feed), token: token(&config), ..Options::new(args.listen) };
+    let hosts = Hosts::with(args.allow_hosts.iter().cloned());
+    let options = Options { status_feed: Some(feed), token: token(&config), hosts, ..Options::new(args.listen) };
     let stop_after = args.stop_after;
     world::enter(async move {
-        let server = match super::ingest::open(options).await {
+        let mut server = match super::ingest::open(options).await {
             Ok(server) => server,
             Err(exit) => return exit,
         };
@@ -48,9 +50,12 @@ pub fn run(args: &Demo) -> Exit {
         }
         config.policy.needs_network = false;
         print::err(&format!("watch at     {page}\nstop with    Ctrl-C"));
-        let reason = house::run(config, origin, board, stop_after).await;
+        let exit = tokio::select! {
+            reason = house::run(config, origin, board, stop_after) => reason.into(),
+            () = server.dead() => return Exit::INTERNAL,
+        };
         server.stop().await;
-        reason.into()
+        exit
     })
 }
 

@@ -9,6 +9,7 @@ use super::args::Ingest as Args;
 use super::{Exit, logging, print, world};
 use crate::config::{Log, LogFormat};
 use crate::ingest::{Ingest, Options};
+use crate::server::host::Hosts;
 
 /// Serves until SIGINT or SIGTERM.
 #[must_use]
@@ -21,9 +22,10 @@ pub fn run(args: &Args) -> Exit {
             return Exit::CONFIG;
         }
     };
-    let options = Options { token, faults: args.faults, ..Options::new(args.listen) };
+    let hosts = Hosts::with(args.allow_hosts.iter().cloned());
+    let options = Options { token, hosts, faults: args.faults, ..Options::new(args.listen) };
     world::enter(async move {
-        let server = match open(options).await {
+        let mut server = match open(options).await {
             Ok(server) => server,
             Err(exit) => return exit,
         };
@@ -32,7 +34,10 @@ pub fn run(args: &Args) -> Exit {
         let _ = print::out(&format!(
             "publish to   http://{address}/whip/live\nor by        ws://{address}/signal/live (roamcast signalling)\nwatch at     http://{address}/live"
         ));
-        told_to_stop().await;
+        tokio::select! {
+            () = told_to_stop() => {}
+            () = server.dead() => return Exit::INTERNAL,
+        }
         server.stop().await;
         Exit::SUCCESS
     })

@@ -16,16 +16,19 @@ use axum::{Json, Router};
 use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::warn;
 
 use super::desk::{Desk, Refusal};
-use super::feed::{NoEvents, Told};
+use super::feed::Told;
 use crate::status::Message;
 
 /// A key and its value need far less.
 const BODY_MAX: usize = 16 * 1024;
+/// More readers of events at one door than this are a fault of theirs.
+const READERS_MAX: usize = 64;
 /// Proxies and browsers give up on streams that are silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -46,12 +49,15 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// The routes of one door. Each has its own seats for readers of events: strangers who fill those of one lock nobody out at
+/// another.
 pub(super) fn routes(desk: &Arc<Desk>) -> Router {
+    let seats = Arc::new(Semaphore::new(READERS_MAX));
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/api/v1/status", get(async |State(desk): State<Arc<Desk>>| Json(desk.report())))
-        .route("/api/v1/events", get(events))
+        .route("/api/v1/events", get(move |desk, headers| events(desk, headers, Arc::clone(&seats))))
         .route("/api/v1/start", post(start))
         .route("/api/v1/stop", post(stop))
         .route("/api/v1/reconnect", post(reconnect))
@@ -126,15 +132,14 @@ async fn reload(State(desk): State<Arc<Desk>>) -> Result<Json<Changed>, Refusal>
 }
 
 /// Server-sent events; with `Accept: application/x-ndjson` the bare JSON lines, with `text/plain` lines for people.
-async fn events(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let (scene, told) = desk.view.events().map_err(|why| {
-        let words = match why {
-            NoEvents::Over => "the broadcast is over",
-            NoEvents::TooManyReaders => "too many readers of events are connected already",
-        };
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, words)
-    })?;
-    let told = told_from(scene, told);
+async fn events(State(desk): State<Arc<Desk>>, headers: HeaderMap, seats: Arc<Semaphore>) -> Result<Response, Refusal> {
+    let refusal = |words| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, words);
+    let seat = seats.try_acquire_owned().map_err(|_| refusal("too many readers of events are connected already"))?;
+    let (scene, told) = desk.view.events().ok_or_else(|| refusal("the broadcast is over"))?;
+    let told = told_from(scene, told).map(move |told| {
+        let _until_the_stream_is_dropped = &seat;
+        told
+    });
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(match accept {
         "application/x-ndjson" => lines("application/x-ndjson", told.map(|told| told.json)),

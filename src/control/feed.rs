@@ -10,8 +10,6 @@ use crate::status::{Message, Status};
 
 /// Events that may wait for a reader, about a quarter of an hour of them; one who is further behind is dropped.
 const WAITING_MAX: usize = 1024;
-/// More readers than this are a fault of theirs, and each costs a connection.
-const READERS_MAX: usize = 64;
 
 /// One event, in the forms that windows show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,15 +100,6 @@ impl Drop for Feed {
     }
 }
 
-/// Why there are no events to be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoEvents {
-    /// The process ends.
-    Over,
-    /// [`READERS_MAX`].
-    TooManyReaders,
-}
-
 impl View {
     /// The status just now.
     #[must_use]
@@ -134,17 +123,11 @@ impl View {
         }
     }
 
-    /// What a reader is told first, and then everything that is told after that.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn events(&self) -> Result<(Option<Told>, Receiver<Told>), NoEvents> {
+    /// What a reader is told first, and then everything that is told after that. `None`: the process ends.
+    #[must_use]
+    pub fn events(&self) -> Option<(Option<Told>, Receiver<Told>)> {
         let shown = lock(&self.shared);
-        let events = shown.events.as_ref().ok_or(NoEvents::Over)?;
-        if events.receiver_count() >= READERS_MAX {
-            return Err(NoEvents::TooManyReaders);
-        }
-        Ok((shown.scene.clone(), events.subscribe()))
+        Some((shown.scene.clone(), shown.events.as_ref()?.subscribe()))
     }
 }
 
@@ -212,16 +195,7 @@ mod tests {
         drop(feed);
         assert_eq!(events.recv().await, Ok(told(1, true)));
         assert_eq!(events.recv().await, Err(RecvError::Closed));
-        assert_eq!(view.events().err(), Some(NoEvents::Over));
-    }
-
-    #[test]
-    fn the_crowd_stays_outside() {
-        let (_feed, view) = feed();
-        let readers: Vec<_> = (0..READERS_MAX).map(|_| view.events().unwrap()).collect();
-        assert_eq!(view.events().err(), Some(NoEvents::TooManyReaders));
-        drop(readers);
-        assert!(view.events().is_ok());
+        assert!(view.events().is_none());
     }
 
     #[test]

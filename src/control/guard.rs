@@ -1,18 +1,18 @@
 //! Who may come in over TCP. The unix socket has file permissions instead.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use super::desk::Refusal;
+use crate::server::host::{Hosts, Pages, Stranger};
 
 /// Health is for probes that know no token, and tells nothing.
 const OPEN: &[&str] = &["/healthz", "/readyz"];
@@ -28,20 +28,28 @@ impl Guard {
     }
 
     async fn check(&self, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-        let host = text(headers, &HOST).unwrap_or_default();
-        // DNS rebinding: a page's own name that suddenly means this machine. With a token no page gets any further.
-        if self.token_file.is_none() && !is_this_machine(host) {
-            let words = "the `Host` of the request must be `localhost` or an address, not a name that anyone may own";
-            return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, words));
-        }
-        // A page elsewhere cannot read our answers, but it could make the browser post.
-        if headers.contains_key(ORIGIN) && text(headers, &ORIGIN) != Some(&format!("http://{host}")) {
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "requests of a web page from elsewhere are not taken"));
-        }
+        // With a token no page gets any further, by whatever name it came. A page elsewhere cannot read our answers, but it
+        // could make the browser post.
+        let hosts = Hosts::default();
+        let judged = match self.token_file {
+            None => hosts.check(headers, Pages::Ours),
+            Some(_) => hosts.check_origin(headers, Pages::Ours),
+        };
+        judged.map_err(|stranger| {
+            let status = match stranger {
+                Stranger::Host => StatusCode::MISDIRECTED_REQUEST,
+                Stranger::Origin => StatusCode::FORBIDDEN,
+            };
+            Refusal::new(status, stranger.to_string())
+        })?;
         match &self.token_file {
             Some(file) if !OPEN.contains(&path) => {
                 let token = read(file).await?;
-                let given = text(headers, &AUTHORIZATION).and_then(bearer).unwrap_or_default();
+                let given = headers
+                    .get(AUTHORIZATION)
+                    .and_then(|value| value.to_str().ok())
+                    .and_then(bearer)
+                    .unwrap_or_default();
                 if bool::from(given.as_bytes().ct_eq(token.as_bytes())) {
                     return Ok(());
                 }
@@ -76,50 +84,15 @@ async fn read(file: &Path) -> Result<String, Refusal> {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
-}
-
 /// RFC 9110 section 11.1: the scheme's case does not count.
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// `127.0.0.1:8470`, `[::1]`, `localhost:8470`
-fn is_this_machine(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
-        Some(_) | None => host,
-    };
-    let six =
-        name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).map(|name| name.parse::<Ipv6Addr>().is_ok());
-    six.unwrap_or_else(|| name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_addresses_and_localhost_are_this_machine() {
-        for host in ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:8470", "192.168.1.5:1", "[::1]", "[::1]:8470"]
-        {
-            assert!(is_this_machine(host), "{host}");
-        }
-        for host in [
-            "",
-            "evil.example",
-            "evil.example:8470",
-            "localhost.evil.example",
-            "::1",
-            "127.0.0.1.evil.example",
-            ":1",
-            "[x]:1",
-        ] {
-            assert!(!is_this_machine(host), "{host}");
-        }
-    }
 
     #[test]
     fn the_bearer_scheme_is_read_in_any_case() {

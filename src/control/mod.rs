@@ -21,15 +21,22 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::config::{Control, ControlSocket};
+use crate::server::seats::Limits;
+use crate::server::{files, serve};
 use desk::Desk;
 use guard::Guard;
-use listen::{Impatient, SocketFile};
+use listen::SocketFile;
 
 pub use api::Changed;
 pub use feed::Report;
 
 /// At the end readers get this long for the last events; Ctrl-C has to be done within 2 s.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// Connections to the unix socket: operators and their programs, for none of whom the crowd on TCP matters.
+const AT_THE_SOCKET: Limits = Limits { total: 128, per_address: 128 };
+/// Connections over TCP: as many readers of events as there may be, and as many again for all else.
+const OVER_TCP: Limits = Limits { total: 128, per_address: 96 };
 
 /// Where the socket is when nobody says: in systemd's `RuntimeDirectory=` (for `roamcast@x` it is /run/roamcast-x), else
 /// where the unit of a single encoder would have it.
@@ -75,7 +82,7 @@ impl Windows {
             }
         };
         let file = socket.map(|(listener, file)| {
-            servers.spawn(serve(Impatient::new(listener), api::routes(desk), stopped.clone()));
+            servers.spawn(serve(listener, api::routes(desk), "control socket", AT_THE_SOCKET, stopped.clone()));
             file
         });
         if let Some(address) = config.listen {
@@ -85,7 +92,8 @@ impl Windows {
             // The port may have been 0.
             info!("control API on http://{}", listener.local_addr().unwrap_or(address));
             let router = guard::around(api::routes(desk), Guard::new(config.token_file.clone()));
-            servers.spawn(serve(Impatient::new(listener), router, stopped));
+            let limits = Limits { total: files::connections(OVER_TCP.total), ..OVER_TCP };
+            servers.spawn(serve(listener, router, "control API over TCP", limits, stopped));
         }
         Ok(Self { servers, stop, _file: file })
     }
@@ -95,17 +103,5 @@ impl Windows {
         drop(self.stop);
         let all_gone = async { while self.servers.join_next().await.is_some() {} };
         let _too_slow = timeout(GOODBYE, all_gone).await;
-    }
-}
-
-async fn serve<L: axum::serve::Listener>(listener: L, router: axum::Router, mut stopped: watch::Receiver<()>)
-where
-    L::Addr: std::fmt::Debug,
-{
-    let told = async move {
-        let _stopped = stopped.changed().await;
-    };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(told).await {
-        warn!("a control server ended: {error}");
     }
 }

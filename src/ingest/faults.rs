@@ -36,6 +36,7 @@ pub(super) struct Orders {
     evict: Option<bool>,
     close: Option<u16>,
     drop_web_socket: Option<bool>,
+    panic: Option<bool>,
 }
 
 /// `POST /faults/<name>`
@@ -91,6 +92,7 @@ impl Orders {
             wanted(self.evict, Fault::Evict),
             self.close.map(|code| Fault::Order(Order::Close(code))),
             wanted(self.drop_web_socket, Fault::Order(Order::Cut)),
+            wanted(self.panic, Fault::Panic),
         ]
         .into_iter()
         .flatten()

@@ -1,12 +1,11 @@
 //! WHIP (RFC 9725) and WHEP over HTTP: who may, what is well-formed, which status. The media loop does the rest.
 
-use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::connect_info::Connected;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -20,17 +19,27 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::server::host::{Hosts, Pages, Stranger};
+use crate::server::seats::Limits;
+use crate::server::{self, Ends, files};
 use crate::signal::roamcast_text::IceServer;
 use crate::signal::whip_text::RETRY_SLOT;
 
 use super::faults::Faults;
-use super::media::{self, Address, Board, Busy, Guard, PatchError, Patched, Request};
+use super::media::{self, Address, Board, Busy, Denied, Guard, PatchError, Patched, Request};
+use super::offer;
 use super::peer::{OfferError, Peer, Role};
+use super::pulse::Pulse;
 use super::sdp::Fragment;
 use super::{events, faults, page, signalling};
 
-/// An SDP offer of a browser has about 8 KiB.
-const BODY_MAX: usize = 256 * 1024;
+/// No body is as long as an offer may be.
+const BODY_MAX: usize = offer::BYTES_MAX;
+/// Connections: some for each session that there may be (a browser has up to six). One address may have most of them: behind
+/// a proxy all clients have the same.
+const CONNECTIONS: Limits = Limits { total: 1024, per_address: 768 };
+/// When there is no room for another session, one may have ended by then.
+pub(super) const ROOM_AFTER: Duration = Duration::from_secs(5);
 /// Longer names make ugly URLs.
 const NAME_MAX: usize = 64;
 
@@ -47,38 +56,27 @@ pub(super) struct Server {
     pub(super) media_port: u16,
     pub(super) token: Option<SecretString>,
     pub(super) status_feed: Option<watch::Receiver<String>>,
+    /// Names by which we are reached, besides addresses.
+    pub(super) hosts: Hosts,
+    /// How the media loop is.
+    pub(super) pulse: Arc<Pulse>,
     /// What tests have asked for, with `--faults` only.
     pub(super) faults: Option<Arc<Faults>>,
     /// Changes when the server is to stop.
     pub(super) stopped: watch::Receiver<()>,
 }
 
-/// The address of ours that a client has reached: the one that is sure to work for its media, too.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Reached(pub(super) Option<SocketAddr>);
-
-impl Connected<axum::serve::IncomingStream<'_, TcpListener>> for Reached {
-    fn connect_info(stream: axum::serve::IncomingStream<'_, TcpListener>) -> Self {
-        Self(stream.io().local_addr().ok().map(media::canonical))
-    }
-}
-
 /// Serves until `server.stopped`.
 pub(super) async fn serve(listener: TcpListener, server: Server) {
-    let mut stopped = server.stopped.clone();
-    let service = routes(server).into_make_service_with_connect_info::<Reached>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
-        let _ = stopped.changed().await;
-    });
-    if let Err(error) = serving.into_future().await {
-        tracing::error!(%error, "the ingest's HTTP server ended");
-    }
+    let stopped = server.stopped.clone();
+    let limits = Limits { total: files::connections(CONNECTIONS.total), ..CONNECTIONS };
+    server::serve(listener, routes(server), "ingest", limits, stopped).await;
 }
 
 fn routes(server: Server) -> Router {
     let mut router = Router::new()
         .route("/", get(page::index))
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(health))
         .route("/{name}", get(page::viewer))
         .route("/signal/{name}", get(signalling::upgrade))
         .route("/api/{name}/events", get(events::stream).options(async || StatusCode::NO_CONTENT))
@@ -98,7 +96,8 @@ fn routes(server: Server) -> Router {
     }
     router
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(middleware::from_fn_with_state(server.clone(), cross_origin))
+        .layer(middleware::from_fn(cross_origin))
+        .layer(middleware::from_fn_with_state(server.clone(), keep_strangers_out))
         .with_state(server)
 }
 
@@ -117,6 +116,11 @@ impl Refusal {
 
     fn no_session() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is no such session (any more)")
+    }
+
+    fn no_room() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "there are as many sessions as this ingest has room for")
+            .with(header::RETRY_AFTER, ROOM_AFTER.as_secs())
     }
 
     pub(super) fn stopping() -> Self {
@@ -155,11 +159,6 @@ impl Server {
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roamcast\"")))
     }
 
-    /// Without a token, any page that somebody on this machine opens could watch or publish: only pages of this machine may.
-    pub(super) fn lets_in(&self, origin: &HeaderValue) -> bool {
-        self.token.is_some() || is_of_this_machine(origin)
-    }
-
     pub(super) async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| Refusal::stopping())?;
@@ -172,7 +171,7 @@ impl Server {
         Peer::accept(offer, role, local, self.certificate.clone(), media::now())
     }
 
-    async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<Joined, Busy>, Refusal> {
+    async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<Joined, Denied>, Refusal> {
         let (peer, answer) = self
             .negotiate(offer, at.role, reached)
             .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
@@ -204,7 +203,7 @@ impl Server {
 async fn create(
     role: Role,
     State(server): State<Server>,
-    ConnectInfo(Reached(reached)): ConnectInfo<Reached>,
+    ConnectInfo(Ends { local: reached, .. }): ConnectInfo<Ends>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -219,14 +218,17 @@ async fn create(
     let at = Address { role, name, key: random_key()? };
 
     let mut joined = server.join(&at, &offer, reached).await?;
-    if let Err(Busy(until)) = joined {
+    if let Err(Denied::Busy(Busy(until))) = joined {
         // The publisher may have been killed a moment ago, and this may be its successor: see if it stays silent.
         tokio::time::sleep_until(until.min(media::now() + super::broadcast::SILENT_AFTER).into()).await;
         joined = server.join(&at, &offer, reached).await?;
     }
-    let Joined { answer, slot } = joined.map_err(|Busy(_)| {
-        let words = format!("`{}` is being published by somebody else", at.name);
-        Refusal::new(StatusCode::CONFLICT, words).with(header::RETRY_AFTER, 2)
+    let Joined { answer, slot } = joined.map_err(|denied| match denied {
+        Denied::Busy(_) => {
+            let words = format!("`{}` is being published by somebody else", at.name);
+            Refusal::new(StatusCode::CONFLICT, words).with(header::RETRY_AFTER, 2)
+        }
+        Denied::Full => Refusal::no_room(),
     })?;
     let location = format!("/{}/{}/{}", path_of(role), at.name, at.key);
     let headers = [
@@ -295,19 +297,36 @@ async fn delete(
     if known { Ok(StatusCode::OK.into_response()) } else { Err(Refusal::no_session()) }
 }
 
-/// Lets pages of other origins in where a token guards us.
-async fn cross_origin(
-    State(server): State<Server>,
-    method: Method,
-    headers: HeaderMap,
-    request: axum::extract::Request,
-    next: Next,
-) -> Response {
+/// Whether media can be published and watched.
+async fn health(State(server): State<Server>) -> Response {
+    if server.pulse.is_well() {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the media loop does not turn\n").into_response()
+    }
+}
+
+/// Without a token, any page that somebody on this machine opens could watch or publish: only pages of this machine may, and
+/// of hosts that the operator has named. With one, no page gets any further.
+async fn keep_strangers_out(State(server): State<Server>, request: axum::extract::Request, next: Next) -> Response {
+    let judged = match server.token {
+        None => server.hosts.check(request.headers(), Pages::OfOurHosts),
+        Some(_) => Ok(()),
+    };
+    match judged {
+        Ok(()) => next.run(request).await,
+        Err(stranger @ Stranger::Host) => {
+            let words = format!("{stranger}; other names need `--allow-host`");
+            Refusal::new(StatusCode::MISDIRECTED_REQUEST, words).into_response()
+        }
+        Err(stranger @ Stranger::Origin) => Refusal::new(StatusCode::FORBIDDEN, stranger.to_string()).into_response(),
+    }
+}
+
+/// Tells browsers that pages of other origins may come in: those that may not do not get as far as here.
+async fn cross_origin(method: Method, headers: HeaderMap, request: axum::extract::Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let Some(origin) = headers.get(header::ORIGIN) else { return response };
-    if !server.lets_in(origin) {
-        return response;
-    }
     let answer = response.headers_mut();
     answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     answer.insert(header::VARY, HeaderValue::from_static("Origin"));
@@ -320,16 +339,6 @@ async fn cross_origin(
         answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     }
     response
-}
-
-fn is_of_this_machine(origin: &HeaderValue) -> bool {
-    let url = origin.to_str().ok().and_then(|text| url::Url::parse(text).ok());
-    match url.as_ref().and_then(url::Url::host) {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        None => false,
-    }
 }
 
 /// A name is what needs no escaping anywhere.

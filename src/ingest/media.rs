@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use str0m::media::{MediaData, MediaTime};
@@ -12,6 +13,7 @@ use crate::signal::roamcast_text::Stats;
 
 use super::broadcast::{Arrived, Broadcast, PeerId, Phase, Signalling};
 use super::peer::{Frame, OfferError, Peer, PeerEvent, Role};
+use super::pulse::{self, Living, Pulse};
 use super::sdp::Fragment;
 use super::sessions::{self, Sessions};
 use super::slots;
@@ -22,8 +24,6 @@ use super::timeline::Report;
 const VIEWER_LOST_AFTER: Duration = Duration::from_secs(15);
 /// The largest UDP datagram.
 const DATAGRAM_MAX: usize = 65_536;
-/// With nothing to wait for, look again after this long.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// What viewers are told about each broadcast, for all to see.
 pub(super) type Board = BTreeMap<String, Shown>;
@@ -54,7 +54,7 @@ pub(super) struct Address {
 /// What the HTTP side asks of the loop. Nobody waits for a reply that was dropped.
 pub(super) enum Request {
     /// A new connection, already negotiated. Gives the number of a publisher among all sessions.
-    Join { at: Address, peer: Box<Peer>, reply: oneshot::Sender<Result<Option<u16>, Busy>> },
+    Join { at: Address, peer: Box<Peer>, reply: oneshot::Sender<Result<Option<u16>, Denied>> },
     /// Trickled candidates or an ICE restart.
     Patch { at: Address, fragment: Fragment, guard: Guard, reply: oneshot::Sender<Result<Patched, PatchError>> },
     /// Goodbye. `false`: there is no such session.
@@ -68,6 +68,15 @@ pub(super) enum Request {
 /// Another publisher has the name; it would be a ghost at this time if it stays silent until then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Busy(pub(super) Instant);
+
+/// Why nobody else is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// Another publisher has the name.
+    Busy(Busy),
+    /// There are as many sessions as there may be.
+    Full,
+}
 
 /// The `If-Match` of a PATCH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +113,7 @@ pub(super) struct Media {
     pub(super) peers: BTreeMap<PeerId, (Address, Peer)>,
     addresses: HashMap<Address, PeerId>,
     /// Whose STUN last came from there.
-    routes: HashMap<SocketAddr, PeerId>,
+    pub(super) routes: HashMap<SocketAddr, PeerId>,
     pub(super) broadcasts: BTreeMap<String, Broadcast>,
     pub(super) sessions: Sessions,
     /// The numbers of those who publish over WHIP.
@@ -112,12 +121,13 @@ pub(super) struct Media {
     /// Publishers of these names are not heard until then: a fault for tests.
     pub(super) black_holes: BTreeMap<String, Instant>,
     board: watch::Sender<Board>,
+    living: Living,
     next_id: u64,
 }
 
 impl Media {
     /// A loop without connections.
-    pub(super) fn new(socket: UdpSocket, board: watch::Sender<Board>) -> Self {
+    pub(super) fn new(socket: UdpSocket, board: watch::Sender<Board>, pulse: Arc<Pulse>) -> Self {
         Self {
             socket,
             peers: BTreeMap::new(),
@@ -128,6 +138,7 @@ impl Media {
             slots: BTreeMap::new(),
             black_holes: BTreeMap::new(),
             board,
+            living: Living(pulse),
             next_id: 0,
         }
     }
@@ -150,6 +161,7 @@ impl Media {
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             self.tick(now());
+            self.living.0.beat();
         }
         for id in self.peers.keys().copied().collect::<Vec<_>>() {
             self.remove(id, false, now());
@@ -157,9 +169,9 @@ impl Media {
     }
 
     fn wake_at(&self, now: Instant) -> Instant {
-        let peers = self.peers.values().map(|(_, peer)| peer.deadline);
+        let peers = self.peers.values().map(|(_, peer)| peer.deadline());
         let broadcasts = self.broadcasts.values().filter_map(|broadcast| broadcast.deadline(now));
-        peers.chain(broadcasts).min().map_or(now + IDLE, |at| at.min(now + IDLE))
+        peers.chain(broadcasts).chain([now + pulse::EVERY]).min().unwrap_or(now)
     }
 
     fn receive(&mut self, source: SocketAddr, datagram: &[u8]) {
@@ -169,20 +181,22 @@ impl Media {
         let known = self.routes.get(&source).copied().filter(|_| !is_stun);
         let id = known.or_else(|| {
             // Newest first: a browser may use one port for a new session while its old one is not yet given up.
-            self.peers.iter().rev().find(|(_, (_, peer))| peer.accepts(now, source, datagram)).map(|(id, _)| *id)
+            let mut newest_first = self.peers.iter_mut().rev();
+            newest_first.find_map(|(id, (_, peer))| peer.accepts(now, source, datagram).then_some(*id))
         });
         let Some((id, (at, peer))) = id.and_then(|id| Some((id, self.peers.get_mut(&id)?))) else { return };
         if is_black_hole(&self.black_holes, at, now) {
             return;
         }
-        self.routes.insert(source, id);
         peer.receive(now, source, datagram);
+        self.remember_route(source, id);
         self.drain(id, now);
     }
 
     /// Lets time pass for all whose deadline has come.
     fn tick(&mut self, now: Instant) {
-        let due: Vec<_> = self.peers.iter().filter(|(_, (_, peer))| peer.deadline <= now).map(|(id, _)| *id).collect();
+        let due: Vec<_> =
+            self.peers.iter().filter(|(_, (_, peer))| peer.deadline() <= now).map(|(id, _)| *id).collect();
         for id in due {
             if let Some((_, peer)) = self.peers.get_mut(&id) {
                 peer.tick(now);
@@ -195,7 +209,7 @@ impl Media {
     }
 
     /// Ends the sessions of those who are gone, and forgets broadcasts with nobody in them.
-    fn give_up(&mut self, now: Instant) {
+    pub(super) fn give_up(&mut self, now: Instant) {
         let lost = |peer: &Peer| peer.unconnected_since.is_some_and(|since| now >= since + VIEWER_LOST_AFTER);
         let viewers = self.peers.iter().filter(|(_, (at, peer))| at.role == Role::Viewer && lost(peer));
         let gone: Vec<_> = viewers.map(|(id, _)| *id).collect();
@@ -207,6 +221,7 @@ impl Media {
         for id in gone {
             self.remove(id, false, now);
         }
+        self.lose_dead_lines(now);
         self.sessions.forget(now);
         self.broadcasts.retain(|_, broadcast| !broadcast.is_over(now));
     }
@@ -301,20 +316,21 @@ impl Media {
         }
     }
 
-    fn answer(&mut self, request: Request) {
+    pub(super) fn answer(&mut self, request: Request) {
         let now = now();
         match request {
-            Request::Join { at, peer, reply } => drop(reply.send(self.join(at, *peer, now))),
+            Request::Join { at, peer, reply } => {
+                let joined = self.join(at.clone(), *peer, now);
+                if reply.send(joined).is_err() {
+                    // Whoever asked is gone, and nobody else knows the key: it would only keep the name and its number.
+                    self.leave(&at, now);
+                }
+            }
             Request::Patch { at, fragment, guard, reply } => {
                 drop(reply.send(self.patch(&at, &fragment, guard, now)));
             }
             Request::Leave { at, reply } => {
-                let id = self.addresses.get(&at).copied();
-                if let Some(id) = id {
-                    tracing::info!(name = at.name, role = ?at.role, "goodbye");
-                    self.remove(id, true, now);
-                }
-                let _ = reply.send(id.is_some());
+                let _ = reply.send(self.leave(&at, now));
             }
             Request::Tally { name, reply } => {
                 let publisher = self.broadcasts.get(&name).and_then(Broadcast::publisher);
@@ -325,11 +341,23 @@ impl Media {
         }
     }
 
-    fn join(&mut self, at: Address, peer: Peer, now: Instant) -> Result<Option<u16>, Busy> {
+    fn leave(&mut self, at: &Address, now: Instant) -> bool {
+        let id = self.addresses.get(at).copied();
+        if let Some(id) = id {
+            tracing::info!(name = at.name, role = ?at.role, "goodbye");
+            self.remove(id, true, now);
+        }
+        id.is_some()
+    }
+
+    fn join(&mut self, at: Address, peer: Peer, now: Instant) -> Result<Option<u16>, Denied> {
         let publishes = at.role == Role::Publisher;
+        if !self.has_room(at.role, &at.name) {
+            return Err(Denied::Full);
+        }
         let broadcast = self.broadcast(&at.name, now);
         if publishes {
-            broadcast.may_publish(now).map_err(Busy)?;
+            broadcast.may_publish(now).map_err(|at| Denied::Busy(Busy(at)))?;
         }
         let id = self.seat(at, peer, Signalling::None, now);
         let slot = publishes.then(|| self.free_slot());

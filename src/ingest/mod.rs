@@ -7,19 +7,28 @@
 //!  WebSocket: signalling.rs (faults.rs) --Request-->|  sessions.rs   who holds which session of roamcast signalling
 //!                       ^                           |  peer.rs       one str0m connection
 //!                       '--------- Board -----------'  broadcast.rs  who publishes, who watches, what viewers are told
+//!                                                      pulse.rs      does the loop still turn?
+//!                                                      room.rs       how many may be here
+//!                                                      offer.rs      may str0m see this offer?
+//!                                                      contained.rs  str0m's panics, each at the cost of one connection
 //!                                                      slots.rs      who comes back when, should this server be lost
 //!                                                      timeline.rs   RTP time and wall clocks for viewers
 //!                                                      tally.rs      frames, packets and holes of a publisher
 //! ```
 
 mod broadcast;
+mod contained;
 mod events;
 mod faults;
 mod http;
 mod media;
+pub mod offer;
 mod outage;
 mod page;
 mod peer;
+mod pulse;
+pub mod rehearsal;
+mod room;
 pub mod sdp;
 mod sessions;
 mod signalling;
@@ -34,8 +43,10 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+
+use crate::server::host::Hosts;
 
 /// How the server is to run.
 #[derive(Debug, Clone)]
@@ -49,6 +60,9 @@ pub struct Options {
     /// The encoder's own BroadcastStatus (`data` as a JSON object), when it runs in this process; else viewers get one that
     /// is derived from the media.
     pub status_feed: Option<watch::Receiver<String>>,
+    /// Names by which the server is reached besides addresses and `localhost`, such as `studio.local`: see
+    /// [`crate::server::host`]. With a token any name will do.
+    pub hosts: Hosts,
     /// Answer `POST /faults/<name>` (docs/signalling.md): for tests, never for an ingest that others use.
     pub faults: bool,
 }
@@ -57,7 +71,7 @@ impl Options {
     /// Listens there, without a token, with any media port and without faults.
     #[must_use]
     pub const fn new(listen: SocketAddr) -> Self {
-        Self { listen, media_port: 0, token: None, status_feed: None, faults: false }
+        Self { listen, media_port: 0, token: None, status_feed: None, hosts: Hosts::none(), faults: false }
     }
 }
 
@@ -81,6 +95,9 @@ pub enum IngestError {
     /// OpenSSL did not make a DTLS certificate.
     #[error("the ingest cannot make a DTLS certificate: is OpenSSL broken on this machine?")]
     Certificate,
+    /// No thread can be made.
+    #[error("the ingest cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
 }
 
 /// A running server. Dropping it stops it as well, without waiting.
@@ -88,6 +105,9 @@ pub enum IngestError {
 pub struct Ingest {
     address: SocketAddr,
     media_address: SocketAddr,
+    /// Dropped first: a loop that ends with the server is not dead.
+    watched: std::sync::mpsc::Sender<()>,
+    dead: oneshot::Receiver<()>,
     /// Tells every task to end, dropped or changed; each of them has a receiver.
     stop: watch::Sender<()>,
     http: JoinHandle<()>,
@@ -126,7 +146,11 @@ impl Ingest {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (board_writer, board) = watch::channel(media::Board::new());
         let (stop, stopped) = watch::channel(());
-        let media = tokio::spawn(media::Media::new(socket, board_writer).run(inbox, stopped.clone()));
+        let pulse = Arc::<pulse::Pulse>::default();
+        let (watched, unwatched) = std::sync::mpsc::channel();
+        let dead = pulse::watch(Arc::clone(&pulse), unwatched).map_err(IngestError::Thread)?;
+        let media = media::Media::new(socket, board_writer, Arc::clone(&pulse));
+        let media = tokio::spawn(media.run(inbox, stopped.clone()));
         let server = http::Server {
             requests,
             board,
@@ -134,11 +158,13 @@ impl Ingest {
             media_port: media_address.port(),
             token: options.token,
             status_feed: options.status_feed,
+            hosts: options.hosts,
+            pulse,
             faults: options.faults.then(Arc::default),
             stopped,
         };
         let http = tokio::spawn(http::serve(listener, server));
-        Ok(Self { address, media_address, stop, http, media })
+        Ok(Self { address, media_address, watched: watched, dead, stop, http, media })
     }
 
     /// Where HTTP listens.
@@ -153,8 +179,17 @@ impl Ingest {
         self.media_address
     }
 
+    /// Waits for the day when nothing can be published or watched any more, though nobody has stopped the server. The log
+    /// says so. Only a new process helps.
+    pub async fn dead(&mut self) {
+        if (&mut self.dead).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Says goodbye to everybody and closes the ports. Takes at most about a second.
     pub async fn stop(self) {
+        drop(self.watched);
         self.stop.send_replace(());
         // Goodbyes over WebSockets.
         let _late = tokio::time::timeout(STOP_WITHIN, self.stop.closed()).await;

@@ -30,8 +30,8 @@ pub(super) type Line = mpsc::Sender<Order>;
 
 /// What a connection asks of the loop.
 pub(super) enum Request {
-    /// A session for a connection: the one it claims, else a new one.
-    Open { new: New, name: String, claim: Option<Claim>, line: Line, reply: oneshot::Sender<Opened> },
+    /// A session for a connection: the one it claims, else a new one. `None`: there is no room for another.
+    Open { new: New, name: String, claim: Option<Claim>, line: Line, reply: oneshot::Sender<Option<Opened>> },
     /// A new media connection.
     Publish { id: String, key: String, peer: Box<Peer>, reply: oneshot::Sender<Result<(), Refused>> },
     /// A candidate of the other end.
@@ -85,6 +85,8 @@ pub(super) enum Refused {
     NotPublished,
     /// Somebody else has the name.
     Busy(Busy),
+    /// There are as many sessions as there may be.
+    Full,
     /// It cannot be answered.
     Offer(OfferError),
 }
@@ -102,6 +104,8 @@ pub(super) enum Fault {
     BlackHole(Duration),
     /// The session is ended.
     Evict,
+    /// The loop dies of a fault of its own.
+    Panic,
 }
 
 #[derive(Debug)]
@@ -137,6 +141,11 @@ impl Sessions {
             tell(&line, Order::Say(ToClient::Error(error)));
             tell(&line, Order::Close(1000));
         }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
     }
 
     /// The numbers that are taken.
@@ -187,7 +196,16 @@ impl Media {
             Request::Open { new, name, claim, line, reply } => {
                 drop(reply.send(self.open(new, name, claim.as_ref(), line, now)));
             }
-            Request::Publish { id, key, peer, reply } => drop(reply.send(self.publish(&id, key, *peer, now))),
+            Request::Publish { id, key, peer, reply } => {
+                let published = self.publish(&id, key, *peer, now);
+                let media = published.as_ref().ok().copied();
+                if reply.send(published.map(drop)).is_err()
+                    && let Some(media) = media
+                {
+                    // Whoever asked is gone, and the answer with it: this connection will never come up.
+                    self.remove(media, false, now);
+                }
+            }
             Request::Candidate { id, candidate, reply } => {
                 let taken = self.media_of(&id).map(|(media, peer)| {
                     peer.trickle(&[candidate]);
@@ -206,10 +224,8 @@ impl Media {
                 }
             }
             Request::Lost { id, line } => {
-                if let Some(session) = self.sessions.by_id.get_mut(&id).filter(|session| session.has(&line)) {
-                    (session.line, session.lost) = (None, now);
-                    let (name, media) = (session.name.clone(), session.media);
-                    self.signalling(&name, media, Signalling::Lost(now), now);
+                if self.sessions.by_id.get(&id).is_some_and(|session| session.has(&line)) {
+                    self.lose_line(&id, now);
                 }
             }
             Request::End { id, line } => {
@@ -221,7 +237,25 @@ impl Media {
         }
     }
 
-    fn open(&mut self, new: New, name: String, claim: Option<&Claim>, line: Line, now: Instant) -> Opened {
+    fn lose_line(&mut self, id: &str, now: Instant) {
+        let Some(session) = self.sessions.by_id.get_mut(id) else { return };
+        (session.line, session.lost) = (None, now);
+        let (name, media) = (session.name.clone(), session.media);
+        self.signalling(&name, media, Signalling::Lost(now), now);
+    }
+
+    /// A connection whose task has died says no goodbye; without this its name would stay taken.
+    pub(super) fn lose_dead_lines(&mut self, now: Instant) {
+        let dead = |session: &Session| session.line.as_ref().is_some_and(Line::is_closed);
+        let dead: Vec<_> = self.sessions.by_id.iter().filter(|(_, s)| dead(s)).map(|(id, _)| id.clone()).collect();
+        dead.iter().for_each(|id| self.lose_line(id, now));
+    }
+
+    fn open(&mut self, new: New, name: String, claim: Option<&Claim>, line: Line, now: Instant) -> Option<Opened> {
+        let is_theirs = claim.is_some_and(|claim| self.sessions.claimed(&name, claim, now).is_some());
+        if !is_theirs && !self.has_room_for_session() {
+            return None;
+        }
         let claimed = claim.and_then(|claim| {
             self.sessions.claimed(&name, claim, now)?;
             self.sessions.by_id.remove_entry(&claim.session_id)
@@ -260,12 +294,15 @@ impl Media {
         let resume_token = Hidden(session.resume_token.clone());
         let opened = Opened { id: id.clone(), resume_token, slot: session.slot, claim: outcome };
         self.sessions.by_id.insert(id, session);
-        opened
+        Some(opened)
     }
 
-    fn publish(&mut self, id: &str, key: String, peer: Peer, now: Instant) -> Result<(), Refused> {
+    fn publish(&mut self, id: &str, key: String, peer: Peer, now: Instant) -> Result<PeerId, Refused> {
         let session = self.sessions.by_id.get(id).ok_or(Refused::Gone)?;
         let (name, owned) = (session.name.clone(), [session.media, session.inherits]);
+        if !self.has_room(Role::Publisher, &name) {
+            return Err(Refused::Full);
+        }
         let broadcast = self.broadcast(&name, now);
         if !owned.into_iter().flatten().any(|media| broadcast.is_publisher(media)) {
             broadcast.may_publish(now).map_err(|at| Refused::Busy(Busy(at)))?;
@@ -277,7 +314,7 @@ impl Media {
             session.inherits = owned.into_iter().flatten().find(|old| self.peers.contains_key(old));
             session.media = Some(media);
         }
-        Ok(())
+        Ok(media)
     }
 
     fn ice_restart(&mut self, id: &str, offer: &str, now: Instant) -> Result<String, Refused> {
@@ -319,6 +356,8 @@ impl Media {
             Fault::RefuseResume(refuse) => drop(self.sessions.refusing.insert(name.to_owned(), refuse)),
             Fault::Rename => drop(self.sessions.renaming.insert(name.to_owned(), true)),
             Fault::BlackHole(time) => drop(self.black_holes.insert(name.to_owned(), now + time)),
+            #[allow(clippy::panic, reason = "a fault that was asked for")]
+            Fault::Panic => panic!("a fault that was asked for"),
             Fault::Evict => {
                 if let Some(media) = media {
                     self.sessions.evict(media);
@@ -387,5 +426,81 @@ mod tests {
         assert!(!claimed("other", "right", "live", t));
         assert!(!claimed("s", "right", "other", t));
         assert!(!claimed("s", "right", "live", t + RESUME_WINDOW));
+    }
+
+    const OFFER: &str = include_str!("../../tests/support/offer.sdp");
+
+    async fn media() -> Media {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        Media::new(socket, tokio::sync::watch::channel(Default::default()).0, Default::default())
+    }
+
+    fn peer() -> Peer {
+        let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
+        let local = "127.0.0.1:5000".parse().unwrap();
+        Peer::accept(OFFER, Role::Publisher, local, certificate, Instant::now()).unwrap().0
+    }
+
+    fn new_session() -> New {
+        New { id: "s".into(), resume_token: "right".into() }
+    }
+
+    #[tokio::test]
+    async fn a_publisher_whose_task_died_keeps_neither_name_nor_number() {
+        let (mut media, t) = (media().await, Instant::now());
+        let (line, orders) = mpsc::channel(1);
+        assert!(media.open(new_session(), "live".into(), None, line, t).is_some());
+        media.publish("s", "k".into(), peer(), t).unwrap();
+        let late = t + Duration::from_secs(60);
+        media.lose_dead_lines(late);
+        assert_eq!(media.broadcast("live", late).may_publish(late), Err(late), "its signalling stands");
+        assert_eq!(media.free_slot(), 1);
+        drop(orders);
+        media.lose_dead_lines(late);
+        assert_eq!(media.broadcast("live", late).may_publish(late), Ok(()));
+        media.give_up(late + RESUME_WINDOW);
+        assert_eq!((media.free_slot(), media.peers.len(), media.sessions.len()), (0, 0, 0));
+    }
+
+    /// Whoever asked is gone.
+    fn to_nobody<T>() -> oneshot::Sender<T> {
+        let (reply, asker) = oneshot::channel();
+        drop(asker);
+        reply
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_before_the_answer_leaves_nothing_behind() {
+        let (mut media, t) = (media().await, Instant::now());
+        let at = || Address { role: Role::Publisher, name: "live".into(), key: "k".into() };
+        media.answer(super::super::media::Request::Join { at: at(), peer: Box::new(peer()), reply: to_nobody() });
+        assert_eq!((media.peers.len(), media.free_slot()), (0, 0));
+        assert_eq!(media.broadcast("live", t).may_publish(t), Ok(()));
+
+        let (line, _orders) = mpsc::channel(1);
+        media.open(new_session(), "live".into(), None, line, t).unwrap();
+        media.session(
+            Request::Publish { id: "s".into(), key: "k".into(), peer: Box::new(peer()), reply: to_nobody() },
+            t,
+        );
+        assert_eq!((media.peers.len(), media.broadcast("live", t).may_publish(t)), (0, Ok(())));
+    }
+
+    #[tokio::test]
+    async fn there_is_an_end_of_sessions_but_not_for_those_who_have_one() {
+        let (mut media, t) = (media().await, Instant::now());
+        let mut lines = vec![];
+        let mut open = |media: &mut Media, id: usize, claim: Option<&Claim>| {
+            let (line, orders) = mpsc::channel(1);
+            lines.push(orders);
+            let new = New { id: id.to_string(), resume_token: "right".into() };
+            media.open(new, "live".into(), claim, line, t).is_some()
+        };
+        for id in 0..super::super::room::SESSIONS_MAX {
+            assert!(open(&mut media, id, None), "{id}");
+        }
+        assert!(!open(&mut media, 9999, None));
+        let mine = Claim { session_id: "7".into(), resume_token: Hidden("right".into()) };
+        assert!(open(&mut media, 9999, Some(&mine)), "it takes no more than it had");
     }
 }

@@ -47,6 +47,8 @@ const ORDERS_MAX: usize = 16;
 /// RFC 6455: protocol error; message too big.
 const PROTOCOL_ERROR: u16 = 1002;
 const TOO_BIG: u16 = 1009;
+/// Registered with IANA for servers that are overloaded.
+const TRY_AGAIN_LATER: u16 = 1013;
 
 /// One WebSocket.
 struct Conversation {
@@ -176,7 +178,7 @@ impl Conversation {
             }
             ToServer::Resume(claim) => match self.open(Some(claim)).await {
                 Some(opened) => self.tell_claim(opened).await,
-                None => Flow::Break(()),
+                None => self.no_room().await,
             },
             ToServer::Stats(stats) => {
                 tracing::debug!(name = self.name, ?stats, "the publisher's figures");
@@ -213,7 +215,7 @@ impl Conversation {
         if let Err((error, words)) = self.judge(&token) {
             return self.fatal(error, words).await;
         }
-        let Some(opened) = self.open(claim).await else { return Flow::Break(()) };
+        let Some(opened) = self.open(claim).await else { return self.no_room().await };
         let welcome = ToClient::Welcome {
             version: VERSION,
             session_id: opened.id.clone(),
@@ -227,16 +229,23 @@ impl Conversation {
         self.tell_claim(opened).await
     }
 
-    /// A session: the one that is claimed, else a new one. `None`: the server stops.
+    /// A session: the one that is claimed, else a new one. `None`: there is no room for another, or the server stops.
     async fn open(&mut self, claim: Option<Claim>) -> Option<sessions::Opened> {
         let new = New { id: random_key().ok()?, resume_token: random_key().ok()? };
         let (reply, answer) = oneshot::channel();
         let (name, line) = (self.name.clone(), self.line.clone());
         let request = media::Request::Session(Request::Open { new, name, claim, line, reply });
         self.server.requests.send(request).await.ok()?;
-        let opened = answer.await.ok()?;
+        let opened = answer.await.ok()??;
         self.session = Some(opened.id.clone());
         Some(opened)
+    }
+
+    /// There are as many sessions as there may be.
+    async fn no_room(&mut self) -> Flow {
+        let retry_after_ms = u64::try_from(super::http::ROOM_AFTER.as_millis()).unwrap_or(u64::MAX);
+        self.say(ToClient::GoingAway { retry_after_ms }).await?;
+        self.close(TRY_AGAIN_LATER, "too many sessions").await
     }
 
     async fn tell_claim(&mut self, opened: sessions::Opened) -> Flow {
@@ -291,6 +300,7 @@ impl Conversation {
             Refused::Gone => Flow::Continue(()),
             Refused::NotPublished => self.bad(ErrorName::OutOfOrder, "`publish` comes first").await,
             Refused::Offer(error) => self.error(ErrorName::BadOffer, error.to_string()).await,
+            Refused::Full => self.no_room().await,
             Refused::Busy(_) => {
                 let words = format!("`{}` is being published by somebody else", self.name);
                 self.fatal(ErrorName::ConcurrentLimit, words).await

@@ -219,3 +219,39 @@ async fn a_reader_who_does_not_read_is_dropped_and_holds_nobody_up() {
     assert!((1..EVENTS).contains(&count), "{count} events");
     assert_eq!(unix(&house.socket, "GET /api/v1/status", "").await.0, 200);
 }
+
+/// Strangers at the TCP door: connections that say nothing, and readers of events in every seat.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_over_tcp_locks_nobody_out() {
+    let port = free_port();
+    let house = house(&format!("listen = '127.0.0.1:{port}'")).await.unwrap();
+    let host = format!("Host: 127.0.0.1:{port}");
+    let mut readers = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(format!("GET /api/v1/events HTTP/1.1\r\n{host}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        readers.push(stream);
+    }
+    assert_eq!(tcp(port, "GET /api/v1/events", &[&host]).await.0, 503, "every seat is taken");
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nX: ").await.unwrap();
+        crowd.push(stream);
+    }
+    assert_eq!(tcp(port, "GET /api/v1/status", &[&host]).await.0, 200, "who says nothing makes way");
+    assert_eq!(unix(&house.socket, "GET /api/v1/status", "").await.0, 200);
+    let mut operator = UnixStream::connect(&house.socket).await.unwrap();
+    operator.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut status = [0; 12];
+    operator.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200", "the operator has seats of their own");
+    let mut first = Vec::new();
+    crowd.swap_remove(0).read_to_end(&mut first).await.unwrap();
+    assert!(first.is_empty(), "the first of the crowd was sent away");
+    drop(readers);
+    house.windows.close().await;
+}

@@ -59,6 +59,8 @@ mod roamcast_windows;
 mod secrets;
 #[cfg(feature = "ingest")]
 mod state_file;
+#[cfg(feature = "ingest")]
+mod strangers;
 mod suspended;
 mod systemd_units;
 mod token_provider;

@@ -114,9 +114,12 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
         "network" => Some(&["network", "supervisor::event", "config", "inbox"]),
         "uplink" => Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "media::handover"]),
         "signal" => Some(&["signal", "supervisor::event", "status", "config", "uplink::failure", "uplink::sdp"]),
-        "control" => Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox"]),
+        "control" => {
+            Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox", "server"])
+        }
+        "server" => Some(&["server"]),
         "systemd" => Some(&["systemd", "status"]),
-        "ingest" => Some(&["ingest", "signal::whip_text", "signal::roamcast_text"]),
+        "ingest" => Some(&["ingest", "server", "signal::whip_text", "signal::roamcast_text"]),
         "main" | "lib" | "cli" | "house" | "driver" => None,
         room => panic!("`src/{room}` is a new room: say here what it may name"),
     }

@@ -10,23 +10,21 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::{Role as Side, WebSocketConfig};
 
+use crate::server::Ends;
 use crate::signal::roamcast_text::{MESSAGE_BYTES_MAX, SUBPROTOCOL};
 
-use super::super::http::{Reached, Refusal, Server, check_name};
+use super::super::http::{Refusal, Server, check_name};
 use super::Conversation;
 
 /// `GET /signal/<name>`
 pub(in super::super) async fn upgrade(
     State(server): State<Server>,
-    ConnectInfo(Reached(reached)): ConnectInfo<Reached>,
+    ConnectInfo(Ends { local: reached, .. }): ConnectInfo<Ends>,
     Path(name): Path<String>,
     mut request: axum::extract::Request,
 ) -> Result<Response, Refusal> {
     check_name(&name)?;
     let reached = reached.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the connection is gone"))?;
-    if request.headers().get(header::ORIGIN).is_some_and(|origin| !server.lets_in(origin)) {
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "pages of other machines may not publish here"));
-    }
     if let Some(faults) = &server.faults {
         faults.refuse(&name)?;
     }
