@@ -16,7 +16,7 @@ use answers::{ANSWERS, illegal, legal, soundless};
 /// As webrtcbin makes it.
 const OFFER: &str = include_str!("../../../tests/support/offer.sdp");
 /// For each seed.
-const MUTATIONS: usize = 4_000;
+const MUTATIONS: usize = 1_000;
 /// Each takes webrtcbin some 20 ms.
 const INTO_WEBRTCBIN: usize = 24;
 

@@ -65,7 +65,13 @@ pub fn restarted(answer: &str, fragment: &str) -> Option<String> {
     if !is_ice_credential(&ufrag, ICE_UFRAG_MIN) || !is_ice_credential(&pwd, ICE_PWD_MIN) {
         return None;
     }
-    let again = with_credentials(answer, &ufrag, &pwd);
+    // What follows looks for whole lines, which may have ended in CR alone.
+    let whole = if answer.contains('\n') {
+        answer.to_owned()
+    } else {
+        lines(answer).map(|line| line.to_owned() + "\r\n").collect()
+    };
+    let again = with_credentials(&whole, &ufrag, &pwd);
     let found = |line: &&str| line.starts_with("a=candidate:") && check_candidate(line).is_ok();
     let candidates: Vec<LocalCandidate> = (lines(fragment).filter(found))
         .map(|line| LocalCandidate { mid: String::new(), mline: 0, candidate: line.to_owned() })
@@ -163,7 +169,8 @@ mod tests {
         // The same ice-chars as in an answer, and the same line ends.
         let odd = "a=ice-ufrag:a-b_c= \ra=ice-pwd:0123456789-_=defghijkl\r";
         let wanted = SDP.replace("ice-ufrag:user", "ice-ufrag:a-b_c=").replace(":hush", ":0123456789-_=defghijkl");
-        assert_eq!(restarted(SDP, odd), Some(wanted));
+        assert_eq!(restarted(SDP, odd).as_ref(), Some(&wanted));
+        assert_eq!(restarted(&SDP.replace("\r\n", "\r"), odd), Some(wanted + "\r\n"));
         for nothing in ["", "a=candidate:3 1 UDP 1 192.0.2.9 9 typ host\r\n", "a=ice-ufrag:abcd\r\na=ice-pwd:short\r\n"]
         {
             assert_eq!(restarted(SDP, nothing), None, "{nothing}");
