@@ -49,6 +49,7 @@
 //!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
+//!   negotiate.rs     (-) from offer to answer; where a server refuses the sound, once more without
 //!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it; restart.rs: new ICE credentials for it
 //!   ice/                 THE ROAMING AGENT - many paths, one connection
 //!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
@@ -58,12 +59,15 @@
 //!                        young), upkeep.rs (sockets come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
 //!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
 //!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address; encore.rs (P): what leaves once more
+//!     names.rs mdns.rs (-)(P) candidates at host names; one question of multicast DNS
 //!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server
 //!     rehearsal.rs   (-) any bytes on all of these, for the fuzzer
 //!     glue.rs glue/methods.rs (-) the GObject face webrtcbin sees: the only `unsafe` in the house
 //!   messenger.rs     (-) the task that owns the messenger of one session
 //!   certificate.rs   (-) ECDSA P-256 for DTLS
-//!   sdp.rs sdp/edit.rs (P) is the answer one that we can live with? the edits of the offer
+//!   sdp.rs           (P) is the answer one that we can live with?
+//!   sdp/             (P) description.rs, candidate.rs: others' SDP, read generously; normal.rs: a checked answer as webrtcbin
+//!                        takes it; edit.rs: the edits of the offer
 //!   rtcp.rs          (P) what tells us that the far end gets our media
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) figures of the RTP session -> LinkStats

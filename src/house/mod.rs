@@ -3,6 +3,7 @@
 pub mod board;
 mod signals;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ fn line(config: &Config, inbox: &Inbox, addresses: Option<watch::Receiver<Vec<Lo
         tokens: Arc::new(tokens),
         ghost: Mutex::new(None),
         remembered: Mutex::new(remembered),
+        sound_refused: AtomicBool::new(false),
         state,
     }
 }

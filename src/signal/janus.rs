@@ -129,8 +129,12 @@ impl Janus {
         if let Some(session) = &mut self.session {
             session.name.clone_from(&name);
         }
-        if let Err(failure) = sdp::check_answer(offer, &answer) {
-            return Err(self.with_codecs_of_the_room(failure).await);
+        match sdp::check_answer(offer, &answer) {
+            // The session knows what to do then: it offers again without.
+            Err(rejection) if !rejection.sound_alone => {
+                return Err(self.with_codecs_of_the_room(rejection.failure).await);
+            }
+            Ok(_) | Err(_) => {}
         }
         Ok(Accepted { answer, ice_servers: Vec::new(), near: false, session_id: name })
     }

@@ -256,6 +256,18 @@ impl Signaller {
         }
     }
 
+    /// Before another `publish` beside the one before, whose answer was of no use: sees to it that the server holds no session
+    /// of ours that would be in the way. Janus and roamcast signalling replace it with the next `publish`.
+    ///
+    /// # Errors
+    /// The table of `uplink::failure`.
+    pub async fn withdraw(&mut self) -> Result<(), Failure> {
+        match self {
+            Self::Whip(whip) => whip.goodbye().await,
+            Self::Janus(_) | Self::Roamcast(_) => Ok(()),
+        }
+    }
+
     /// The next thing that the server says unasked; keeps the connection alive meanwhile (pings, keepalives) and renews the
     /// token before it expires. Never ends for a protocol without a connection of its own (WHIP). May be dropped at any await.
     pub async fn next(&mut self) -> Word {

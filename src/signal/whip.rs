@@ -33,6 +33,8 @@ pub struct Whip {
     /// Has yet to be told.
     slot: Option<RetrySlot>,
     oddities: Oddities,
+    /// This server takes `If-Match: *` and not `If-Match: "*"`.
+    star_is_bare: bool,
 }
 
 impl std::fmt::Debug for Whip {
@@ -65,6 +67,7 @@ impl Whip {
             renewal,
             slot: None,
             oddities: Oddities::default(),
+            star_is_bare: false,
         })
     }
 
@@ -95,8 +98,9 @@ impl Whip {
         let asked = self.endpoint.ask(letter).await?;
         let url = shown(asked.url());
         let place = asked.place(&url);
-        // Some servers say 200 instead of 201; with an SDP answer there is no doubt what they mean.
-        let accepted = asked.reply.status == 201 || (asked.reply.status == 200 && asked.body() == Body::Sdp);
+        // Some servers say 200 or 202 instead of 201; with an SDP answer there is no doubt what they mean.
+        let is_success = (200..300).contains(&asked.reply.status);
+        let accepted = asked.reply.status == 201 || (is_success && asked.body() == Body::Sdp);
         if !accepted {
             return Err(asked.refusal(&place));
         }
@@ -109,8 +113,10 @@ impl Whip {
             etag: asked.reply.headers.get(header::ETAG).cloned(),
             resource: resource.clone(),
         });
-        let answer = String::from_utf8(asked.reply.body.clone()).ok().filter(|_| asked.body() == Body::Sdp);
-        let answer = answer.ok_or_else(|| failure::not_sdp(place, asked.body()))?;
+        if asked.body() != Body::Sdp {
+            return Err(failure::not_sdp(place, asked.body()));
+        }
+        let answer = sdp::decode(&asked.reply.body);
         if let Some(session) = &mut self.session {
             session.answer = Some(answer.clone());
         }
@@ -167,19 +173,7 @@ impl Whip {
             return Err(RestartError::Refused(failure::internal(Phase::Request, words)));
         };
         let (resource, known) = (resource.clone(), known.clone());
-        let headers = HeaderMap::from_iter([
-            (header::CONTENT_TYPE, HeaderValue::from_static("application/trickle-ice-sdpfrag")),
-            // The RFC quotes the star, and so do the servers that look at it: any ICE session, for this begins another.
-            (header::IF_MATCH, HeaderValue::from_static("\"*\"")),
-        ]);
-        let token = self.endpoint.tokens.present().await.map_err(RestartError::Failed)?;
-        let body = text::restart_frag(offer);
-        let letter = Letter { method: Method::PATCH, url: resource.clone(), headers, body, token };
-        let began = Instant::now();
-        let asked = self.endpoint.ask(letter).await.map_err(|failure| {
-            let unheard = failure.phase == Phase::Dial && began.elapsed() >= self.timeouts.connect;
-            if unheard { RestartError::Silence } else { RestartError::Failed(failure) }
-        })?;
+        let asked = self.ask_for_restart(&resource, offer).await?;
         let url = shown(asked.url());
         let refusal = || asked.refusal(&asked.place(&url));
         match asked.reply.status {
@@ -189,7 +183,7 @@ impl Whip {
             _ => return Err(RestartError::Failed(refusal())),
         }
         // An answer without credentials is one to a trickle: the server knows no restart.
-        let fragment = String::from_utf8(asked.reply.body.clone()).unwrap_or_default();
+        let fragment = sdp::decode(&asked.reply.body);
         let Some(answer) = sdp::restarted(&known, &fragment) else {
             return Err(RestartError::Refused(failure::not_sdp(asked.place(&url), asked.body())));
         };
@@ -199,6 +193,36 @@ impl Whip {
             session.etag = asked.reply.headers.get(header::ETAG).cloned();
         }
         Ok(Accepted { answer, ice_servers: Vec::new(), near: false, session_id: resource.path().to_owned() })
+    }
+
+    /// Any ICE session, for this begins another: the RFC quotes the star, and so do most servers that look at it; the others
+    /// (LiveKit) take it bare, as HTTP has it (RFC 9110, section 13.1.1). The form that is refused first is not asked again.
+    async fn ask_for_restart(&mut self, resource: &Url, offer: &str) -> Result<Asked, RestartError> {
+        let body = text::restart_frag(offer);
+        let forms = if self.star_is_bare { ["*", "\"*\""] } else { ["\"*\"", "*"] };
+        let mut asked = self.patch_restart(resource, &body, forms[0]).await?;
+        if matches!(asked.reply.status, 412 | 422) {
+            let other = self.patch_restart(resource, &body, forms[1]).await?;
+            if (200..300).contains(&other.reply.status) {
+                self.star_is_bare = !self.star_is_bare;
+                asked = other;
+            }
+        }
+        Ok(asked)
+    }
+
+    async fn patch_restart(&self, resource: &Url, body: &str, star: &'static str) -> Result<Asked, RestartError> {
+        let headers = HeaderMap::from_iter([
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/trickle-ice-sdpfrag")),
+            (header::IF_MATCH, HeaderValue::from_static(star)),
+        ]);
+        let token = self.endpoint.tokens.present().await.map_err(RestartError::Failed)?;
+        let letter = Letter { method: Method::PATCH, url: resource.clone(), headers, body: body.to_owned(), token };
+        let began = Instant::now();
+        self.endpoint.ask(letter).await.map_err(|failure| {
+            let unheard = failure.phase == Phase::Dial && began.elapsed() >= self.timeouts.connect;
+            if unheard { RestartError::Silence } else { RestartError::Failed(failure) }
+        })
     }
 
     pub(super) async fn goodbye(&mut self) -> Result<(), Failure> {

@@ -108,7 +108,7 @@ pub fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
 #[must_use]
 pub fn body_kind(content_type: &str, body: &[u8]) -> Body {
     let content_type = content_type.trim().to_ascii_lowercase();
-    let start = body.trim_ascii_start();
+    let start = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
     if start.is_empty() {
         Body::Empty
     } else if start.starts_with(b"v=0") {

@@ -135,6 +135,7 @@ async fn serve(
         match order {
             None => return,
             Some(Order::Publish { offer, reply }) => {
+                withdraw(&mut signaller, &line, keepsake.take()).await;
                 let result = publish(&mut signaller, &line, &offer, || reply.is_closed()).await;
                 attached = result.is_ok();
                 keepsake = attached.then(|| Keepsake::new(&signaller, &line)).flatten();
@@ -229,6 +230,18 @@ fn bury(signaller: &Signaller, line: &Arc<Line>) -> Option<JoinHandle<bool>> {
         }
         false
     }))
+}
+
+/// Ends what an earlier offer of this session has led to and its answer has spoilt: it would be in the way of the next one.
+async fn withdraw(signaller: &mut Signaller, line: &Line, keepsake: Option<Keepsake>) {
+    if let Some(keepsake) = keepsake {
+        let _disk_hangs = timeout(FORGET_DEADLINE, keepsake.forget()).await;
+    }
+    let session = signaller.ghost();
+    if let Err(failure) = signaller.withdraw().await {
+        debug!("the session of the offer before is not ended yet: {failure}");
+        *line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = session;
+    }
 }
 
 /// The offer goes out while the ghost is buried. Where that held our slot still, the offer goes out once more as soon as it

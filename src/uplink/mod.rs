@@ -8,6 +8,7 @@ pub mod failure;
 pub mod ice;
 pub mod ice_server;
 mod messenger;
+mod negotiate;
 mod outlet;
 mod peer;
 mod restart;
@@ -15,6 +16,7 @@ pub mod rtcp;
 pub mod sdp;
 mod stats;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,17 +24,17 @@ use gst_webrtc::{WebRTCICEConnectionState, WebRTCPeerConnectionState};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::config::{IceAgent, Network, Uplink, Video};
+use crate::config::{Network, Uplink, Video};
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock};
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
-use crate::signal::{Ghost, LocalCandidate, Memory, RestartError, ResumeError, Signaller, Timeouts, Word};
+use crate::signal::{Ghost, LocalCandidate, Memory, RestartError, ResumeError, Timeouts, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
 use certificate::Certificate;
-use ice::{Roaming, words::Told};
+use ice::words::Told;
 use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
 
@@ -72,6 +74,8 @@ pub struct Line {
     pub ghost: Mutex<Option<Ghost>>,
     /// A session of an earlier process that the first one may take up again.
     pub remembered: Mutex<Option<Memory>>,
+    /// That a server takes the picture alone has been said.
+    pub sound_refused: AtomicBool,
 }
 
 /// How a session ends.
@@ -176,7 +180,7 @@ struct Life<'a> {
     peer: Option<Peer>,
     /// ICE and DTLS have been up.
     connected: bool,
-    /// The answer that holds.
+    /// The answer that holds, normalised.
     agreed: Option<String>,
     /// Highest sequence number of our leading stream that the far end has acknowledged.
     acknowledged: Option<u32>,
@@ -186,58 +190,15 @@ struct Life<'a> {
 impl Life<'_> {
     /// The whole life up to the failure that ends it. May be dropped at any await.
     async fn run(&mut self, wishes: &mut mpsc::UnboundedReceiver<Wish>) -> Failure {
-        let (tell, mut heard) = mpsc::unbounded_channel();
         let (say, mut said) = mpsc::unbounded_channel();
-        match self.establish(&tell, say).await {
-            Ok(mids) => self.attend(&mut heard, &mut said, wishes, &mids).await,
+        match self.establish(say).await {
+            Ok((mut heard, mids)) => self.attend(&mut heard, &mut said, wishes, &mids).await,
             Err(failure) => failure,
         }
     }
 
     fn voice(&self, event: SessionEvent) {
         self.line.inbox.post(Event::Session(self.attempt, event));
-    }
-
-    /// Peer, offer, publish, answer. Gathering starts after the server has answered, with the ICE servers it named
-    /// (RFC 9725 section 4.6): the first request goes out sooner, and nothing is gathered twice.
-    async fn establish(
-        &mut self,
-        tell: &mpsc::UnboundedSender<PeerEvent>,
-        say: mpsc::UnboundedSender<Said>,
-    ) -> Result<Vec<String>, Failure> {
-        let mut signaller = Signaller::with_timeouts(&self.uplink, Arc::clone(&self.line.tokens), self.timeouts)?;
-        let remembered = self.line.remembered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ghost) = remembered.and_then(|memory| signaller.recall(memory)) {
-            *self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some(ghost);
-        }
-        let roaming = self.roaming(tell);
-        let messenger = self.messenger.insert(Messenger::start(signaller, Arc::clone(self.line), say));
-        let (line, uplink, tell) = (Arc::clone(self.line), self.uplink.clone(), tell.clone());
-        let building = tokio::task::spawn_blocking(move || {
-            Peer::new(&line.hatch, &uplink, &line.video, &line.clock, line.certificate.as_ref(), roaming, &tell)
-        });
-        let built = building.await.map_err(|_| internal("building webrtcbin panicked"))?;
-        let peer = self.peer.insert(built?);
-        let offer = peer.offer().await?;
-        let accepted = messenger.publish(offer.clone()).await?;
-        let answer = sdp::check_answer(&offer, &accepted.answer)?;
-        let session_id = accepted.session_id.clone();
-        self.line.inbox.post(Event::Session(self.attempt, SessionEvent::Accepted { session_id }));
-        peer.gather(&offer, &self.uplink.ice_servers, &accepted).await?;
-        peer.answer(&accepted.answer).await?;
-        self.agreed = Some(accepted.answer);
-        Ok(answer.media.into_iter().map(|media| media.mid).collect())
-    }
-
-    /// The agent of this session; `None`: webrtcbin brings its own.
-    fn roaming(&self, tell: &mpsc::UnboundedSender<PeerEvent>) -> Option<Roaming> {
-        let Line { network, addresses, .. } = &**self.line;
-        let addresses = addresses.clone().filter(|_| network.agent == IceAgent::Roaming)?;
-        let tell = tell.clone();
-        let tell = move |told| {
-            let _session_over = tell.send(PeerEvent::Path(told));
-        };
-        Some(Roaming::start(network, &self.uplink, addresses, tell))
     }
 
     /// From the answer on: passes on what is heard, until something breaks.

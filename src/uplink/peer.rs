@@ -2,6 +2,8 @@
 //!
 //! Callbacks run on threads of GStreamer; each only sends a [`PeerEvent`] (law 8).
 
+use std::sync::Arc;
+
 use gst::prelude::*;
 use gst_webrtc::{
     WebRTCICEConnectionState, WebRTCICEGatheringState, WebRTCPeerConnectionState, WebRTCRTPTransceiver,
@@ -11,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::units::IceServer;
 use crate::config::{Uplink, Video};
-use crate::media::handover::{Hatch, SharedClock, shut_down};
+use crate::media::handover::{SharedClock, Track, shut_down};
 use crate::status::ErrorCode;
 use crate::status::path::PathStats;
 use crate::supervisor::event::{Failure, Phase, Retry};
@@ -22,6 +24,7 @@ use super::ice::Servers;
 use super::ice::words::Told;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
+use super::sdp::{self, Answer, Candidate};
 use super::stats::{self, Reading};
 use crate::signal::Accepted;
 
@@ -66,7 +69,7 @@ impl Peer {
     /// Builds the pipeline and brings it to PLAYING; nothing is sent yet. Blocks for some milliseconds (the first one in
     /// a process longer, it loads plugins): call it on a blocking thread.
     pub(crate) fn new(
-        hatch: &Hatch,
+        tracks: &[Arc<Track>],
         uplink: &Uplink,
         video: &Video,
         clock: &SharedClock,
@@ -96,7 +99,7 @@ impl Peer {
         }
         peer.hide_host_name();
         peer.listen(events);
-        for track in hatch.tracks() {
+        for track in tracks {
             let outlet = Outlet::new(track, video, fastrand::u32(1..)).map_err(|error| internal(&error))?;
             peer.attach(&outlet)?;
             peer.outlets.push(outlet);
@@ -120,8 +123,9 @@ impl Peer {
         self.webrtcbin.emit_by_name::<()>("create-offer", &[&None::<gst::Structure>, &promise]);
         let offer = receive.await.ok().flatten().ok_or_else(|| internal(&"webrtcbin made no offer"))?;
         let text = offer.sdp().as_text().map_err(|error| internal(&error))?;
+        let text = sdp::without_bundle_only(&text);
         Ok(match &self.fingerprint {
-            Some(fingerprint) => super::sdp::rewrite_fingerprint(&text, fingerprint),
+            Some(fingerprint) => sdp::rewrite_fingerprint(&text, fingerprint),
             None => text,
         })
     }
@@ -132,7 +136,7 @@ impl Peer {
         let offer = self.offer().await?;
         let word = |len: usize| std::iter::repeat_with(fastrand::alphanumeric).take(len).collect::<String>();
         // RFC 8839, section 5.4, wants 4 and 22 of them at least.
-        Ok(super::sdp::with_credentials(&offer, &word(8), &word(24)))
+        Ok(sdp::with_credentials(&offer, &word(8), &word(24)))
     }
 
     /// Takes the offer as the local description with these STUN and TURN servers: gathering begins.
@@ -173,9 +177,17 @@ impl Peer {
         self.describe("set-remote-description", WebRTCSDPType::Answer, answer).await
     }
 
+    /// Is there any way to the server? See [`Answer::check_reach`]. webrtcbin's own agent can be found by the server, and
+    /// speaks TCP.
+    pub(crate) fn check_reach(&self, answer: &Answer, no_more: bool) -> Result<(), Failure> {
+        self.roaming.as_ref().map_or(Ok(()), |roaming| answer.check_reach(roaming.is_local(), no_more))
+    }
+
     /// A candidate of the server that was not in its answer.
     pub(crate) fn add_candidate(&self, mline: u32, candidate: &str) {
-        self.webrtcbin.emit_by_name::<()>("add-ice-candidate", &[&mline, &candidate]);
+        if let Ok(candidate) = Candidate::parse(candidate) {
+            self.webrtcbin.emit_by_name::<()>("add-ice-candidate", &[&mline, &candidate.to_string()]);
+        }
     }
 
     /// ICE and DTLS are up: lets media through, a keyframe first, and listens to what comes back.
@@ -219,6 +231,14 @@ impl Peer {
         });
         self.webrtcbin.emit_by_name::<()>("get-stats", &[&None::<gst::Pad>, &promise]);
         receive.await.ok().flatten()
+    }
+
+    /// What became of each track.
+    #[cfg(test)]
+    pub(crate) fn agreed_directions(&self) -> Vec<WebRTCRTPTransceiverDirection> {
+        let transceiver =
+            |at: i32| self.webrtcbin.emit_by_name::<Option<WebRTCRTPTransceiver>>("get-transceiver", &[&at]);
+        (0..).map_while(transceiver).map(|one| one.property("current-direction")).collect()
     }
 
     fn attach(&self, outlet: &Outlet) -> Result<(), Failure> {
@@ -420,7 +440,7 @@ fn bad_sdp(problem: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::handover::TrackKind;
+    use crate::media::handover::{Hatch, TrackKind};
 
     /// A session can be opened while the camera is still waking up, or is gone.
     #[tokio::test]
@@ -431,7 +451,8 @@ mod tests {
         let certificate = Certificate::generate().unwrap();
         let (tell, _heard) = mpsc::unbounded_channel();
         let clock = SharedClock::start();
-        let peer = Peer::new(&hatch, &config.uplink, &config.video, &clock, Some(&certificate), None, &tell).unwrap();
+        let peer =
+            Peer::new(hatch.tracks(), &config.uplink, &config.video, &clock, Some(&certificate), None, &tell).unwrap();
         let offer = peer.offer().await.unwrap();
         for part in [
             "a=group:BUNDLE video0 audio1",

@@ -2,7 +2,7 @@
 
 use crate::config::units::IceServer;
 use crate::signal::Accepted;
-use crate::supervisor::event::SessionEvent;
+use crate::supervisor::event::{Failure, SessionEvent};
 
 use super::peer::Peer;
 use super::{Life, Wish, internal, sdp};
@@ -29,17 +29,20 @@ impl Life<'_> {
         let (Some(peer), Some(agreed)) = (&self.peer, &self.agreed) else {
             return SessionEvent::IceRestartRefused(internal("there is nothing to restart"));
         };
-        let checked =
-            sdp::check_answer(offer, &accepted.answer).and_then(|_| sdp::check_same_peer(agreed, &accepted.answer));
-        if let Err(failure) = checked {
-            return SessionEvent::IceRestartRefused(failure);
-        }
+        let checked = sdp::check_answer(offer, &accepted.answer).map_err(Failure::from).and_then(|answer| {
+            sdp::check_same_peer(agreed, &answer.normalised)?;
+            Ok(answer.normalised)
+        });
+        let answer = match checked {
+            Ok(answer) => answer,
+            Err(failure) => return SessionEvent::IceRestartRefused(failure),
+        };
         self.rename_servers(&accepted.ice_servers, accepted.near);
         let taken = match peer.take_offer(offer).await {
-            Ok(()) => peer.answer(&accepted.answer).await,
+            Ok(()) => peer.answer(&answer).await,
             Err(failure) => Err(failure),
         };
-        self.agreed = Some(accepted.answer);
+        self.agreed = Some(answer);
         match taken {
             Ok(()) => SessionEvent::IceRestarted,
             Err(failure) => SessionEvent::IceRestartRefused(failure),

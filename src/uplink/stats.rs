@@ -87,7 +87,9 @@ fn sum(sources: impl IntoIterator<Item = gst::Structure>, streams: &[u32]) -> Re
             reading.packets_sent += source.get::<u64>("packets-sent").unwrap_or_default();
         } else if is("have-rb") && source.get::<u32>("rb-ssrc").is_ok_and(|ssrc| streams.contains(&ssrc)) {
             // Seconds in units of 1/65536, and a part of 256 (RFC 3550, section 6.4.1).
-            let rtt = source.get::<u32>("rb-round-trip").ok().map(|units| f64::from(units) / 65_536.0);
+            // 0 until the far end has seen a report of ours.
+            let rtt = source.get::<u32>("rb-round-trip").ok().filter(|units| *units > 0);
+            let rtt = rtt.map(|units| f64::from(units) / 65_536.0);
             reading.rtt = reading.rtt.into_iter().chain(rtt).reduce(f64::max);
             let loss = source.get::<u32>("rb-fractionlost").ok().map(|part| f64::from(part) / 256.0);
             reading.loss = reading.loss.into_iter().chain(loss).reduce(f64::max);
@@ -129,5 +131,7 @@ mod tests {
             [sent(7, 700), report(1, 0x8000, 0), report(2, 0x4000, 64), silent, report(9, 0xffff, 128), sent(1, 50)];
         let expected = Reading { bytes_sent: 750, packets_sent: 8, rtt: Some(0.5), loss: Some(0.25), path: None };
         assert_eq!(sum(sources, &[1, 2]), expected);
+        let unknown = Reading { loss: Some(0.0), ..Reading::default() };
+        assert_eq!(sum([report(1, 0, 0)], &[1]), unknown, "a round trip of nothing is none that was measured");
     }
 }

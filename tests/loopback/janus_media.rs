@@ -1,6 +1,6 @@
 //! A whole session into a real Janus VideoRoom: pictures and sound arrive there, and reports come back.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use glib::translate::IntoGlib;
@@ -68,6 +68,7 @@ impl Air {
             inbox: inbox.clone(),
             ghost: Mutex::new(None),
             remembered: Mutex::new(None),
+            sound_refused: AtomicBool::new(false),
             state: None,
             tokens: Arc::new(Tokens::new(&config.uplink, |_| {})),
         };

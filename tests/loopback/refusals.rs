@@ -1,6 +1,9 @@
 //! The real encoder against servers that refuse: how often it tries, how long it waits, where its token goes.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use crate::http::{Canned, Request, Server, TOKEN, reply};
 use crate::program::{Program, is_message};
@@ -130,4 +133,39 @@ async fn a_ghost_is_buried_beside_the_next_publish() {
     // One goodbye for each session, and a burial beside each later publish.
     let deletes = server.requests().iter().filter(|request| request.method == "DELETE").count();
     assert!(deletes > posts(&server).len(), "{deletes} DELETEs for {} sessions", posts(&server).len());
+}
+
+/// A server that takes no sound: within the same try the picture is offered alone, after a goodbye to the first session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_sound_costs_no_picture() {
+    let answer = include_str!("../support/answers/pion.sdp");
+    let soundless = answer.replace("BUNDLE video0 audio1", "BUNDLE video0").replace("m=audio 9", "m=audio 0");
+    let picture = answer[..answer.find("m=audio").unwrap()].replace("BUNDLE video0 audio1", "BUNDLE video0");
+    let offered_alone = Arc::new(Notify::new());
+    let told = Arc::clone(&offered_alone);
+    let server = Server::start(move |request| {
+        let created = |session: &str, body: &str| {
+            reply("201 Created", &[&format!("Location: /session/{session}"), "Content-Type: application/sdp"], body)
+        };
+        match request.method.as_str() {
+            "POST" if request.body.contains("m=audio") => created("1", &soundless),
+            "POST" => {
+                told.notify_one();
+                created("2", &picture)
+            }
+            _ => reply("200 OK", &[], ""),
+        }
+    })
+    .await;
+    let mut encoder = encoder(&server);
+    let waited = tokio::time::timeout(Duration::from_secs(30), offered_alone.notified()).await;
+    assert!(waited.is_ok(), "the picture is offered alone: {}", encoder.log());
+    encoder.signal("TERM");
+    assert_eq!(encoder.wait_for_exit(), 0);
+    let asked = server.requests().into_iter().map(|request| format!("{} {}", request.method, request.path));
+    let asked: Vec<String> = asked.filter(|line| !line.starts_with("PATCH")).take(3).collect();
+    assert!(asked[0].starts_with("POST") && asked[2].starts_with("POST"), "{asked:?}");
+    assert_eq!(asked[1], "DELETE /session/1");
+    assert_eq!(encoder.messages().iter().filter(|message| *message == "signalling").count(), 1, "one try");
+    assert_eq!(encoder.log().matches("the picture is broadcast without sound").count(), 1, "{}", encoder.log());
 }

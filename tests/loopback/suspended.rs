@@ -1,5 +1,6 @@
 //! The hands notice that they stood still. What the brain makes of it is in its own tests; a real SIGSTOP in `janus_table.rs`.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ async fn a_process_that_stood_still_notices_and_an_idle_one_does_not() {
         inbox: inbox.clone(),
         ghost: Mutex::new(None),
         remembered: Mutex::new(None),
+        sound_refused: AtomicBool::new(false),
         state: None,
         tokens: Arc::new(Tokens::new(&config.uplink, |_| {})),
     });

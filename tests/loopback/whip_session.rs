@@ -293,8 +293,58 @@ async fn restart_within(timeouts: Timeouts, canned: Canned) -> RestartError {
     let mut signaller = signaller_with(&uplink(server.url("/whip/stage")), timeouts).unwrap();
     signaller.publish(OFFER).await.unwrap();
     let error = signaller.restart(OFFER).await.unwrap_err();
-    assert_eq!(server.requests().len(), 2, "a messenger never retries");
+    let stars = server
+        .requests()
+        .iter()
+        .filter_map(|request| request.header("if-match").map(str::to_owned))
+        .collect::<Vec<_>>();
+    let told =
+        matches!(&error, RestartError::Refused(why) if ["412", "422"].iter().any(|code| why.words.contains(code)));
+    let expected = if told { vec!["\"*\"", "*"] } else { vec!["\"*\""] };
+    assert_eq!(stars, expected, "a messenger never retries: the two ways to write the star are one request");
     error
+}
+
+/// LiveKit takes the star without quotes alone; others with quotes alone.
+#[tokio::test]
+async fn the_star_of_an_ice_restart_is_written_as_the_server_wants_it() {
+    let fragment = "a=ice-ufrag:next\r\na=ice-pwd:0123456789abcdefghijkl-_\r\n";
+    for (wanted, refused, stars) in [
+        ("*", "412 Precondition Failed", vec!["\"*\"", "*", "*"]),
+        ("*", "422 Unprocessable Content", vec!["\"*\"", "*", "*"]),
+        ("\"*\"", "412 Precondition Failed", vec!["\"*\"", "\"*\""]),
+    ] {
+        let server = Server::start(move |request| match request.method.as_str() {
+            "POST" => created(&["Location: /s/1"]),
+            _ if request.header("if-match") == Some(wanted) => reply("200 OK", &["ETag: \"2\""], fragment),
+            _ => reply(refused, &[], ""),
+        })
+        .await;
+        let mut signaller = signaller(&uplink(server.url("/whip"))).unwrap();
+        signaller.publish(OFFER).await.unwrap();
+        for _restart in 0..2 {
+            signaller.restart(OFFER).await.unwrap();
+        }
+        let patches = server.requests().into_iter().filter(|request| request.method == "PATCH");
+        let asked: Vec<_> = patches.filter_map(|request| request.header("if-match").map(str::to_owned)).collect();
+        assert_eq!(asked, stars, "{refused}");
+    }
+}
+
+/// With an SDP answer there is no doubt what a success means, whatever its number and its bytes.
+#[tokio::test]
+async fn any_success_with_an_sdp_answer_is_an_answer() {
+    for status in ["200 OK", "201 Created", "202 Accepted", "203 Non-Authoritative Information", "207 Multi-Status"] {
+        for body in ["v=0\r\ns=-\r\n", "\r\nv=0\n", "\u{feff}v=0\r"] {
+            let canned = reply(status, &["Location: /s/1", "Content-Type: text/plain"], body);
+            let server = Server::start(move |_| canned.clone()).await;
+            let accepted = signaller(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap();
+            assert_eq!((accepted.answer.as_str(), accepted.session_id.as_str()), (body, "/s/1"), "{status}");
+        }
+        let canned = reply(status, &["Location: /s/1"], "{}");
+        let server = Server::start(move |_| canned.clone()).await;
+        signaller(&uplink(server.url("/whip"))).unwrap().publish(OFFER).await.unwrap_err();
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::supervisor::event::LocalAddress;
 use super::agent::Agent;
 use super::glue::{Face, Mind};
 use super::helpers::{Helpers, Word};
+use super::names::Names;
 use super::relays::News;
 use super::servers::Servers;
 use super::sockets::{Outgoing, Packet, Sockets};
@@ -136,6 +137,7 @@ pub(super) struct Engine {
     shown: Arc<Mutex<Shown>>,
     shown_at: Instant,
     helpers: Helpers,
+    names: Names,
 }
 
 impl Engine {
@@ -148,7 +150,9 @@ impl Engine {
         let helpers = Helpers::new(uplink, incoming.clone());
         let sockets = Sockets::new(incoming);
         let shown_at = now();
-        let engine = Self { agent, inputs: heard, network, packets, sockets, outgoing, shown, shown_at, helpers };
+        let names = Names::new();
+        let engine =
+            Self { agent, inputs: heard, network, packets, sockets, outgoing, shown, shown_at, helpers, names };
         (engine, ear)
     }
 
@@ -170,6 +174,7 @@ impl Engine {
                     let addresses = self.network.borrow_and_update().clone();
                     self.agent.network(now(), &addresses);
                 }
+                Some(candidate) = self.names.next() => self.remote_candidate(now(), &candidate),
                 word = self.helpers.next() => self.take_help(word, &face),
                 () = at(deadline) => {
                     self.agent.timeout(now());
@@ -185,11 +190,7 @@ impl Engine {
         let now = now();
         match input {
             Input::Gather => self.agent.gather(now),
-            Input::RemoteCandidate(text) => {
-                if !self.agent.remote_candidate(now, &text) {
-                    info!("a candidate of the server is left out, it cannot be read: {text}");
-                }
-            }
+            Input::RemoteCandidate(text) => self.remote_candidate(now, &text),
             Input::LocalCredentials(ufrag, pwd) => self.agent.local_credentials(now, &ufrag, &pwd),
             Input::RemoteCredentials(ufrag, pwd) => self.agent.remote_credentials(now, &ufrag, &pwd),
             Input::Controlling(controlling) => self.agent.set_controlling(controlling),
@@ -200,6 +201,14 @@ impl Engine {
             }
             Input::Tos(tos) => self.sockets.set_tos(tos),
             Input::Refused(socket) => self.agent.send_failed(now, socket),
+        }
+    }
+
+    /// One whose address is a name comes again when that is known.
+    fn remote_candidate(&mut self, now: Instant, text: &str) {
+        let own = self.network.borrow().iter().map(|local| local.ip).collect::<Vec<_>>();
+        if !self.names.take(text, own.into_iter()) && !self.agent.remote_candidate(now, text) {
+            info!("a candidate of the server is left out, it cannot be read: {text}");
         }
     }
 

@@ -15,6 +15,8 @@ mod glue;
 mod helpers;
 mod lines;
 mod link;
+mod mdns;
+mod names;
 mod paths;
 mod pulse;
 mod reflexive;
@@ -67,6 +69,7 @@ pub(crate) struct Roaming {
     face: Face,
     ear: Arc<Ear>,
     task: JoinHandle<()>,
+    is_local: bool,
 }
 
 impl Roaming {
@@ -85,11 +88,17 @@ impl Roaming {
             relay_only: uplink.relay_only,
             loopback: here.is_some(),
         };
+        let is_local = plan.loopback;
         let addresses = here.map_or(addresses, |here| watch::channel(here).1);
         let (engine, ear) = Engine::new(plan, addresses, uplink.clone());
         let face = Face::new(Arc::clone(&ear) as Arc<dyn glue::Mind>);
         let task = tokio::spawn(engine.run(face.clone(), tell));
-        Self { face, ear, task }
+        Self { face, ear, task, is_local }
+    }
+
+    /// The server is on this very machine: its loopback addresses are as good as any.
+    pub(crate) const fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// Builds webrtcbin, which must get the object as its property `ice-agent`.

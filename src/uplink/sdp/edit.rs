@@ -2,7 +2,8 @@
 
 use crate::signal::LocalCandidate;
 
-use super::{CANDIDATES_MAX, check_candidate};
+use super::description::lines;
+use super::{CANDIDATES_MAX, ICE_PWD_MIN, ICE_UFRAG_MIN, check_candidate, is_ice_credential};
 
 /// Puts `fingerprint` (such as `sha-256 AB:CD:...`) into every `a=fingerprint` line. webrtcbin 1.22 publishes a wrong one
 /// when its certificate was set from outside.
@@ -11,10 +12,39 @@ pub fn rewrite_fingerprint(offer: &str, fingerprint: &str) -> String {
     map_lines(offer, |line| line.starts_with("a=fingerprint:").then(|| format!("a=fingerprint:{fingerprint}")))
 }
 
+/// The offer with port 9 in m-lines that have port 0 because they share the transport of another (`a=bundle-only`,
+/// RFC 9143, section 6): browsers write it so, and servers are built for browsers; some take 0 for a refusal.
+#[must_use]
+pub fn without_bundle_only(offer: &str) -> String {
+    let live = |mut section: String| {
+        if lines(&section).any(|line| line == "a=bundle-only") {
+            let head = section.lines().next().map_or(0, str::len);
+            section.replace_range(..head, &section[..head].replacen(" 0 ", " 9 ", 1));
+            section.split_inclusive('\n').filter(|line| line.trim_end() != "a=bundle-only").collect()
+        } else {
+            section
+        }
+    };
+    sections(offer).into_iter().map(live).collect()
+}
+
+/// What stands before the first m-line, then each m-line with what follows it.
+fn sections(sdp: &str) -> Vec<String> {
+    sdp.split_inclusive('\n').fold(vec![String::new()], |mut sections, line| {
+        if line.starts_with("m=") {
+            sections.push(String::new());
+        }
+        if let Some(section) = sections.last_mut() {
+            section.push_str(line);
+        }
+        sections
+    })
+}
+
 /// The first `(ice-ufrag, ice-pwd)` of an SDP.
 #[must_use]
 pub fn ice_credentials(sdp: &str) -> Option<(String, String)> {
-    let find = |start| sdp.lines().find_map(|line| line.strip_prefix(start)).map(|value: &str| value.trim().to_owned());
+    let find = |start| lines(sdp).find_map(|line| line.strip_prefix(start)).map(|value: &str| value.trim().to_owned());
     Some((find("a=ice-ufrag:")?, find("a=ice-pwd:")?))
 }
 
@@ -32,17 +62,18 @@ pub fn with_credentials(sdp: &str, ufrag: &str, pwd: &str) -> String {
 #[must_use]
 pub fn restarted(answer: &str, fragment: &str) -> Option<String> {
     let (ufrag, pwd) = ice_credentials(fragment)?;
-    let is_plain = |text: &str, len: std::ops::RangeInclusive<usize>| {
-        len.contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
-    };
-    // RFC 8839, section 5.4.
-    if !is_plain(&ufrag, 4..=256) || !is_plain(&pwd, 22..=256) {
+    if !is_ice_credential(&ufrag, ICE_UFRAG_MIN) || !is_ice_credential(&pwd, ICE_PWD_MIN) {
         return None;
     }
-    let again = with_credentials(answer, &ufrag, &pwd);
+    // What follows looks for whole lines, which may have ended in CR alone.
+    let whole = if answer.contains('\n') {
+        answer.to_owned()
+    } else {
+        lines(answer).map(|line| line.to_owned() + "\r\n").collect()
+    };
+    let again = with_credentials(&whole, &ufrag, &pwd);
     let found = |line: &&str| line.starts_with("a=candidate:") && check_candidate(line).is_ok();
-    let candidates: Vec<LocalCandidate> = (fragment.lines().map(str::trim_end).filter(found))
+    let candidates: Vec<LocalCandidate> = (lines(fragment).filter(found))
         .map(|line| LocalCandidate { mid: String::new(), mline: 0, candidate: line.to_owned() })
         .collect();
     if candidates.is_empty() {
@@ -57,15 +88,7 @@ pub fn restarted(answer: &str, fragment: &str) -> Option<String> {
 /// takes no trickle. Candidates that the SDP has already are not repeated.
 #[must_use]
 pub fn with_candidates(sdp: &str, candidates: &[LocalCandidate]) -> String {
-    let mut sections = sdp.split_inclusive('\n').fold(vec![String::new()], |mut sections, line| {
-        if line.starts_with("m=") {
-            sections.push(String::new());
-        }
-        if let Some(section) = sections.last_mut() {
-            section.push_str(line);
-        }
-        sections
-    });
+    let mut sections = sections(sdp);
     for (mline, section) in sections.iter_mut().skip(1).enumerate() {
         let mid = section.lines().find_map(|line| line.strip_prefix("a=mid:")).map(|mid| mid.trim().to_owned());
         if !section.ends_with('\n') {
@@ -143,10 +166,25 @@ mod tests {
         let moved = format!("{fragment}a=candidate:3 1 UDP 1 192.0.2.9 9 typ host\r\n");
         let answer = restarted(SDP, &moved).unwrap();
         assert!(answer.contains("192.0.2.9 9") && !answer.contains("192.0.2.1 1"), "{answer}");
+        // The same ice-chars as in an answer, and the same line ends.
+        let odd = "a=ice-ufrag:a-b_c= \ra=ice-pwd:0123456789-_=defghijkl\r";
+        let wanted = SDP.replace("ice-ufrag:user", "ice-ufrag:a-b_c=").replace(":hush", ":0123456789-_=defghijkl");
+        assert_eq!(restarted(SDP, odd).as_ref(), Some(&wanted));
+        assert_eq!(restarted(&SDP.replace("\r\n", "\r"), odd), Some(wanted + "\r\n"));
         for nothing in ["", "a=candidate:3 1 UDP 1 192.0.2.9 9 typ host\r\n", "a=ice-ufrag:abcd\r\na=ice-pwd:short\r\n"]
         {
             assert_eq!(restarted(SDP, nothing), None, "{nothing}");
         }
+    }
+
+    #[test]
+    fn what_shares_a_transport_has_a_port_like_the_others() {
+        let offer = "v=0\r\ns= 0 \r\nm=video 9 X 96\r\na=mid:v\r\nm=audio 0 X 0 8\r\na=bundle-only\r\na=mid:a\r\n\
+            m=application 0 X 0\r\nm=text 0 X 1\r\na=bundle-only\r\n";
+        let wanted = "v=0\r\ns= 0 \r\nm=video 9 X 96\r\na=mid:v\r\nm=audio 9 X 0 8\r\na=mid:a\r\n\
+            m=application 0 X 0\r\nm=text 9 X 1\r\n";
+        assert_eq!(without_bundle_only(offer), wanted);
+        assert_eq!(without_bundle_only(wanted), wanted);
     }
 
     #[test]
@@ -190,7 +228,7 @@ mod tests {
         #[test]
         fn edits_take_any_text(sdp in any::<String>(), text in any::<String>()) {
             let _any = (rewrite_fingerprint(&sdp, &text), ice_credentials(&sdp));
-            let _any = with_candidates(&sdp, &[candidate("", 0, &text)]);
+            let _any = (with_candidates(&sdp, &[candidate("", 0, &text)]), without_bundle_only(&sdp));
             prop_assert_eq!(redact(&sdp).lines().count(), sdp.lines().count());
         }
     }
