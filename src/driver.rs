@@ -4,7 +4,7 @@
 //! Opening and closing run as tasks that send their result back into the inbox with their number.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -50,8 +50,11 @@ impl Driver {
     /// Hands with nothing in them yet.
     #[must_use]
     pub fn new(inbox: Inbox, line: Arc<Line>, config: Arc<Config>, board: Board) -> Self {
-        let brain =
-            Supervisor::new(config.policy.clone(), fastrand::u64(..), now()).with_source(media::source(&config));
+        let proven = line.state.as_ref().map(|state| state.proven(&line.uplink)).unwrap_or_default();
+        let session_left = line.remembered.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let brain = Supervisor::new(config.policy.clone(), fastrand::u64(..), now())
+            .with_source(media::source(&config))
+            .with_memory(&proven, session_left);
         Self {
             brain,
             inbox,
@@ -153,9 +156,18 @@ impl Driver {
                     session.restart_ice();
                 }
             }
+            Action::RememberProof { endpoint } => self.remember_proof(endpoint),
             Action::Exit(reason) => return Some(reason),
         }
         None
+    }
+
+    /// Nobody waits for the disk.
+    fn remember_proof(&self, endpoint: usize) {
+        if let Some(state) = self.line.state.clone() {
+            let uplink = self.line.uplink.at(endpoint);
+            let _detached = tokio::task::spawn_blocking(move || state.remember_proof(&uplink));
+        }
     }
 
     /// Off air, nothing follows.

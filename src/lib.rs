@@ -78,7 +78,7 @@
 //!   janus.rs janus/ghost.rs janus_text.rs (-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
 //!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
 //!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
-//!   state.rs         (-) what outlives a kill -9
+//!   state.rs         (-) what outlives a kill -9; state/proofs.rs: which servers have taken our media
 //!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
 //!                        renewal.rs: when the one of a live session is renewed
@@ -87,7 +87,8 @@
 //!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
 //!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
 //!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
-//!   broadcast/ heir.rs wait.rs loss.rs climb.rs shown.rs (P) make before break; what follows from a loss, of media alone; what is shown
+//!   broadcast/ heir.rs wait.rs loss.rs climb.rs proof.rs shown.rs (P) make before break; what follows from a loss, of media
+//!                        alone; what a refusal means from a server that has taken our media; what is shown
 //!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
 //!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
 //!   endpoints.rs     (P) which server next: fallbackUrls, what is remembered of each, the way back

@@ -142,7 +142,9 @@ impl Courier {
     fn next_hop(&self, place: Place<'_>, from: &Url, reply: &Reply) -> Result<Url, Failure> {
         let target = reply.headers.get(header::LOCATION).and_then(|value| text::location(from, value.to_str().ok()?));
         let to = target.as_ref().map(shown);
-        let refuse = |why: &Redirect| failure::redirect(place, to.as_deref(), why);
+        let content_type = reply.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let body = text::body_kind(content_type.unwrap_or_default(), &reply.body);
+        let refuse = |why: &Redirect| failure::redirected(place, to.as_deref(), why, body);
         if !matches!(reply.status, 307 | 308) {
             return Err(refuse(&Redirect::ChangesMethod(reply.status)));
         }

@@ -26,7 +26,7 @@ use url::Url;
 use crate::config::units::IceServer;
 use crate::config::{Protocol, Uplink};
 use crate::status::LinkStats;
-use crate::supervisor::event::{Failure, Phase, RetrySlot};
+use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Place, Redirect};
 
 pub(crate) use dns::Resolver;
@@ -372,7 +372,8 @@ fn address_of_ghost(address: &str, method: &'static str, uplink: &Uplink) -> Res
     if may_carry_token(home, &uplink.trusted_origins, home, &url).is_err() {
         let here = shown(home);
         let place = Place { method, url: &here, token_sent: false };
-        return Err(failure::redirect(place, Some(&shown(&url)), &Redirect::Foreign));
+        let foreign = failure::redirect(place, Some(&shown(&url)), &Redirect::Foreign);
+        return Err(Failure { retry: Retry::Never, ..foreign });
     }
     Ok(url)
 }

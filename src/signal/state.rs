@@ -1,6 +1,6 @@
 //! The state file: what has to be remembered of the session for the case that this process dies without a goodbye.
 //!
-//! `$STATE_DIRECTORY/session.json`. Every write is whole or did not happen: temporary file, fsync, rename, fsync of the
+//! `$STATE_DIRECTORY/session.json`, and `proofs.json` beside it (`state/proofs.rs`). Every write is whole or did not happen: temporary file, fsync, rename, fsync of the
 //! folder. All of it blocks.
 
 use std::ffi::OsString;
@@ -20,6 +20,8 @@ use crate::config::Uplink;
 
 use super::Memory;
 use super::http::wall_clock;
+
+mod proofs;
 
 /// Form of the file. A higher number is of a later program, after a downgrade.
 const VERSION: u32 = 1;
@@ -147,34 +149,48 @@ impl StateFile {
     }
 
     fn read(&self, uplink: &Uplink) -> Result<Option<Memory>, String> {
-        // Neither a link nor a pipe is of our making, and a pipe would hold up the start.
-        let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(self.path());
-        let file = match file {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(|error| format!("it cannot be opened: {error}"))?,
-        };
-        let metadata = file.metadata().map_err(|error| format!("it cannot be examined: {error}"))?;
-        if !metadata.is_file() {
-            return Err("it is no regular file".to_owned());
-        }
-        if metadata.uid() != nix::unistd::geteuid().as_raw() {
-            return Err("it belongs to another user".to_owned());
-        }
-        let mut text = Vec::new();
-        file.take(BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| format!("it cannot be read: {error}"))?;
-        understood(&text, uplink, wall_clock()).map(Some)
+        let text = read_own(&self.path())?;
+        text.map(|text| understood(&text, uplink, wall_clock())).transpose()
     }
 
     fn write(&self, text: &[u8]) -> io::Result<()> {
-        let temporary = self.folder.join("session.json.new");
-        // What a crash between write and rename has left.
-        let _usually_none = std::fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(text)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, self.path())?;
-        sync_folder(&self.folder)
+        write_whole(&self.folder, "session.json", text)
     }
+}
+
+/// A file of our own making, not more than one byte too long; `None`: there is none.
+///
+/// # Errors
+/// Half a sentence: it cannot be read, or is not ours.
+fn read_own(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    // Neither a link nor a pipe is of our making, and a pipe would hold up the start.
+    let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+    let file = match file {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|error| format!("it cannot be opened: {error}"))?,
+    };
+    let metadata = file.metadata().map_err(|error| format!("it cannot be examined: {error}"))?;
+    if !metadata.is_file() {
+        return Err("it is no regular file".to_owned());
+    }
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err("it belongs to another user".to_owned());
+    }
+    let mut text = Vec::new();
+    file.take(BYTES_MAX + 1).read_to_end(&mut text).map_err(|error| format!("it cannot be read: {error}"))?;
+    Ok(Some(text))
+}
+
+/// Writes the file whole or not at all.
+fn write_whole(folder: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.new"));
+    // What a crash between write and rename has left.
+    let _usually_none = std::fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, folder.join(name))?;
+    sync_folder(folder)
 }
 
 /// A rename or removal survives a power loss only once its folder is on the disk.

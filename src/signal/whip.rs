@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
-use crate::supervisor::event::{Failure, Phase, RetrySlot};
+use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Body, Place};
 use crate::uplink::sdp;
 
@@ -279,11 +279,10 @@ impl Endpoint {
     async fn delete(&self, resource: Url) -> Result<(), Failure> {
         // A ghost may come from a state file that is older than the config.
         let here = shown(self.courier.address());
-        self.courier.trust(
-            Place { method: "DELETE", url: &here, token_sent: false },
-            self.courier.address(),
-            &resource,
-        )?;
+        let place = Place { method: "DELETE", url: &here, token_sent: false };
+        let trusted = self.courier.trust(place, self.courier.address(), &resource);
+        // Nobody has sent us there: it is an address that we remember, and no time will make it ours.
+        trusted.map_err(|failure| Failure { retry: Retry::Never, ..failure })?;
         let token = self.tokens.present().await?;
         let (headers, body) = (HeaderMap::new(), String::new());
         let asked = self.ask(Letter { method: Method::DELETE, url: resource, headers, body, token }).await?;

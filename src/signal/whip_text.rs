@@ -104,16 +104,20 @@ pub fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     Some(wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX))
 }
 
+/// Some editors put it before the text of a page (UTF-8).
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// What a body is, by its media type and its first byte.
 #[must_use]
 pub fn body_kind(content_type: &str, body: &[u8]) -> Body {
     let content_type = content_type.trim().to_ascii_lowercase();
-    let start = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
+    let is_page = content_type.starts_with("text/html") || content_type.starts_with("application/xhtml");
+    let start = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body).trim_ascii_start();
     if start.is_empty() {
         Body::Empty
     } else if start.starts_with(b"v=0") {
         Body::Sdp
-    } else if content_type.starts_with("text/html") || start.starts_with(b"<") {
+    } else if is_page || start.starts_with(b"<") {
         Body::Html
     } else {
         Body::Other

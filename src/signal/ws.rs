@@ -21,7 +21,7 @@ use crate::config::Uplink;
 use crate::config::units::Secret;
 use crate::supervisor::event::{Failure, Phase};
 pub(super) use crate::uplink::failure::Closed;
-use crate::uplink::failure::{self, Place, Refusal, Transport};
+use crate::uplink::failure::{self, Body, Place, Refusal, Transport};
 
 use super::dns::Resolver;
 use super::http::{self, BODY_BYTES_MAX, Timeouts};
@@ -231,14 +231,15 @@ fn not_101(place: Place<'_>, token: Option<&Secret>, response: &Response) -> Fai
     let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let content_type = header(header::CONTENT_TYPE).unwrap_or_default();
     let body = response.body().as_deref().unwrap_or_default();
+    // The rest of the answer may not have been read: what came with the head is all that there is.
+    let announced = header(header::CONTENT_LENGTH) != Some("0");
+    let kind = match text::body_kind(content_type, body) {
+        Body::Empty if announced => text::body_kind(content_type, b"-"),
+        kind => kind,
+    };
     let secrets: Vec<&str> = token.iter().map(|token| token.expose()).collect();
     let said = text::excerpt(content_type, body, &secrets);
     let retry_after = header(header::RETRY_AFTER).and_then(|value| text::retry_after(value, http::wall_clock()));
-    let refusal = Refusal {
-        status: response.status().as_u16(),
-        retry_after,
-        body: text::body_kind(content_type, body),
-        said: said.as_deref(),
-    };
+    let refusal = Refusal { status: response.status().as_u16(), retry_after, body: kind, said: said.as_deref() };
     failure::upgrade(place, &refusal)
 }

@@ -7,6 +7,7 @@
 mod climb;
 mod heir;
 mod loss;
+mod proof;
 mod shown;
 mod wait;
 
@@ -260,9 +261,10 @@ impl Broadcast {
         &mut self,
         around: Around<'_>,
         attempt: Attempt,
-        event: SessionEvent,
+        mut event: SessionEvent,
         orders: &mut Vec<Action>,
     ) -> Option<Verdict> {
+        self.weigh(attempt, &mut event);
         self.teardown.hear(attempt, &event);
         let is_end = matches!(event, SessionEvent::Closed | SessionEvent::TeardownStuck);
         if is_end && self.in_the_way.take_if(|closing| *closing == attempt).is_some() {
@@ -281,7 +283,7 @@ impl Broadcast {
             // It has closed without an order; there is no teardown to wait for.
             self.teardown.hear(attempt, &end);
         }
-        self.settle(around);
+        self.settle(around, orders);
         verdict
     }
 
@@ -315,6 +317,7 @@ impl Broadcast {
                 }
             }
             SessionEvent::Accepted { .. } if !session.signalling.was_open() => {
+                self.endpoints.accepted(session.endpoint);
                 self.server_is_back();
                 self.dice.forget_slot();
             }
@@ -374,7 +377,7 @@ impl Broadcast {
                 verdicts.extend(self.signalling_due(around, orders));
                 verdicts.extend(self.heir_due(around, orders));
                 verdicts.extend(self.media_due(around, orders));
-                self.settle(around);
+                self.settle(around, orders);
                 self.fail_back(around, orders);
             }
         }
@@ -451,6 +454,7 @@ impl Broadcast {
 
     fn close_live(&mut self, now: Instant, orders: &mut Vec<Action>) {
         if let State::Live(session) = std::mem::replace(&mut self.state, State::Off) {
+            self.leave(&session);
             self.teardown.close(now, session.attempt, orders);
         }
     }

@@ -15,6 +15,11 @@ const FAILBACK_PATIENCE: Duration = Duration::from_secs(60);
 /// The least time on a lower server before a better one is tried: moves have a price, two servers that take turns in
 /// failing should not make us move each minute.
 const FAILBACK_AFTER: Duration = Duration::from_mins(5);
+/// While somebody has our slot: it takes the server about so long to see that a session is dead (product.md: ">= 30 s").
+pub(super) const SLOT_BUSY_WAIT: Duration = Duration::from_secs(30);
+/// The same where it may be a session of our own that was lost: most servers free the slot after 3 to 15 s of silence
+/// (product.md: "3, 6, 12 s").
+const OWN_SLOT_WAITS: [Duration; 3] = [Duration::from_secs(3), Duration::from_secs(6), Duration::from_secs(12)];
 
 /// The memory of all servers, in the order of preference.
 #[derive(Debug, Clone)]
@@ -35,6 +40,12 @@ struct Health {
     hopeless: bool,
     /// It forbade tries before this time. Holds whatever happens, even a stop and a start.
     not_before: Option<Instant>,
+    /// It has acknowledged media of ours, now or in an earlier process: it takes our token, and its address is right. Holds
+    /// whatever happens.
+    proven: bool,
+    /// A session of ours there has ended and none has been accepted since: what has our slot may be that one. How often the
+    /// slot was busy in this time.
+    own_slot: Option<u32>,
 }
 
 impl Health {
@@ -62,7 +73,8 @@ impl Endpoints {
     /// A person starts the broadcast: what failed before may have been mended. What a server forbade stays.
     pub(super) fn start(&mut self) {
         for health in &mut self.health {
-            *health = Health { not_before: health.not_before, ..Health::default() };
+            let Health { not_before, proven, own_slot, .. } = *health;
+            *health = Health { not_before, proven, own_slot, ..Health::default() };
         }
         self.home = None;
     }
@@ -113,16 +125,58 @@ impl Endpoints {
         self.health.iter().enumerate().any(|(other, health)| other != endpoint && !health.hopeless)
     }
 
-    /// It acknowledged media of ours.
-    pub(super) fn proven(&mut self, endpoint: usize, now: Instant) {
+    /// It acknowledged media of ours. True: for the first time.
+    pub(super) fn proven(&mut self, endpoint: usize, now: Instant) -> bool {
         if self.home.is_none_or(|(home, _)| home != endpoint) {
             self.home = Some((endpoint, now));
         }
-        if let Some(health) = self.health.get_mut(endpoint) {
+        self.health.get_mut(endpoint).is_some_and(|health| {
             health.failures = 0;
             health.hopeless = false;
             health.avoided_until = None;
+            !std::mem::replace(&mut health.proven, true)
+        })
+    }
+
+    /// It acknowledged media of ours in an earlier process.
+    pub(super) fn was_proven(&mut self, endpoint: usize) {
+        if let Some(health) = self.health.get_mut(endpoint) {
+            health.proven = true;
         }
+    }
+
+    /// It has acknowledged media of ours at some time.
+    pub(super) fn is_proven(&self, endpoint: usize) -> bool {
+        self.health.get(endpoint).is_some_and(|health| health.proven)
+    }
+
+    /// It accepted a session: the slot is ours.
+    pub(super) fn accepted(&mut self, endpoint: usize) {
+        if let Some(health) = self.health.get_mut(endpoint) {
+            health.own_slot = None;
+        }
+    }
+
+    /// A session that it had accepted is no more; it may not have noticed.
+    pub(super) fn left(&mut self, endpoint: usize) {
+        if let Some(health) = self.health.get_mut(endpoint) {
+            health.own_slot.get_or_insert(0);
+        }
+    }
+
+    /// An earlier process has left a session behind, at one of them.
+    pub(super) fn all_left(&mut self) {
+        (0..self.health.len()).for_each(|endpoint| self.left(endpoint));
+    }
+
+    /// Somebody has our slot there. How long to leave it alone.
+    pub(super) fn slot_busy(&mut self, endpoint: usize) -> Duration {
+        let Some(times) = self.health.get_mut(endpoint).and_then(|health| health.own_slot.as_mut()) else {
+            return SLOT_BUSY_WAIT;
+        };
+        let wait = usize::try_from(*times).ok().and_then(|index| OWN_SLOT_WAITS.get(index));
+        *times = times.saturating_add(1);
+        wait.copied().unwrap_or(SLOT_BUSY_WAIT)
     }
 
     /// It acknowledged media for a stable spell: what it did before is forgiven.
@@ -212,6 +266,37 @@ mod tests {
         assert_eq!(endpoints.failback(1), Some((0, at(310.0 + 480.0 + 60.0))));
         endpoints.proven(0, at(900.0));
         assert_eq!(endpoints.failback(0), None);
+    }
+
+    #[test]
+    fn a_slot_that_may_be_held_by_our_own_lost_session_is_asked_for_sooner() {
+        let mut endpoints = Endpoints::new(2);
+        let waits = |endpoints: &mut Endpoints, endpoint| -> Vec<u64> {
+            (0..5).map(|_| endpoints.slot_busy(endpoint).as_secs()).collect()
+        };
+        assert_eq!(waits(&mut endpoints, 0), [30; 5], "somebody else has it");
+        endpoints.left(0);
+        assert_eq!(waits(&mut endpoints, 0), [3, 6, 12, 30, 30]);
+        endpoints.left(0);
+        assert_eq!(waits(&mut endpoints, 0), [30; 5], "no session was accepted meanwhile");
+        endpoints.accepted(0);
+        endpoints.left(0);
+        endpoints.start();
+        assert_eq!(waits(&mut endpoints, 0), [3, 6, 12, 30, 30]);
+        assert_eq!((waits(&mut endpoints, 1), endpoints.slot_busy(7)), (vec![30; 5], SLOT_BUSY_WAIT));
+    }
+
+    #[test]
+    fn a_server_is_proven_once_and_for_all() {
+        let mut endpoints = Endpoints::new(2);
+        assert!(!endpoints.is_proven(0));
+        assert!(endpoints.proven(0, at(0.0)), "news");
+        assert!(!endpoints.proven(0, at(1.0)));
+        endpoints.was_proven(1);
+        endpoints.dismiss(1, at(2.0), true);
+        endpoints.start();
+        assert!(endpoints.is_proven(0) && endpoints.is_proven(1) && !endpoints.is_proven(2));
+        assert!(!endpoints.proven(1, at(3.0)), "it is written down already");
     }
 
     #[test]

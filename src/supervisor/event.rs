@@ -60,6 +60,19 @@ pub enum Retry {
     /// Yes, once, and at once: the provider gives another token by now. A second failure of this kind in a row is final
     /// (401, 4002: the token may just have expired).
     Once,
+    /// Yes: somebody has our slot, perhaps a session of ours that the server has not yet seen to be gone. It is then tried
+    /// soon; else not within the time that a server takes to notice.
+    Busy {
+        /// Not before this long from now either (the server's `Retry-After`, already clamped).
+        after: Option<Duration>,
+    },
+    /// Yes where this server has acknowledged media of ours before: then something in between refuses us, or the server is
+    /// being restarted (404 of a reverse proxy). As `After` where it named a time, else as `Backoff`. `Never` where it has
+    /// not: the address or the token may be wrong.
+    IfProven {
+        /// The server's `Retry-After`, already clamped.
+        after: Option<Duration>,
+    },
     /// No: trying again cannot help until a person changes something.
     Never,
 }
@@ -234,6 +247,34 @@ pub enum SessionEvent {
     TeardownStuck,
 }
 
+impl SessionEvent {
+    /// The failure that is reported, if it is one.
+    pub const fn failure_mut(&mut self) -> Option<&mut Failure> {
+        match self {
+            Self::IceRestartRefused(failure)
+            | Self::IceRestartFailed(failure)
+            | Self::SignallingLost(failure)
+            | Self::ResumeFailed(failure)
+            | Self::ResumeRefused(failure)
+            | Self::Failed(failure) => Some(failure),
+            Self::Accepted { .. }
+            | Self::RetrySlot(_)
+            | Self::Connected
+            | Self::Disconnected
+            | Self::IceFailed
+            | Self::IceRestarted
+            | Self::Acknowledged
+            | Self::Link(_)
+            | Self::Moved(_)
+            | Self::SignallingResumed { .. }
+            | Self::GoingAway { .. }
+            | Self::Output { .. }
+            | Self::Closed
+            | Self::TeardownStuck => None,
+        }
+    }
+}
+
 /// All that the brain can order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -258,6 +299,11 @@ pub enum Action {
         attempt: Attempt,
         /// Tell the server (WHIP: DELETE).
         goodbye: bool,
+    },
+    /// Write down that this server has acknowledged media of ours, for the process that follows a crash.
+    RememberProof {
+        /// Which server, as in `Open`.
+        endpoint: usize,
     },
     /// End the process. Comes last, when everything is closed or has had its time.
     Exit(StopReason),

@@ -158,6 +158,14 @@ impl Supervisor {
         self
     }
 
+    /// The same brain, which knows what an earlier process learned: these servers (numbered as in [`Action::Open`]) have
+    /// acknowledged media of ours, and, with `session_left`, one of them may hold a session of ours still.
+    #[must_use]
+    pub fn with_memory(mut self, proven: &[usize], session_left: bool) -> Self {
+        self.broadcast.remember(proven, session_left);
+        self
+    }
+
     /// Hears one event and answers with what is to be done about it, in this order.
     ///
     /// Whatever is due is seen to at `Event::Deadline` alone. So that good news that waits in the inbox is not overtaken

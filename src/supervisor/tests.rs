@@ -716,7 +716,7 @@ fn the_second_server_serves_while_the_first_is_down_and_the_way_back_has_no_gap(
     run.session(0.1, SessionEvent::Accepted { session_id: "/first/1".into() });
     run.session(0.1, SessionEvent::Connected);
     let orders = run.session(0.1, SessionEvent::Acknowledged);
-    assert_eq!(orders, [Action::Close { attempt: Attempt(3), goodbye: true }]);
+    assert_eq!(orders, [Action::Close { attempt: Attempt(3), goodbye: true }, Action::RememberProof { endpoint: 0 }]);
     assert_eq!(run.story(), ["broadcasting"], "told once, for the other session");
 }
 
@@ -846,4 +846,161 @@ fn give_up_after_twenty_minutes_is_twenty_minutes() {
         }
     }
     assert!((1200.0..1200.2).contains(&(run.now - lost_at)), "{}", run.now - lost_at);
+}
+
+fn refused(after: Option<u64>, code: ErrorCode) -> SessionEvent {
+    let retry = Retry::IfProven { after: after.map(Duration::from_secs) };
+    SessionEvent::Failed(Failure::new(Phase::Request, retry, code, "no such path"))
+}
+
+fn slot_busy() -> SessionEvent {
+    SessionEvent::Failed(Failure::new(Phase::Request, Retry::Busy { after: None }, ErrorCode::ConcurrentLimit, "409"))
+}
+
+fn lost() -> SessionEvent {
+    SessionEvent::Failed(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect, "gone"))
+}
+
+#[test]
+fn a_refusal_is_final_only_where_no_media_was_ever_acknowledged() {
+    for code in [ErrorCode::NotFound, ErrorCode::AuthFailed, ErrorCode::BadAnswer, ErrorCode::UntrustedRedirect] {
+        let mut run = Run::started(policy());
+        run.session(0.1, refused(None, code));
+        assert_eq!(run.brain.status().stopped, Some(StopReason::Refused), "{code:?}: never proven");
+
+        let mut run = Run::started(unlimited());
+        let orders = run.session(0.1, SessionEvent::Accepted { session_id: "/whip/1".into() });
+        assert_eq!(orders, [], "accepted is not proven");
+        run.session(0.0, SessionEvent::Connected);
+        let orders = run.session(0.0, SessionEvent::Acknowledged);
+        assert_eq!(orders, [Action::RememberProof { endpoint: 0 }]);
+        run.session(1.0, lost());
+        for _ in 0..40 {
+            run.session(0.0, SessionEvent::Closed);
+            assert!(run.opens() <= 15.0, "as after a 503");
+            run.session(0.1, refused(None, code));
+            let told = run.brain.status().error.clone().expect("told");
+            assert_eq!((told.code, told.words.as_str()), (code, "no such path"), "words and code are kept");
+            assert_eq!((run.brain.status().stopped, told.retry), (None, RetryAdvice::Backoff));
+        }
+        run.session(0.0, SessionEvent::Closed);
+        run.opens();
+        run.goes_on_air(0.1);
+        assert_eq!(run.brain.status().broadcast.clone().expect("on air").message, Message::Broadcasting);
+    }
+}
+
+#[test]
+fn a_proof_of_an_earlier_process_counts_and_a_servers_hint_is_kept() {
+    let mut run = Run::new(unlimited());
+    run.brain = Supervisor::new(unlimited(), 7, base()).with_memory(&[0], false);
+    run.hear(0.0, Event::Command(Command::Start));
+    run.session(0.1, refused(Some(20), ErrorCode::NotFound));
+    run.session(0.0, SessionEvent::Closed);
+    let shown = run.brain.status().broadcast.clone().expect("not stopped");
+    assert_eq!(shown.waiting_for, Some(WaitingFor::ServerRetryAfter));
+    let waited = run.opens();
+    assert!((20.0..=22.001).contains(&waited), "{waited}");
+    let orders = run.session(0.1, SessionEvent::Accepted { session_id: "/whip/1".into() });
+    assert_eq!(orders, []);
+    run.session(0.0, SessionEvent::Connected);
+    assert_eq!(run.session(0.0, SessionEvent::Acknowledged), [], "it is written down already");
+}
+
+#[test]
+fn terminal_codes_and_401_twice_end_what_is_proven_too() {
+    let mut run = Run::on_air(unlimited());
+    run.session(1.0, lost());
+    run.session(0.0, SessionEvent::Closed);
+    run.opens();
+    run.session(
+        0.1,
+        SessionEvent::Failed(Failure::new(Phase::Request, Retry::Never, ErrorCode::AdminDisconnect, "4020")),
+    );
+    assert_eq!(run.brain.status().stopped, Some(StopReason::Refused));
+    let mut run = Run::on_air(unlimited());
+    run.session(1.0, lost());
+    for _ in 0..2 {
+        assert_eq!(run.brain.status().stopped, None);
+        run.session(0.0, SessionEvent::Closed);
+        run.opens();
+        run.fails(Retry::Once);
+    }
+    assert_eq!(run.brain.status().stopped, Some(StopReason::Refused));
+}
+
+#[test]
+fn a_refused_resume_of_signalling_that_is_proven_is_tried_again() {
+    let mut run = resuming(policy());
+    let proxy = Retry::IfProven { after: None };
+    run.session(0.1, resume_failed(proxy));
+    assert_eq!(run.brain.status().stopped, None);
+    run.session(0.0, SessionEvent::Acknowledged);
+    assert_eq!(run.due().1, [Action::Resume(Attempt(1))]);
+}
+
+/// product.md: 3, 6, 12 s, then >= 30 s; after the next loss anew. Where we had no session: >= 30 s at once.
+#[test]
+fn the_slot_of_our_own_lost_session_is_asked_for_sooner() {
+    let mut run = Run::on_air(unlimited());
+    for _ in 0..2 {
+        run.session(5.0, lost());
+        run.session(0.0, SessionEvent::Closed);
+        run.opens();
+        for wait in [3.0, 6.0, 12.0, 30.0, 30.0] {
+            run.session(0.0, slot_busy());
+            run.session(0.0, SessionEvent::Closed);
+            let waited = run.opens();
+            assert!((wait..=wait * 1.1 + 0.001).contains(&waited), "{wait}: {waited}");
+        }
+        run.goes_on_air(0.1);
+    }
+    let mut run = Run::started(unlimited());
+    run.session(0.1, slot_busy());
+    run.session(0.0, SessionEvent::Closed);
+    assert!(run.opens() >= 30.0, "it is somebody else's");
+    // 4010 says that it is a cap, not a ghost.
+    let mut run = Run::on_air(unlimited());
+    run.session(5.0, lost());
+    run.session(0.0, SessionEvent::Closed);
+    run.opens();
+    run.session(0.0, slot_taken(Retry::After(Duration::from_secs(30))));
+    run.session(0.0, SessionEvent::Closed);
+    assert!(run.opens() >= 30.0);
+}
+
+#[test]
+fn a_session_left_by_an_earlier_process_may_hold_the_slot() {
+    let mut run = Run::new(unlimited());
+    run.brain = Supervisor::new(unlimited(), 7, base()).with_memory(&[], true);
+    run.hear(0.0, Event::Command(Command::Start));
+    run.session(0.1, slot_busy());
+    run.session(0.0, SessionEvent::Closed);
+    let waited = run.opens();
+    assert!((3.0..=3.301).contains(&waited), "{waited}");
+}
+
+/// A server that has no word for a busy slot: 400 "already has a host", while the session whose media is lost holds it.
+#[test]
+fn a_session_without_media_makes_way_for_the_one_that_is_refused_beside_it() {
+    let mut run = Run::on_air(unlimited());
+    run.session(1.0, SessionEvent::IceFailed);
+    assert_eq!(run.due().1, [Action::RestartIce(Attempt(1))]);
+    let no = Failure::new(Phase::Request, Retry::IfProven { after: None }, ErrorCode::NotFound, "405");
+    let orders = run.session(0.1, SessionEvent::IceRestartRefused(no));
+    assert_eq!(orders, [Action::Open { attempt: Attempt(2), endpoint: 0 }]);
+    let close = |number| Action::Close { attempt: Attempt(number), goodbye: true };
+    assert_eq!(run.session(0.1, refused(None, ErrorCode::BadAnswer)), [close(2), close(1)]);
+    assert_eq!(run.brain.status().stopped, None);
+    run.session(0.0, SessionEvent::Closed);
+    let orders = run.hear(0.1, Event::Session(Attempt(1), SessionEvent::Closed));
+    assert_eq!(orders, [Action::Open { attempt: Attempt(3), endpoint: 0 }], "at once");
+    // And when the server is slow to free it:
+    for wait in [3.0, 6.0, 12.0, 30.0] {
+        run.session(0.0, slot_busy());
+        run.session(0.0, SessionEvent::Closed);
+        let waited = run.opens();
+        assert!((wait..=wait * 1.1 + 0.001).contains(&waited), "{wait}: {waited}");
+    }
+    run.goes_on_air(0.1);
 }

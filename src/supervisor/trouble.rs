@@ -42,7 +42,7 @@ impl Trouble {
 
 /// Why, for the outside.
 pub(super) fn reason(failure: &Failure) -> Reason {
-    let may_help_later = matches!(failure.retry, Retry::After(_) | Retry::Once);
+    let may_help_later = matches!(failure.retry, Retry::After(_) | Retry::Busy { .. } | Retry::Once);
     match failure.phase {
         Phase::Request if may_help_later || failure.code == ErrorCode::ConcurrentLimit => Reason::ServerRefused,
         Phase::Capture | Phase::Dial | Phase::Request | Phase::Negotiate | Phase::Teardown => Reason::ConnectFailed,
@@ -84,9 +84,9 @@ pub(super) fn passing(failure: &Failure) -> Verdict {
 pub(super) fn told(failure: &Failure) -> BroadcastError {
     let retry = match failure.retry {
         Retry::Backoff => RetryAdvice::Backoff,
-        Retry::After(_) => RetryAdvice::After,
+        Retry::After(_) | Retry::Busy { .. } => RetryAdvice::After,
         Retry::Once => RetryAdvice::Once,
-        Retry::Never => RetryAdvice::Never,
+        Retry::IfProven { .. } | Retry::Never => RetryAdvice::Never,
     };
     BroadcastError { code: failure.code, retry, words: failure.words.clone() }
 }

@@ -168,38 +168,62 @@ fn tls(url: &str, why: &Tls) -> String {
 /// An answer came, and its status is not the one we asked for.
 #[must_use]
 pub fn status(place: Place<'_>, refusal: &Refusal<'_>) -> Failure {
+    let (retry, code, advice) = meaning(place, refusal);
+    let phase = if code == ErrorCode::BadAnswer { Phase::Negotiate } else { Phase::Request };
+    let said = refusal.said.map(|said| format!(" (it says: {said})")).unwrap_or_default();
+    let words = format!("{} `{}` was answered with {}: {advice}{said}", place.method, place.url, refusal.status);
+    from_page(refusal.body, Failure::new(phase, retry, code, words))
+}
+
+/// The table of statuses: may we try again, what is it called, what is to be done.
+fn meaning(place: Place<'_>, refusal: &Refusal<'_>) -> (Retry, ErrorCode, &'static str) {
     use ErrorCode as Code;
-    let busy = Retry::After(refusal.retry_after.map_or(SLOT_BUSY_WAIT_MIN, |wait| wait.max(SLOT_BUSY_WAIT_MIN)));
-    let hinted = refusal.retry_after.map_or(Retry::Backoff, Retry::After);
-    let (retry, code, advice) = match refusal.status {
-        200..=299 if refusal.body == Body::Html => (
-            Retry::Backoff,
-            Code::SignallingFailed,
-            "a web page, so a captive portal or a proxy answered, not a WHIP server",
-        ),
+    let after = refusal.retry_after;
+    let busy = Retry::Busy { after };
+    let rate = Retry::After(after.map_or(SLOT_BUSY_WAIT_MIN, |wait| wait.max(SLOT_BUSY_WAIT_MIN)));
+    let hinted = after.map_or(Retry::Backoff, Retry::After);
+    let unproven = Retry::IfProven { after };
+    match refusal.status {
         200..=299 => (Retry::Backoff, Code::SignallingFailed, "a WHIP endpoint answers 201; check `uplink.url`"),
         // MediaMTX says 400 when somebody publishes to the path already; that passes, a bad offer does not.
         400 if says_slot_is_busy(refusal.said) => (busy, Code::ConcurrentLimit, "somebody is publishing there already"),
         400 | 406 | 415 | 422 => {
-            (Retry::Never, Code::BadAnswer, "the server does not take our offer; check `video.codec` and `uplink.url`")
+            (unproven, Code::BadAnswer, "the server does not take our offer; check `video.codec` and `uplink.url`")
         }
         401 if place.token_sent => (Retry::Once, Code::InvalidToken, "the token is not valid or not valid any more"),
         401 => (Retry::Once, Code::InvalidToken, "the server wants a token; set `uplink.token` or `uplink.tokenFile`"),
-        402 => (Retry::Never, Code::AccountSuspended, "the account must be paid or renewed first"),
-        403 => (Retry::Never, Code::AuthFailed, "this token may not publish here"),
-        404 | 410 => (Retry::Never, Code::NotFound, "there is no WHIP endpoint; check the path in `uplink.url`"),
-        405 => (Retry::Never, Code::NotFound, "this address takes no such request; check the path in `uplink.url`"),
+        402 => (unproven, Code::AccountSuspended, "the account must be paid or renewed first"),
+        403 => (unproven, Code::AuthFailed, "this token may not publish here"),
+        404 | 410 => (unproven, Code::NotFound, "there is no WHIP endpoint; check the path in `uplink.url`"),
+        405 => (unproven, Code::NotFound, "this address takes no such request; check the path in `uplink.url`"),
         407 | 511 => (Retry::Backoff, Code::SignallingFailed, "a proxy or captive portal wants a login first"),
-        409 | 429 => (busy, Code::ConcurrentLimit, "the slot is taken or the server is asked too often"),
+        409 => (busy, Code::ConcurrentLimit, "the slot is taken"),
+        429 => (rate, Code::ConcurrentLimit, "the slot is taken or the server is asked too often"),
         503 => (hinted, Code::SignallingFailed, "the server is busy or being restarted"),
         408 | 425 | 500 | 502 | 504 => (Retry::Backoff, Code::SignallingFailed, "a fault on the server's side"),
-        400..=499 => (Retry::Never, Code::SignallingFailed, "the server refuses the request; check `uplink.url`"),
+        400..=499 => (unproven, Code::SignallingFailed, "the server refuses the request; check `uplink.url`"),
         _ => (hinted, Code::SignallingFailed, "a fault on the server's side"),
+    }
+}
+
+/// A web page where a media server was expected comes from something in between, and goes away with it: it is never final,
+/// says nothing about our token, and its words name who it may be. Pages that only dress up a fault of the server, or say
+/// that our slot is taken, change nothing.
+fn from_page(body: Body, failure: Failure) -> Failure {
+    let passes = matches!(failure.retry, Retry::After(_) | Retry::Busy { .. });
+    if body != Body::Html || passes {
+        return failure;
+    }
+    let retry = match failure.retry {
+        Retry::IfProven { after: Some(wait) } => Retry::After(wait),
+        Retry::IfProven { after: None } | Retry::Once | Retry::Never | Retry::Backoff => Retry::Backoff,
+        Retry::After(_) | Retry::Busy { .. } => failure.retry,
     };
-    let phase = if code == Code::BadAnswer { Phase::Negotiate } else { Phase::Request };
-    let said = refusal.said.map(|said| format!(" (it says: {said})")).unwrap_or_default();
-    let words = format!("{} `{}` was answered with {}: {advice}{said}", place.method, place.url, refusal.status);
-    Failure::new(phase, retry, code, words)
+    let words = format!(
+        "something between you and the server answers with a web page (captive portal or proxy): {}",
+        failure.words
+    );
+    Failure { phase: Phase::Request, retry, code: ErrorCode::SignallingFailed, words }
 }
 
 fn says_slot_is_busy(said: Option<&str>) -> bool {
@@ -211,10 +235,13 @@ fn says_slot_is_busy(said: Option<&str>) -> bool {
 pub fn redirect(place: Place<'_>, to: Option<&str>, why: &Redirect) -> Failure {
     let Place { url, method, .. } = place;
     let to = to.unwrap_or("nowhere");
+    // Without TLS anybody on the way can send us anywhere; with it, it was the server.
+    let is_clear = url.starts_with("http:") || url.starts_with("ws:");
+    let somebody = if is_clear { Retry::Backoff } else { Retry::IfProven { after: None } };
     let (retry, code, words) = match why {
         Redirect::ChangesMethod(status) => (
             // 301 is somebody's configuration; the others are how captive portals catch people, and they go away.
-            if *status == 301 { Retry::Never } else { Retry::Backoff },
+            if *status == 301 { somebody } else { Retry::Backoff },
             ErrorCode::SignallingFailed,
             format!(
                 "{method} `{url}` was answered with {status} to `{to}`, which would turn it into a GET; if that is the \
@@ -222,15 +249,15 @@ pub fn redirect(place: Place<'_>, to: Option<&str>, why: &Redirect) -> Failure {
             ),
         ),
         Redirect::Foreign => (
-            Retry::Never,
+            somebody,
             ErrorCode::UntrustedRedirect,
             format!(
-                "`{url}` sends us on to `{to}`, another origin, where the token must not go; if it is trusted, add it \
-                 to `uplink.trustedOrigins`"
+                "`{url}` sends us on to `{to}`, another origin, where the token must not go (is it a captive portal or a \
+                 proxy?); if it is trusted, add it to `uplink.trustedOrigins`"
             ),
         ),
         Redirect::Downgrade => (
-            Retry::Never,
+            somebody,
             ErrorCode::UntrustedRedirect,
             format!("`{url}` sends us on to `{to}`, from https to http, where the token would be readable"),
         ),
@@ -248,17 +275,26 @@ pub fn redirect(place: Place<'_>, to: Option<&str>, why: &Redirect) -> Failure {
     Failure::new(Phase::Request, retry, code, words)
 }
 
+/// The same for the answer to a request, whose body tells more: a login page comes from something in between.
+#[must_use]
+pub fn redirected(place: Place<'_>, to: Option<&str>, why: &Redirect, body: Body) -> Failure {
+    let failure = redirect(place, to, why);
+    let code = failure.code;
+    Failure { code, ..from_page(body, failure) }
+}
+
 /// The answer came with the right status, but is not SDP at all. May be a proxy, so it is worth another try.
 #[must_use]
 pub fn not_sdp(place: Place<'_>, body: Body) -> Failure {
     let what = match body {
         Body::Empty => "is empty",
         Body::Sdp => "is cut off",
-        Body::Html => "is a web page (a captive portal or a proxy?)",
+        Body::Html => "is a web page",
         Body::Other => "is no SDP",
     };
     let words = format!("the answer to {} `{}` {what}; an SDP answer was expected", place.method, place.url);
-    Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::BadAnswer, words)
+    let failure = Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::BadAnswer, words);
+    Failure { phase: Phase::Negotiate, code: ErrorCode::BadAnswer, ..from_page(body, failure) }
 }
 
 /// The answer is SDP, but cut off or scrambled: worth another try.
@@ -267,10 +303,18 @@ pub fn garbled_answer(words: impl Into<String>) -> Failure {
     Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::BadAnswer, words)
 }
 
-/// The answer is sound SDP that we cannot live with: the server will say the same again.
+/// The answer is sound SDP that we cannot live with: the server will say the same again, unless it is one that has given us
+/// better ones and is being replaced.
 #[must_use]
 pub fn unfit_answer(words: impl Into<String>) -> Failure {
-    Failure::new(Phase::Negotiate, Retry::Never, ErrorCode::BadAnswer, words)
+    Failure::new(Phase::Negotiate, Retry::IfProven { after: None }, ErrorCode::BadAnswer, words)
+}
+
+/// The far end has closed the media connection.
+#[must_use]
+pub fn hung_up() -> Failure {
+    let words = "the server has ended the session (it closed the DTLS connection)";
+    Failure::new(Phase::Established, Retry::Backoff, ErrorCode::NetworkDisconnect, words)
 }
 
 /// The token could not be had; the provider may come back.

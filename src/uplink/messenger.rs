@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::config::Protocol;
 use crate::signal::state::StateFile;
 use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, RestartError, ResumeError, Resumed, Signaller, Word};
 use crate::status::{ErrorCode, LinkStats};
@@ -22,6 +23,9 @@ use super::{Line, Parting};
 
 /// Removing a file takes a millisecond; a disk that hangs must not keep us from the goodbye.
 const FORGET_DEADLINE: Duration = Duration::from_millis(300);
+
+/// Between a close of DTLS and the reason for it on the signalling connection: the same round trip, or one retransmission.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Newest candidates wait here while a PATCH is under way; there are never more than a few dozen.
 const ORDERS_WAITING_MAX: usize = 64;
@@ -270,10 +274,40 @@ async fn publish(
     signaller.publish(offer).await
 }
 
-/// May it be a session of ours that has the slot? Not when the server wants us to stay away for longer than for a slot.
+/// May it be a session of ours that has the slot? Not every server has a word for that: some say only that they do not take
+/// the offer (400 "already has a host"). Not when the server wants us to stay away for longer than for a slot.
 fn may_be_ours(failure: &Failure) -> bool {
-    let asks_for_more = matches!(failure.retry, Retry::After(wait) if wait > SLOT_BUSY_WAIT_MIN);
-    failure.code == ErrorCode::ConcurrentLimit && !asks_for_more
+    match failure.retry {
+        Retry::After(wait) | Retry::Busy { after: Some(wait) } | Retry::IfProven { after: Some(wait) } => {
+            failure.code == ErrorCode::ConcurrentLimit && wait <= SLOT_BUSY_WAIT_MIN
+        }
+        Retry::Backoff | Retry::Busy { after: None } => failure.code == ErrorCode::ConcurrentLimit,
+        Retry::IfProven { after: None } => failure.phase == Phase::Request || failure.code == ErrorCode::BadAnswer,
+        Retry::Once | Retry::Never => false,
+    }
+}
+
+/// What ends a session, given what its media says of that: a server that hangs up may say why over its signalling connection,
+/// a moment later, and a kick is final.
+pub(crate) async fn last_words(
+    failure: Failure,
+    protocol: Protocol,
+    said: &mut mpsc::UnboundedReceiver<Said>,
+) -> Failure {
+    if failure.code != ErrorCode::NetworkDisconnect || protocol == Protocol::Whip {
+        return failure;
+    }
+    let reason = async {
+        loop {
+            match said.recv().await {
+                Some(Said::Word(Word::Ended(reason))) => return reason,
+                Some(Said::Word(Word::Lost(reason))) if reason.retry != Retry::Backoff => return reason,
+                Some(Said::Word(_) | Said::Resumed(_) | Said::Restarted { .. }) => {}
+                None => std::future::pending().await,
+            }
+        }
+    };
+    timeout(LAST_WORDS, reason).await.unwrap_or(failure)
 }
 
 async fn part(signaller: &mut Signaller, keepsake: Option<Keepsake>, reply: oneshot::Sender<Option<Ghost>>) {
@@ -317,4 +351,36 @@ impl Keepsake {
 
 fn gone() -> Failure {
     Failure::new(Phase::Request, Retry::Backoff, ErrorCode::Internal, "the messenger of this session has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uplink::failure;
+
+    async fn heard(protocol: Protocol, words: Vec<Word>) -> Failure {
+        let (tell, mut said) = mpsc::unbounded_channel();
+        words.into_iter().for_each(|word| tell.send(Said::Word(word)).unwrap());
+        last_words(failure::hung_up(), protocol, &mut said).await
+    }
+
+    fn closed(retry: Retry) -> Failure {
+        Failure::new(Phase::Request, retry, ErrorCode::AdminDisconnect, "so there")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reason_on_the_signalling_connection_is_better_than_a_close_of_dtls() {
+        let kicked = closed(Retry::Never);
+        let broke = Word::Lost(closed(Retry::Backoff));
+        for protocol in [Protocol::Janus, Protocol::Roamcast] {
+            assert_eq!(heard(protocol, vec![broke.clone(), Word::Ended(kicked.clone())]).await, kicked);
+            assert_eq!(heard(protocol, vec![Word::Lost(kicked.clone())]).await, kicked);
+            assert_eq!(heard(protocol, vec![broke.clone()]).await, failure::hung_up());
+        }
+        assert_eq!(
+            heard(Protocol::Whip, vec![Word::Ended(kicked)]).await,
+            failure::hung_up(),
+            "has no such connection"
+        );
+    }
 }

@@ -218,7 +218,7 @@ impl Life<'_> {
                 event = heard.recv() => {
                     let Some(event) = event else { return internal("webrtcbin has gone silent") };
                     if let Err(failure) = self.hear(event, heard, mids) {
-                        return failure;
+                        return messenger::last_words(failure, self.uplink.protocol, said).await;
                     }
                 }
                 Some(said) = said.recv() => {
@@ -253,6 +253,7 @@ impl Life<'_> {
                         | PeerEvent::Connection(_)
                         | PeerEvent::Feedback(_)
                         | PeerEvent::Path(_)
+                        | PeerEvent::HungUp
                         | PeerEvent::Broken(_)) => {
                             then = Some(other);
                             break;
@@ -274,6 +275,7 @@ impl Life<'_> {
                 let change = ice::path_change(&step);
                 change.into_iter().for_each(|change| self.voice(SessionEvent::Moved(change)));
             }
+            PeerEvent::HungUp => return Err(failure::hung_up()),
             PeerEvent::Broken(words) => return Err(internal(&words)),
         }
         Ok(())
@@ -375,10 +377,7 @@ impl Life<'_> {
                              needs `uplink.dtlsCertificate = \"rsa\"`)";
                 Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
             }
-            WebRTCPeerConnectionState::Closed => {
-                let words = "the server ended the session";
-                Err(Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words))
-            }
+            WebRTCPeerConnectionState::Closed => Err(failure::hung_up()),
             _ => Ok(()),
         }
     }

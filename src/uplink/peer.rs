@@ -3,6 +3,7 @@
 //! Callbacks run on threads of GStreamer; each only sends a [`PeerEvent`] (law 8).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use gst::prelude::*;
 use gst_webrtc::{
@@ -48,6 +49,8 @@ pub(crate) enum PeerEvent {
     Path(Told),
     /// RTCP came from the far end.
     Feedback(Feedback),
+    /// The far end has closed DTLS, by a close_notify or an alert.
+    HungUp,
     /// The pipeline broke.
     Broken(String),
 }
@@ -331,7 +334,28 @@ impl Peer {
         self.webrtcbin.connect_notify(Some("connection-state"), move |bin, _| {
             let _session_over = tell.send(PeerEvent::Connection(bin.property("connection-state")));
         });
+        self.listen_to_dtls(events.clone());
         self.listen_to_bus(events.clone());
+    }
+
+    /// When the far end closes DTLS, webrtcbin 1.22 stays `connected`, and says of an alert only that its pipeline is broken.
+    /// The decoder inside it knows both at once.
+    fn listen_to_dtls(&self, tell: mpsc::UnboundedSender<PeerEvent>) {
+        self.webrtcbin.connect("deep-element-added", false, move |values| {
+            let decoder = values.get(2).and_then(|value| value.get::<gst::Element>().ok());
+            let is_dtls = |element: &gst::Element| element.factory().is_some_and(|factory| factory.name() == "dtlsdec");
+            if let Some(decoder) = decoder.filter(is_dtls) {
+                let (tell, was_up) = (tell.clone(), AtomicBool::new(false));
+                decoder.connect_notify(Some("connection-state"), move |decoder, _| {
+                    let is_up = is_dtls_up(decoder);
+                    // Before it was up, a failure is one of the handshake, which webrtcbin tells.
+                    if was_up.swap(is_up, Ordering::Relaxed) && !is_up {
+                        let _session_over = tell.send(PeerEvent::HungUp);
+                    }
+                });
+            }
+            None
+        });
     }
 
     fn listen_to_bus(&self, tell: mpsc::UnboundedSender<PeerEvent>) {
@@ -411,6 +435,12 @@ impl Drop for Peer {
         }
         shut_down(&self.pipeline);
     }
+}
+
+/// `connection-state` of a `dtlsdec`: new, closed, failed, connecting or connected.
+fn is_dtls_up(decoder: &gst::Element) -> bool {
+    let state = decoder.property_value("connection-state");
+    glib::EnumValue::from_value(&state).is_some_and(|(_, state)| state.nick() == "connected")
 }
 
 fn webrtcbin(uplink: &Uplink, roaming: Option<&Roaming>) -> Result<gst::Element, Failure> {

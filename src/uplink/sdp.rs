@@ -521,7 +521,7 @@ mod tests {
             assert_ne!(answer, good_answer(), "{from}");
             let failure = refusal(&answer);
             assert!(failure.words.contains(words), "{from} -> {to}: {failure}");
-            assert_eq!(failure.retry, Retry::Never, "{failure}");
+            assert_eq!(failure.retry, Retry::IfProven { after: None }, "{failure}");
         }
         let swapped =
             good_answer().replace("m=video", "m=tmp").replace("m=audio", "m=video").replace("m=tmp", "m=audio");

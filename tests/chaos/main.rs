@@ -30,6 +30,8 @@ mod roaming_rig;
 mod roaming_trips;
 #[cfg(feature = "ingest")]
 mod roaming_turn;
+#[cfg(feature = "ingest")]
+mod slot_held;
 
 #[cfg(feature = "ingest")]
 #[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]

@@ -81,7 +81,7 @@ async fn a_publish_is_answered_takes_candidates_and_an_ice_restart_and_leaves_no
 async fn a_room_that_is_not_there_is_made_only_when_asked_for() {
     let janus = Janus::start();
     let failure = refused(&janus, signaller(janus.url(), room(99))).await;
-    assert_eq!((failure.code, failure.retry), (ErrorCode::NotFound, Retry::Never));
+    assert_eq!((failure.code, failure.retry), (ErrorCode::NotFound, Retry::IfProven { after: None }));
     assert!(failure.words.contains("room 99") && failure.words.contains("uplink.roomCreate"), "{failure}");
 
     let created = JanusRoom { create: true, pin: Some(Secret::new(PIN.to_owned())), ..room(99) };
@@ -114,7 +114,7 @@ async fn a_wrong_or_missing_pin_is_final() {
 async fn a_room_for_another_codec_is_a_failure_that_names_it() {
     let janus = Janus::start();
     let failure = refused(&janus, signaller(janus.url(), room(VP8_ROOM))).await;
-    assert_eq!((failure.code, failure.retry), (ErrorCode::BadAnswer, Retry::Never), "{failure}");
+    assert_eq!((failure.code, failure.retry), (ErrorCode::BadAnswer, Retry::IfProven { after: None }), "{failure}");
     assert!(failure.words.ends_with("; room 4321 takes video as vp8, audio as opus"), "{failure}");
 }
 

@@ -162,8 +162,8 @@ async fn a_refused_handshake_is_a_failure_of_the_table() {
     use std::time::Duration;
     for (status, headers, retry, code) in [
         ("401 Unauthorized", &[][..], Retry::Once, ErrorCode::InvalidToken),
-        ("403 Forbidden", &[], Retry::Never, ErrorCode::AuthFailed),
-        ("404 Not Found", &[], Retry::Never, ErrorCode::NotFound),
+        ("403 Forbidden", &[], Retry::IfProven { after: None }, ErrorCode::AuthFailed),
+        ("404 Not Found", &[], Retry::IfProven { after: None }, ErrorCode::NotFound),
         ("302 Found", &["Location: http://127.0.0.1:9/"], Retry::Backoff, ErrorCode::SignallingFailed),
         (
             "503 Service Unavailable",
@@ -187,7 +187,10 @@ async fn a_server_that_speaks_another_protocol_is_told_from_a_dead_one() {
         let _hung_up = tokio_tungstenite::accept_async(tcp).await;
     });
     let failure = crate::http::signaller(&uplink(url.clone())).unwrap().publish(OFFER).await.unwrap_err();
-    assert!(failure.retry == Retry::Never && failure.words.contains("`janus-protocol`"), "{failure}");
+    assert!(
+        failure.retry == Retry::IfProven { after: None } && failure.words.contains("`janus-protocol`"),
+        "{failure}"
+    );
     serving.await.unwrap();
     let failure = crate::http::signaller(&uplink(url)).unwrap().publish(OFFER).await.unwrap_err();
     assert!(failure.retry == Retry::Backoff && failure.words.contains("nothing listens"), "{failure}");

@@ -42,6 +42,8 @@ mod on_air;
 mod on_air_browser;
 #[cfg(feature = "ingest")]
 mod on_air_resume;
+#[cfg(feature = "ingest")]
+mod proven_servers;
 mod receivers;
 #[cfg(feature = "ingest")]
 mod reconnect_table;
@@ -86,6 +88,9 @@ mod coturn;
 #[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/forward.rs"]
 mod forward;
+#[cfg(feature = "ingest")]
+#[path = "../support/gate.rs"]
+mod gate;
 #[path = "../support/growth.rs"]
 mod growth;
 #[path = "../support/http.rs"]

@@ -207,7 +207,9 @@ fn what_cannot_start_is_one_clear_sentence_from_start_and_from_check() {
         let code = match retry {
             Retry::Never if what == "unknown encoder" => ErrorCode::EncoderFailed,
             Retry::Never => ErrorCode::BadConfig,
-            Retry::Backoff | Retry::After(_) | Retry::Once => ErrorCode::CaptureLost,
+            Retry::Backoff | Retry::After(_) | Retry::Busy { .. } | Retry::IfProven { .. } | Retry::Once => {
+                ErrorCode::CaptureLost
+            }
         };
         assert_eq!(failure.code, code, "{what}: {failure}");
         let complaints = media::check(&config);

@@ -1,7 +1,10 @@
 //! The same encoder against two independent WHIP receivers: aiortc (Python) and whipserversrc (gst-plugins-rs).
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::program::{Program, free_port};
 
@@ -50,6 +53,29 @@ fn aiortc_gets_picture_and_sound_and_a_goodbye() {
         assert_eq!(encoder.wait_for_exit(), 0);
         receiver.wait_until("goodbye", |line| line == "deleted");
     }
+}
+
+/// The far end closes DTLS: that is heard at once. Silence would be noticed after 3 s at the earliest.
+#[test]
+fn a_receiver_that_hangs_up_is_heard_at_once() {
+    let port = free_port();
+    let arguments = ["tests/peers/aiortc/receiver.py", "127.0.0.1", &port.to_string()].map(str::to_owned);
+    let Some(mut receiver) = receiver("target/peers/aiortc/bin/python", &arguments) else { return };
+    let mut encoder = encoder(&format!("http://127.0.0.1:{port}/whip"), "");
+    let (_, status) = encoder.wait_for_message("broadcasting");
+    let session = status["data"]["sessionId"].as_str().unwrap();
+    let mut server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(server, "DELETE {session} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    server.read_to_end(&mut Vec::new()).unwrap();
+    let closed = Instant::now();
+    receiver.wait_until("its end", |line| line == "deleted");
+    let (heard, error) = encoder.wait_for("the end", |event| event["event"] == "BroadcastError");
+    let words = error["data"]["words"].as_str().unwrap();
+    assert!(words.starts_with("the server has ended the session"), "{words}");
+    let late = heard.saturating_duration_since(closed);
+    println!("heard {late:?} after the close");
+    assert!(late < Duration::from_secs(2), "{late:?}");
+    encoder.wait_for_message("broadcasting");
 }
 
 #[test]

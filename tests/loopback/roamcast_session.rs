@@ -163,7 +163,7 @@ async fn an_offer_that_cannot_be_answered_is_final_but_leaves_the_connection_alo
     let server = Server::start(None).await;
     let mut signaller = server.signaller();
     let failure = signaller.publish("v=0\r\nhello\r\n").await.unwrap_err();
-    assert_eq!((failure.code, failure.retry), (ErrorCode::BadAnswer, Retry::Never), "{failure}");
+    assert_eq!((failure.code, failure.retry), (ErrorCode::BadAnswer, Retry::IfProven { after: None }), "{failure}");
     signaller.publish(offer().await).await.unwrap();
     let refused = signaller.restart("v=0\r\n").await.unwrap_err();
     let RestartError::Refused(failure) = refused else { panic!("{refused:?}") };

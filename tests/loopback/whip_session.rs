@@ -116,7 +116,7 @@ async fn a_location_on_a_foreign_origin_is_refused_unless_trusted() {
     let mut config = uplink(server.url("/whip"));
     let mut signaller = signaller(&config).unwrap();
     let failure = signaller.publish(OFFER).await.unwrap_err();
-    assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Never));
+    assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Backoff));
     assert!(failure.words.contains("uplink.trustedOrigins"), "{failure}");
     signaller.goodbye().await.unwrap();
     assert!(stranger.requests().is_empty());

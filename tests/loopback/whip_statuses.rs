@@ -8,6 +8,8 @@ use roamcast::supervisor::event::{Failure, Phase, Retry};
 
 use crate::http::{Canned, Server, TOKEN, reply, signaller, signaller_with, uplink};
 
+const UNPROVEN: Retry = Retry::IfProven { after: None };
+
 async fn publish(canned: Canned) -> Failure {
     let server = Server::start(move |_| canned.clone()).await;
     let timeouts = Timeouts { request: Duration::from_millis(1500), ..Timeouts::default() };
@@ -26,27 +28,32 @@ async fn each_status_says_whether_we_may_try_again() {
         ("200 OK", &[], Retry::Backoff, Code::SignallingFailed),
         ("202 Accepted", &[], Retry::Backoff, Code::SignallingFailed),
         ("204 No Content", &[], Retry::Backoff, Code::SignallingFailed),
-        ("301 Moved Permanently", &["Location: /there"], Retry::Never, Code::SignallingFailed),
+        ("301 Moved Permanently", &["Location: /there"], Retry::Backoff, Code::SignallingFailed),
         ("302 Found", &["Location: http://portal.example/login?token=hush"], Retry::Backoff, Code::SignallingFailed),
         ("303 See Other", &["Location: /there"], Retry::Backoff, Code::SignallingFailed),
         ("304 Not Modified", &[], Retry::Backoff, Code::SignallingFailed),
         ("307 Temporary Redirect", &[], Retry::Backoff, Code::SignallingFailed),
         ("307 Temporary Redirect", &["Location: ftp://[::"], Retry::Backoff, Code::SignallingFailed),
-        ("400 Bad Request", &[], Retry::Never, Code::BadAnswer),
+        ("400 Bad Request", &[], UNPROVEN, Code::BadAnswer),
         ("401 Unauthorized", &[], Retry::Once, Code::InvalidToken),
-        ("402 Payment Required", &[], Retry::Never, Code::AccountSuspended),
-        ("403 Forbidden", &[], Retry::Never, Code::AuthFailed),
-        ("404 Not Found", &[], Retry::Never, Code::NotFound),
-        ("405 Method Not Allowed", &[], Retry::Never, Code::NotFound),
-        ("406 Not Acceptable", &[], Retry::Never, Code::BadAnswer),
+        ("402 Payment Required", &[], UNPROVEN, Code::AccountSuspended),
+        ("403 Forbidden", &[], UNPROVEN, Code::AuthFailed),
+        ("404 Not Found", &[], UNPROVEN, Code::NotFound),
+        ("405 Method Not Allowed", &[], UNPROVEN, Code::NotFound),
+        ("406 Not Acceptable", &[], UNPROVEN, Code::BadAnswer),
         ("407 Proxy Authentication Required", &[], Retry::Backoff, Code::SignallingFailed),
         ("408 Request Timeout", &[], Retry::Backoff, Code::SignallingFailed),
-        ("409 Conflict", &[], after(30), Code::ConcurrentLimit),
-        ("409 Conflict", &["Retry-After: 5"], after(30), Code::ConcurrentLimit),
-        ("410 Gone", &[], Retry::Never, Code::NotFound),
-        ("415 Unsupported Media Type", &[], Retry::Never, Code::BadAnswer),
-        ("418 I'm a teapot", &[], Retry::Never, Code::SignallingFailed),
-        ("422 Unprocessable Content", &[], Retry::Never, Code::BadAnswer),
+        ("409 Conflict", &[], Retry::Busy { after: None }, Code::ConcurrentLimit),
+        (
+            "409 Conflict",
+            &["Retry-After: 5"],
+            Retry::Busy { after: Some(Duration::from_secs(5)) },
+            Code::ConcurrentLimit,
+        ),
+        ("410 Gone", &[], UNPROVEN, Code::NotFound),
+        ("415 Unsupported Media Type", &[], UNPROVEN, Code::BadAnswer),
+        ("418 I'm a teapot", &[], UNPROVEN, Code::SignallingFailed),
+        ("422 Unprocessable Content", &[], UNPROVEN, Code::BadAnswer),
         ("425 Too Early", &[], Retry::Backoff, Code::SignallingFailed),
         ("429 Too Many Requests", &["Retry-After: 45"], after(45), Code::ConcurrentLimit),
         ("500 Internal Server Error", &[], Retry::Backoff, Code::SignallingFailed),
@@ -97,7 +104,7 @@ async fn what_the_server_says_is_quoted_without_the_token() {
 
     let body = "someone is already publishing to path 'stage'";
     let failure = publish(reply("400 Bad Request", &["Content-Type: text/plain"], body)).await;
-    assert_eq!((failure.retry, failure.code), (Retry::After(Duration::from_secs(30)), Code::ConcurrentLimit));
+    assert_eq!((failure.retry, failure.code), (Retry::Busy { after: None }, Code::ConcurrentLimit));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod ladder;
 mod page;
 mod pipelines;
 mod readme;
+mod refusals;
 mod storm;
 mod world;
 

@@ -147,7 +147,9 @@ impl Encoder {
                     (attempt, SessionEvent::IceRestartFailed(refused()))
                 }
                 Action::Close { attempt, .. } => (attempt, SessionEvent::Closed),
-                Action::StartCapture(_) | Action::StopCapture(_) | Action::Exit(_) => continue,
+                Action::StartCapture(_) | Action::StopCapture(_) | Action::RememberProof { .. } | Action::Exit(_) => {
+                    continue;
+                }
             };
             if self.is_served {
                 return;

@@ -16,6 +16,10 @@
 //! | one retry too few; tries that the network was taken from are spent | gave up with retries left |
 //! | 401 for ever | tried again after 401 twice |
 //! | `Never` is tried again | tried again after a final refusal |
+//! | what only an unproven server means for good ends a proven one | a proven server's refusal was final |
+//! | an unproven server is tried on; accepted counts as proven | tried again after a final refusal |
+//! | no proof is written down; one twice | on air, and not written down; a proof of nothing |
+//! | the slot of a lost session is asked for at 2 s; of somebody else at 3 s | a try inside a hint |
 //! | connected counts as broadcasting | the message is not the truth |
 //! | old studio's voices heard | a stale voice caused an order |
 //! | old session's voices heard; Connected twice restarts the stall clock | a stale voice moved the deadline |
@@ -126,6 +130,8 @@ enum Mood {
     Busy,
     Unauthorized,
     Final,
+    /// Something in between refuses in its name, or it is being restarted (404 of a reverse proxy, a 400 of its own).
+    InBetween,
     /// Somebody has our slot.
     Slot,
     /// No token for it can be had.
@@ -188,6 +194,8 @@ struct Totals {
     heirs_lost: u64,
     hurried: u64,
     made_way: u64,
+    shrugged: u64,
+    own_slots: u64,
 }
 
 /// Longest time from "everything works again" to `broadcasting`: the rest of a hang in opening (30 s), a stalled camera
@@ -261,6 +269,7 @@ impl World {
             Mood::NoIce,
             Mood::Mute,
             Mood::Slot,
+            Mood::InBetween,
             Mood::NoToken,
         ];
         let server = self.dice.usize(..=ENDPOINTS_MAX);
@@ -333,7 +342,18 @@ impl World {
         totals.openings += self.judge.openings;
         totals.steps += self.judge.steps;
         totals.virtual_time += self.now - self.start;
-        let Seen { resumed, renamed, replaced, moved_back, promoted, heirs_lost, hurried, made_way } = self.judge.seen;
+        let Seen {
+            resumed,
+            renamed,
+            replaced,
+            moved_back,
+            promoted,
+            heirs_lost,
+            hurried,
+            made_way,
+            shrugged,
+            own_slots,
+        } = self.judge.seen;
         totals.resumed += resumed;
         totals.renamed += renamed;
         totals.replaced += replaced;
@@ -342,6 +362,8 @@ impl World {
         totals.heirs_lost += heirs_lost;
         totals.hurried += hurried;
         totals.made_way += made_way;
+        totals.shrugged += shrugged;
+        totals.own_slots += own_slots;
         if let Some(reason) = self.judge.exit {
             *totals.exits.entry(format!("{reason:?}")).or_default() += 1;
             for event in [Event::Deadline, Event::Command(Command::Start), Event::Network(PathEvent::RouteAppeared)] {
@@ -657,7 +679,7 @@ impl World {
                     self.plan(in_ms, Happening::Media(*number, MediaEvent::Stopped));
                 }
             }
-            Action::RestartIce(_) | Action::Exit(_) => {}
+            Action::RestartIce(_) | Action::RememberProof { .. } | Action::Exit(_) => {}
         }
     }
 
@@ -674,9 +696,16 @@ impl World {
             Mood::Unauthorized => failure(Phase::Request, Retry::Once, ErrorCode::AuthFailed),
             Mood::Final if self.dice.bool() => failure(Phase::Request, Retry::Never, ErrorCode::InvalidToken),
             Mood::Final => failure(Phase::Request, Retry::Never, ErrorCode::NotFound),
+            Mood::InBetween => {
+                let after = (self.dice.u8(..4) == 0).then(|| ms(self.dice.u64(1_000..20_000)));
+                let code = if self.dice.bool() { ErrorCode::NotFound } else { ErrorCode::AuthFailed };
+                failure(Phase::Request, Retry::IfProven { after }, code)
+            }
             Mood::Slot => {
-                let retry = match self.dice.u8(..4) {
+                let retry = match self.dice.u8(..6) {
                     0 => Retry::After(ms(self.dice.u64(25_000..40_000))),
+                    1 => Retry::Busy { after: Some(ms(self.dice.u64(1_000..40_000))) },
+                    2 | 3 => Retry::Busy { after: None },
                     _ => Retry::Backoff,
                 };
                 failure(Phase::Request, retry, ErrorCode::ConcurrentLimit)
@@ -835,6 +864,7 @@ fn whatever_happens_it_keeps_the_laws_and_comes_back_on_air() {
     );
     let ways = [totals.resumed, totals.renamed, totals.replaced, totals.moved_back, totals.promoted, totals.heirs_lost];
     println!("tried at once {}, made way for the next session {}", totals.hurried, totals.made_way);
+    println!("refused in between {}, slot held by a lost session {}", totals.shrugged, totals.own_slots);
     println!("resumed, renamed, replaced, moved back, promoted before proven, lost beside the old session: {ways:?}");
     if totals.worlds > 1 {
         assert!(ways.iter().all(|seen| *seen > 100), "every way to stay on air must be seen: {ways:?}");
@@ -843,6 +873,12 @@ fn whatever_happens_it_keeps_the_laws_and_comes_back_on_air() {
             "tried at once, made way: {}, {}",
             totals.hurried,
             totals.made_way
+        );
+        assert!(
+            totals.shrugged > 100 && totals.own_slots > 20,
+            "refusals by what is in between, our own lost sessions in the slot: {}, {}",
+            totals.shrugged,
+            totals.own_slots
         );
         assert!(totals.healed > totals.worlds / 2, "most worlds must live to the healing: {}", totals.healed);
         assert_eq!(totals.exits.len(), 6, "every way to end must be seen: {:?}", totals.exits);

@@ -17,7 +17,8 @@ use crate::place::Place;
 use crate::program::{Program, roamcast};
 use crate::viewer::Door;
 
-const TOKEN: &str = "s3cret-t0ken";
+/// What it wants from publishers.
+pub(crate) const TOKEN: &str = "s3cret-t0ken";
 
 /// A running ingest; ends when dropped.
 pub(crate) struct RemoteIngest {
@@ -54,6 +55,11 @@ impl RemoteIngest {
         let program = launch(place, behind, files.path());
         let place = Place::clone(place);
         Self { program, place, behind, https, files, hang_up, _front: front }
+    }
+
+    /// Where the program itself listens, without TLS: for proxies of a test.
+    pub(crate) const fn behind(&self) -> SocketAddr {
+        self.behind
     }
 
     /// Ends it the hard way and starts it again at the same ports; it has forgotten every session.

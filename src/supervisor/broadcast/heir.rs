@@ -235,6 +235,7 @@ impl Broadcast {
             return None;
         }
         if matches!(event, SessionEvent::Accepted { .. }) {
+            self.endpoints.accepted(session.endpoint);
             self.refused_once = false; // Our token is good, whatever comes then.
             self.dice.forget_slot();
         }
@@ -268,6 +269,7 @@ impl Broadcast {
         let Some(Heir { cause, state: HeirState::Open(session) }) = self.heir.take() else {
             return trouble::passing(failure);
         };
+        self.leave(&session);
         self.teardown.close(around.now, session.attempt, orders);
         if !cause.is_retry() {
             self.heed(around, session.endpoint, failure);
@@ -336,6 +338,7 @@ impl Broadcast {
     /// Orders the heir closed, if there is one; there is none afterwards.
     pub(super) fn close_heir(&mut self, now: Instant, orders: &mut Vec<Action>) {
         if let Some(Heir { state: HeirState::Open(session), .. }) = self.heir.take() {
+            self.leave(&session);
             self.teardown.close(now, session.attempt, orders);
         }
     }

@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::status::{ErrorCode, WaitingFor};
 
+use super::super::endpoints::SLOT_BUSY_WAIT;
 use super::super::event::{Action, Failure, Retry};
 use super::super::{Policy, Retries};
 use super::{Around, Broadcast, Outage, STABLE_SPELL, State, Trouble, Verdict, after, backoff, trouble};
 
-/// Between tries while somebody has our slot, perhaps our own ghost: it takes the server about so long to see that it is
-/// one (product.md: ">= 30 s").
-const SLOT_BUSY_WAIT: Duration = Duration::from_secs(30);
 /// A goodbye takes no longer (`uplink`: 1.2 s); what holds our slot after that is not in our hands.
 const OWN_SLOT_WAIT: Duration = Duration::from_millis(1500);
 /// A failure that promises better (another token, a slot that we clear ourselves) may be followed by a try at once, but not
@@ -85,9 +83,9 @@ impl Broadcast {
         let endpoint = session.endpoint;
         self.heed(around, endpoint, failure);
         let is_final = match failure.retry {
-            Retry::Never => true,
+            Retry::Never | Retry::IfProven { .. } => true,
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) => false,
+            Retry::Backoff | Retry::After(_) | Retry::Busy { .. } => false,
         };
         let at_once = self.may_hurry(around.now, failure);
         if let Some(lost) = media_is_lost.filter(|_| !is_final) {
@@ -116,11 +114,11 @@ impl Broadcast {
 
     /// Keeps in mind until when the server forbids tries.
     pub(super) fn heed(&mut self, around: Around<'_>, endpoint: usize, failure: &Failure) {
-        if let Retry::After(time) = failure.retry {
+        if let Retry::After(time) | Retry::Busy { after: Some(time) } = failure.retry {
             let wait = backoff::server_delay(around.policy, time, &mut self.dice);
             self.endpoints.forbid(endpoint, after(around.now, wait));
         }
-        if failure.code == ErrorCode::ConcurrentLimit {
+        if failure.code == ErrorCode::ConcurrentLimit && !matches!(failure.retry, Retry::Busy { .. }) {
             let wait = backoff::hinted_delay(SLOT_BUSY_WAIT, &mut self.dice);
             self.endpoints.forbid(endpoint, after(around.now, wait));
         }
@@ -138,10 +136,14 @@ impl Broadcast {
     /// The heir found its slot taken, and the server knows the live session no more: it is that session of ours that holds
     /// the slot.
     pub(super) fn is_in_our_own_way(&self, now: Instant, failure: &Failure) -> bool {
-        let is_asked_to_wait = matches!(failure.retry, Retry::After(time) if time > SLOT_BUSY_WAIT);
+        let is_asked_to_wait = matches!(
+            failure.retry,
+            Retry::After(time) | Retry::Busy { after: Some(time) } if time > SLOT_BUSY_WAIT
+        );
         let is_orphan =
             matches!(&self.state, State::Live(session) if session.signalling.is_orphaned() || session.is_given_up());
-        failure.code == ErrorCode::ConcurrentLimit && is_orphan && !is_asked_to_wait && self.is_rested(now)
+        let is_taken = failure.code == ErrorCode::ConcurrentLimit || matches!(failure.retry, Retry::Busy { .. });
+        is_taken && is_orphan && !is_asked_to_wait && self.is_rested(now)
     }
 
     /// Closes our own session that holds the slot. The next try comes as soon as it is closed.
@@ -205,14 +207,16 @@ impl Broadcast {
         }
         self.heed(around, endpoint, failure);
         match failure.retry {
-            Retry::Never if is_about_the_endpoint(failure.code) && self.endpoints.has_others(endpoint) => {
+            Retry::Never | Retry::IfProven { .. }
+                if is_about_the_endpoint(failure.code) && self.endpoints.has_others(endpoint) =>
+            {
                 self.endpoints.dismiss(endpoint, now, true);
             }
-            Retry::Never => return Next::Final(trouble::terminal(failure)),
+            Retry::Never | Retry::IfProven { .. } => return Next::Final(trouble::terminal(failure)),
             Retry::Once if self.refused_once => return Next::Final(trouble::terminal(failure)),
             Retry::Once => self.refused_once = true,
-            Retry::Backoff | Retry::After(_) if was_proved || around.is_cut_off() || no_token => {}
-            Retry::Backoff | Retry::After(_) => self.endpoints.failed(endpoint, now),
+            Retry::Backoff | Retry::After(_) | Retry::Busy { .. } if was_proved || around.is_cut_off() || no_token => {}
+            Retry::Backoff | Retry::After(_) | Retry::Busy { .. } => self.endpoints.failed(endpoint, now),
         }
         if let Some(max) = used_up(policy, self.tries) {
             let last = Trouble::new(failure, around.is_cut_off());
@@ -231,12 +235,12 @@ impl Broadcast {
         }
         let next = self.endpoints.choose(around.now);
         match (failure.retry, self.endpoints.not_before(next, around.now)) {
-            (Retry::After(_), Some(until)) if next == endpoint => {
+            (Retry::After(_) | Retry::Busy { .. }, Some(until)) if next == endpoint => {
                 Next::Wait { until, what: WaitingFor::ServerRetryAfter }
             }
             (_, Some(until)) if until > own => Next::Wait { until, what: WaitingFor::ServerRetryAfter },
             (Retry::Once, _) => Next::Wait { until: own, what: WaitingFor::Token },
-            (Retry::Backoff | Retry::After(_) | Retry::Never, _) => {
+            (Retry::Backoff | Retry::After(_) | Retry::Busy { .. } | Retry::IfProven { .. } | Retry::Never, _) => {
                 let no_token = failure.code == ErrorCode::TokenProviderFailed;
                 Next::Wait { until: own, what: if no_token { WaitingFor::Token } else { WaitingFor::Backoff } }
             }
@@ -272,12 +276,14 @@ impl Broadcast {
     }
 
     /// Notes that the session became healthy or ceased to be.
-    pub(super) fn settle(&mut self, around: Around<'_>) {
+    pub(super) fn settle(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
         let State::Live(session) = &self.state else { return };
         match (session.is_healthy(), self.healthy_since) {
             (true, None) => {
                 self.healthy_since = Some(around.now);
-                self.endpoints.proven(session.endpoint, around.now);
+                if self.endpoints.proven(session.endpoint, around.now) {
+                    orders.push(Action::RememberProof { endpoint: session.endpoint });
+                }
                 if let Some(seen) = self.outage.take().and_then(|outage| outage.seen) {
                     self.gap_is_over(around.now.saturating_duration_since(seen));
                 }

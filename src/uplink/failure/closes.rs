@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
-use super::{Place, Refusal, SLOT_BUSY_WAIT_MIN, status};
+use super::{Place, Refusal, SLOT_BUSY_WAIT_MIN, from_page, status};
 
 /// Why a WebSocket is no more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,31 +69,39 @@ fn closed_by_server(url: &str, code: u16, reason: &str) -> Failure {
 #[must_use]
 pub fn upgrade(place: Place<'_>, refusal: &Refusal<'_>) -> Failure {
     use ErrorCode as Code;
+    let after = refusal.retry_after;
+    let is_clear = place.url.starts_with("ws:");
     let (retry, code, advice) = match refusal.status {
-        // 2xx and the passing redirects are how captive portals catch people, and they go away.
+        // 2xx and the passing redirects are how captive portals catch people, and they go away. Without TLS so does any.
         200..=299 | 302 | 303 | 307 => (
             Retry::Backoff,
             Code::SignallingFailed,
             "no WebSocket answers here; a captive portal, or a wrong `uplink.url`",
         ),
-        300..=399 => (Retry::Never, Code::SignallingFailed, "a WebSocket is not redirected; correct `uplink.url`"),
-        404 | 410 => (Retry::Never, Code::NotFound, "there is no such endpoint; check the path in `uplink.url`"),
+        300..=399 => (
+            if is_clear { Retry::Backoff } else { Retry::IfProven { after } },
+            Code::SignallingFailed,
+            "a WebSocket is not redirected; a captive portal, or correct `uplink.url`",
+        ),
+        404 | 410 => {
+            (Retry::IfProven { after }, Code::NotFound, "there is no such endpoint; check the path in `uplink.url`")
+        }
         400 | 405 | 406 | 415 | 422 | 426 => (
-            Retry::Never,
+            Retry::IfProven { after },
             Code::NotFound,
             "this address takes no such WebSocket; check `uplink.url` and `uplink.protocol`",
         ),
         _ => return status(place, refusal),
     };
     let words = format!("the WebSocket to `{}` was answered with {}: {advice}", place.url, refusal.status);
-    Failure::new(Phase::Request, retry, code, words)
+    from_page(refusal.body, Failure::new(Phase::Request, retry, code, words))
 }
 
 /// The server accepted the WebSocket, but not to speak our protocol over it.
 #[must_use]
 pub fn wrong_subprotocol(url: &str, subprotocol: &str) -> Failure {
     let words = format!("`{url}` does not speak `{subprotocol}`; check `uplink.url` and `uplink.protocol`");
-    Failure::new(Phase::Request, Retry::Never, ErrorCode::SignallingFailed, words)
+    Failure::new(Phase::Request, Retry::IfProven { after: None }, ErrorCode::SignallingFailed, words)
 }
 
 #[cfg(test)]
@@ -147,16 +155,17 @@ mod tests {
     fn every_refused_handshake_says_whether_to_try_again() {
         use ErrorCode as Code;
         let place = Place { method: "GET", url: URL, token_sent: true };
+        let unproven = Retry::IfProven { after: Some(Duration::from_secs(40)) };
         for (status, retry, code) in [
             (200, Retry::Backoff, Code::SignallingFailed),
-            (301, Retry::Never, Code::SignallingFailed),
+            (301, unproven, Code::SignallingFailed),
             (302, Retry::Backoff, Code::SignallingFailed),
-            (308, Retry::Never, Code::SignallingFailed),
-            (400, Retry::Never, Code::NotFound),
+            (308, unproven, Code::SignallingFailed),
+            (400, unproven, Code::NotFound),
             (401, Retry::Once, Code::InvalidToken),
-            (403, Retry::Never, Code::AuthFailed),
-            (404, Retry::Never, Code::NotFound),
-            (426, Retry::Never, Code::NotFound),
+            (403, unproven, Code::AuthFailed),
+            (404, unproven, Code::NotFound),
+            (426, unproven, Code::NotFound),
             (429, Retry::After(Duration::from_secs(40)), Code::ConcurrentLimit),
             (500, Retry::Backoff, Code::SignallingFailed),
             (503, Retry::After(Duration::from_secs(40)), Code::SignallingFailed),

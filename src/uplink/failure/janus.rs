@@ -44,21 +44,23 @@ impl JanusError {
 pub fn janus(url: &str, room: u64, token_sent: bool, error: &JanusError) -> Failure {
     use ErrorCode as Code;
     let wants = |what| error.code == 429 && error.reason.contains(what);
+    // What a Janus that has taken us lacks just now, it may have again: it restarts, and its rooms are made anew.
+    let unproven = Retry::IfProven { after: None };
     let (retry, code, advice) = match error.code {
         UNAUTHORIZED if token_sent => (Retry::Once, Code::InvalidToken, "the token or `uplink.apiSecret` is not valid"),
         UNAUTHORIZED => (Retry::Never, Code::AuthFailed, "it wants an API secret or a token; check `uplink.apiSecret`"),
         405 => (Retry::Never, Code::AuthFailed, "this token may not use the VideoRoom plugin"),
-        NO_SUCH_ROOM => (Retry::Never, Code::NotFound, "make the room, or set `uplink.roomCreate = true`"),
+        NO_SUCH_ROOM => (unproven, Code::NotFound, "make the room, or set `uplink.roomCreate = true`"),
         429 if wants("pin") => (Retry::Never, Code::AuthFailed, "the room wants a PIN; set `uplink.roomPin`"),
         429 if wants("admin_key") => (Retry::Never, Code::AuthFailed, "only its administrator may make rooms there"),
-        430 => (Retry::Never, Code::BadAnswer, "the room takes no such publisher; check `uplink.room`"),
-        431 | 437 | 465 => (Retry::Never, Code::BadAnswer, "it does not take our offer; check `video.codec`"),
+        430 => (unproven, Code::BadAnswer, "the room takes no such publisher; check `uplink.room`"),
+        431 | 437 | 465 => (unproven, Code::BadAnswer, "it does not take our offer; check `video.codec`"),
         432 | 436 => (Retry::After(SLOT_BUSY_WAIT_MIN), Code::ConcurrentLimit, "somebody is publishing there already"),
         433 => {
             (Retry::Never, Code::AuthFailed, "we may not publish in this room; check `uplink.roomPin` and the token")
         }
         SESSION_NOT_FOUND | HANDLE_NOT_FOUND => (Retry::Backoff, Code::NetworkDisconnect, "our session has expired"),
-        460 => (Retry::Never, Code::NotFound, "the VideoRoom plugin is not loaded there; check `uplink.url`"),
+        460 => (unproven, Code::NotFound, "the VideoRoom plugin is not loaded there; check `uplink.url`"),
         472 => (Retry::Backoff, Code::SignallingFailed, "the server takes no new sessions just now"),
         _ => (Retry::Backoff, Code::SignallingFailed, "a fault on the server's side"),
     };
@@ -82,26 +84,27 @@ mod tests {
 
     #[test]
     fn every_error_says_whether_to_try_again() {
+        const UNPROVEN: Retry = Retry::IfProven { after: None };
         use ErrorCode as Code;
         let busy = Retry::After(Duration::from_secs(30));
         for (error, reason, retry, code) in [
             (403, "Unauthorized request (wrong or missing secret/token)", Retry::Never, Code::AuthFailed),
             (405, "", Retry::Never, Code::AuthFailed),
             (424, "Invalid request on unconfigured participant", Retry::Backoff, Code::SignallingFailed),
-            (426, "No such room (7)", Retry::Never, Code::NotFound),
+            (426, "No such room (7)", UNPROVEN, Code::NotFound),
             (427, "Room 7 already exists", Retry::Backoff, Code::SignallingFailed),
             (429, "Missing mandatory element (pin)", Retry::Never, Code::AuthFailed),
             (429, "Missing mandatory element (admin_key)", Retry::Never, Code::AuthFailed),
             (429, "Missing mandatory element (ptype)", Retry::Backoff, Code::SignallingFailed),
-            (430, "Invalid element type (room should be a string)", Retry::Never, Code::BadAnswer),
+            (430, "Invalid element type (room should be a string)", UNPROVEN, Code::BadAnswer),
             (432, "Maximum number of publishers (3) already reached", busy, Code::ConcurrentLimit),
             (433, "Unauthorized (wrong pin)", Retry::Never, Code::AuthFailed),
             (436, "User ID 1 already exists", busy, Code::ConcurrentLimit),
-            (437, "", Retry::Never, Code::BadAnswer),
+            (437, "", UNPROVEN, Code::BadAnswer),
             (458, "No such session 1", Retry::Backoff, Code::NetworkDisconnect),
             (459, "", Retry::Backoff, Code::NetworkDisconnect),
-            (460, "No such plugin", Retry::Never, Code::NotFound),
-            (465, "", Retry::Never, Code::BadAnswer),
+            (460, "No such plugin", UNPROVEN, Code::NotFound),
+            (465, "", UNPROVEN, Code::BadAnswer),
             (471, "Still cleaning a previous session", Retry::Backoff, Code::SignallingFailed),
             (472, "", Retry::Backoff, Code::SignallingFailed),
             (490, "", Retry::Backoff, Code::SignallingFailed),

@@ -47,6 +47,9 @@ pub(super) struct Seen {
     /// A try at once, because the failure promised better; an own session closed because it held the slot.
     pub(super) hurried: u64,
     pub(super) made_way: u64,
+    /// Refusals in the name of a proven server that were not final; a slot that a lost session of ours may have had.
+    pub(super) shrugged: u64,
+    pub(super) own_slots: u64,
 }
 
 pub(super) struct Judge {
@@ -79,6 +82,10 @@ pub(super) struct Judge {
     start: Instant,
     /// By endpoint.
     forbidden_until: BTreeMap<usize, Instant>,
+    /// Endpoints that have acknowledged media.
+    proven: BTreeSet<usize>,
+    /// Endpoints that may hold a session of ours that is no more, and how often their slot was busy since.
+    left: BTreeMap<usize, u32>,
     /// Endpoints that refused in a way that no retry mends.
     hopeless: BTreeSet<usize>,
     /// The endpoint of the last proven session, and since when.
@@ -91,6 +98,8 @@ pub(super) struct Judge {
     maybe_hurried: Option<Instant>,
     /// An heir found its slot taken in this step, and the live session is an orphan.
     own_slot: Option<usize>,
+    /// How long that endpoint is to be left alone if the session does not make way.
+    own_wait: Duration,
     /// The orphan that was closed for that, and when.
     made_way: Option<(u64, Instant)>,
     lost: Option<Lost>,
@@ -207,6 +216,8 @@ impl Judge {
             route_since: start,
             start,
             forbidden_until: BTreeMap::new(),
+            proven: BTreeSet::new(),
+            left: BTreeMap::new(),
             hopeless: BTreeSet::new(),
             home: None,
             dismissed: BTreeMap::new(),
@@ -215,6 +226,7 @@ impl Judge {
             hurried: None,
             maybe_hurried: None,
             own_slot: None,
+            own_wait: SLOT_BUSY,
             made_way: None,
             lost: None,
             opened: 0,
@@ -331,11 +343,13 @@ impl Judge {
         if let Event::Session(Attempt(number), _) = &event {
             self.heard = self.find(*number).map(|session| (session.endpoint, session.is_failback));
         }
+        let told = event;
+        let event = if changes_nothing { told.clone() } else { self.weighed(&told) };
         if !changes_nothing {
             self.own_slot = None;
             self.hear(&event);
         }
-        let orders = brain.step(now, event.clone());
+        let orders = brain.step(now, told);
         if changes_nothing {
             self.hold(orders.is_empty(), "a stale voice caused an order");
             self.hold(*brain.status() == before, "a stale voice changed the status");
@@ -346,7 +360,7 @@ impl Judge {
             self.check_order(order, &event);
         }
         if let (Some(endpoint), Some(_)) = (self.own_slot, &self.live) {
-            self.forbid(endpoint, SLOT_BUSY);
+            self.forbid(endpoint, self.own_wait);
         }
         self.check_consequences(&event, brain.status());
         self.check_notices(&before, brain.status());
@@ -365,6 +379,49 @@ impl Judge {
             self.check_bounds();
         }
         orders
+    }
+
+    /// What is told, with the answer to "may we try again?" that the past of its server gives.
+    fn weighed(&mut self, event: &Event) -> Event {
+        let Event::Session(attempt, said) = event else { return event.clone() };
+        let mut said = said.clone();
+        let heard = self.find(attempt.0).map(|session| session.endpoint);
+        if let (Some(failure), Some(endpoint)) = (said.failure_mut(), heard) {
+            failure.retry = match failure.retry {
+                Retry::IfProven { .. } if !self.proven.contains(&endpoint) => Retry::Never,
+                Retry::IfProven { after } => {
+                    self.seen.shrugged += 1;
+                    after.map_or(Retry::Backoff, Retry::After)
+                }
+                Retry::Busy { after } => {
+                    let wait = self.slot_wait(attempt.0, endpoint);
+                    Retry::Busy { after: Some(after.unwrap_or_default().max(wait)) }
+                }
+                other => other,
+            };
+        }
+        Event::Session(*attempt, said)
+    }
+
+    /// How long a busy slot is left alone at least: 3, 6, 12 s where a session of ours that is no more may have it, else 30 s.
+    fn slot_wait(&mut self, number: u64, endpoint: usize) -> Duration {
+        let is_orphan = matches!(&self.live, Some(live) if live.number != number && live.endpoint == endpoint
+            && matches!(live.signalling, Signalling::Orphaned));
+        if is_orphan {
+            self.left.entry(endpoint).or_insert(0);
+        }
+        let Some(times) = self.left.get_mut(&endpoint) else { return SLOT_BUSY };
+        *times += 1;
+        let seconds = [3, 6, 12].get(*times as usize - 1).copied();
+        self.seen.own_slots += u64::from(seconds.is_some());
+        seconds.map_or(SLOT_BUSY, Duration::from_secs)
+    }
+
+    /// This session is closed; its server may believe in it for a while.
+    fn leave(&mut self, accepted: Option<Instant>, endpoint: usize) {
+        if accepted.is_some() {
+            self.left.entry(endpoint).or_insert(0);
+        }
     }
 
     /// A voice that is none of the present session or studio, or tells what is known.
@@ -457,6 +514,8 @@ impl Judge {
                 self.forbidden_until.retain(|endpoint, _| *endpoint < policy.endpoints);
                 self.hopeless.retain(|endpoint| *endpoint < policy.endpoints);
                 self.dismissed.retain(|endpoint, _| *endpoint < policy.endpoints);
+                self.proven.retain(|endpoint| *endpoint < policy.endpoints);
+                self.left.retain(|endpoint, _| *endpoint < policy.endpoints);
                 if let Some(lost) = &mut self.lost {
                     lost.min = lost.min.min(policy.min_delay);
                     lost.max = lost.max.max(policy.max_delay);
@@ -484,6 +543,7 @@ impl Judge {
             SessionEvent::Accepted { .. } => {
                 session.accepted = Some(now);
                 self.refused_once = false;
+                self.left.remove(&endpoint);
             }
             SessionEvent::Connected => {
                 session.takes_over &= session.connected.is_some();
@@ -544,7 +604,12 @@ impl Judge {
     fn hear_failure(&mut self, number: u64, endpoint: usize, failure: &Failure) {
         let is_heir = self.heir.as_ref().is_some_and(|heir| heir.number == number && !heir.is_failback);
         let is_orphan = matches!(self.live, Some(Live { signalling: Signalling::Orphaned, .. }));
-        let asks_for_more = matches!(failure.retry, Retry::After(time) if time > SLOT_BUSY);
+        let asked = match failure.retry {
+            Retry::After(time) | Retry::Busy { after: Some(time) } => Some(time),
+            _ => None,
+        };
+        let asks_for_more = asked.is_some_and(|time| time > SLOT_BUSY);
+        self.own_wait = asked.filter(|_| matches!(failure.retry, Retry::Busy { .. })).unwrap_or(SLOT_BUSY);
         if is_heir && is_orphan && failure.code == ErrorCode::ConcurrentLimit && !asks_for_more {
             self.own_slot = Some(endpoint);
         } else {
@@ -591,10 +656,10 @@ impl Judge {
     }
 
     fn hear_hint(&mut self, endpoint: usize, failure: &Failure) {
-        if let Retry::After(time) = failure.retry {
+        if let Retry::After(time) | Retry::Busy { after: Some(time) } = failure.retry {
             self.forbid(endpoint, time);
         }
-        if failure.code == ErrorCode::ConcurrentLimit {
+        if failure.code == ErrorCode::ConcurrentLimit && !matches!(failure.retry, Retry::Busy { .. }) {
             self.forbid(endpoint, SLOT_BUSY);
         }
     }
@@ -614,6 +679,11 @@ impl Judge {
         self.hold(self.exit.is_none(), "an order after Exit");
         match order {
             Action::Resume(Attempt(number)) => self.check_resume(*number),
+            Action::RememberProof { endpoint } => {
+                let is_proven = self.live.as_ref().is_some_and(|live| live.endpoint == *endpoint && live.is_proven());
+                let is_news = *endpoint >= self.policy.endpoints || self.proven.insert(*endpoint);
+                self.hold(is_proven && is_news, "a proof of nothing");
+            }
             Action::RestartIce(_) => self.hold(false, "an ICE restart though there are to be none"),
             Action::Open { attempt: Attempt(number), endpoint } => self.check_open(*number, *endpoint, event),
             Action::Close { attempt: Attempt(number), goodbye } => {
@@ -690,6 +760,7 @@ impl Judge {
 
     fn check_close_heir(&mut self, event: &Event) {
         let Some(heir) = self.heir.take() else { return };
+        self.leave(heir.accepted, heir.endpoint);
         match event {
             Event::Session(Attempt(number), event) if *number == heir.number => {
                 let is_end = matches!(
@@ -719,6 +790,9 @@ impl Judge {
     }
 
     fn check_close_live(&mut self, event: &Event) {
+        if let Some(live) = &self.live {
+            self.leave(live.accepted, live.endpoint);
+        }
         if self.heir.as_ref().is_some_and(Live::is_proven) {
             self.live = self.heir.take();
             let moved_back = self.live.as_ref().is_some_and(|live| live.is_failback);
@@ -777,9 +851,11 @@ impl Judge {
             return false;
         };
         match failure.retry {
-            Retry::Never => self.heard.is_some_and(|(endpoint, _)| !self.is_elsewhere_better(endpoint, failure)),
+            Retry::Never | Retry::IfProven { .. } => {
+                self.heard.is_some_and(|(endpoint, _)| !self.is_elsewhere_better(endpoint, failure))
+            }
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) => false,
+            Retry::Backoff | Retry::After(_) | Retry::Busy { .. } => false,
         }
     }
 
@@ -942,9 +1018,9 @@ impl Judge {
             _ => return,
         };
         let is_final = failure.is_some_and(|failure| match failure.retry {
-            Retry::Never => true,
+            Retry::Never | Retry::IfProven { .. } => true,
             Retry::Once => self.refused_once,
-            Retry::Backoff | Retry::After(_) => false,
+            Retry::Backoff | Retry::After(_) | Retry::Busy { .. } => false,
         });
         let is_used_up = match (&live.signalling, self.policy.signalling.max_attempts) {
             (Signalling::Lost { spent, .. }, Retries::AtMost(max)) => *spent >= max,
@@ -1069,17 +1145,17 @@ impl Judge {
             return; // The old session feeds on; nothing is lost.
         }
         match failure.retry {
-            Retry::Never if self.is_elsewhere_better(endpoint, failure) => {
+            Retry::Never | Retry::IfProven { .. } if self.is_elsewhere_better(endpoint, failure) => {
                 if endpoint < self.policy.endpoints {
                     self.hopeless.insert(endpoint);
                 }
             }
-            Retry::Never => self.hold(left, "tried again after a final refusal"),
+            Retry::Never | Retry::IfProven { .. } => self.hold(left, "tried again after a final refusal"),
             Retry::Once => {
                 self.hold(!self.refused_once || left, "tried again after 401 twice");
                 self.refused_once = true;
             }
-            Retry::Backoff | Retry::After(_) => {}
+            Retry::Backoff | Retry::After(_) | Retry::Busy { .. } => {}
         }
     }
 
@@ -1156,6 +1232,11 @@ impl Judge {
             self.outage_since.get_or_insert(self.now);
         }
         if broadcasting {
+            if self.broadcasting_since.is_none() {
+                let endpoint = self.live.as_ref().map_or(usize::MAX, |live| live.endpoint);
+                let is_known = endpoint >= self.policy.endpoints || self.proven.contains(&endpoint);
+                self.hold(is_known, "on air, and not written down");
+            }
             self.broadcasting_since.get_or_insert(self.now);
             self.told_stuck = false;
         } else {
