@@ -33,8 +33,10 @@ impl Broadcast {
         if !has_rungs || failure.phase != Phase::Established || !session.signalling.is_open() {
             return Some(self.lose(around, failure, orders));
         }
-        // ICE was restarted and is up, so the path is not what is broken.
-        let is_beyond_ice = failure.code == ErrorCode::MediaStalled && session.is_unproved_again();
+        // ICE was restarted and is up, so the path is not what is broken. What breaks again before anything was acknowledged
+        // may be; but not twice.
+        let is_beyond_ice =
+            session.is_unproved_again() && (failure.code == ErrorCode::MediaStalled || session.was_unproved_before());
         if is_beyond_ice || around.policy.force_reconnect_after_drop && !around.is_cut_off() {
             return Some(self.replace(around, failure, orders));
         }
@@ -97,6 +99,9 @@ impl Broadcast {
             return Some(self.lose(around, &lost, orders));
         }
         ladder.answered(around.now, around.is_cut_off());
+        if matches!(event, SessionEvent::IceRestarted) {
+            session.ice_restarted(around.now);
+        }
         None
     }
 
