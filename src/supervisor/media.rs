@@ -85,10 +85,12 @@ impl Media {
     /// Media is lost, and something is done about it: nothing is due until ICE is up again or media is acknowledged.
     /// `is_stall`: it has been missed for so long that the outside is told at once.
     pub(super) fn lost(&mut self, now: Instant, is_stall: bool) {
-        if is_stall && matches!(self.ice, Ice::Connected) {
-            self.ice = Ice::Disconnected { since: now, shown: true, lost: true, silent: false };
-        } else if matches!(self.ice, Ice::Connected) {
-            self.disconnected(now);
+        if matches!(self.ice, Ice::Connected) {
+            if is_stall {
+                self.ice = Ice::Disconnected { since: now, shown: true, lost: true, silent: false };
+            } else {
+                self.disconnected(now);
+            }
         }
         if let Ice::Disconnected { lost, shown, .. } = &mut self.ice {
             *lost = true;

@@ -64,7 +64,7 @@ impl Session {
                 self.media.connected(now);
                 self.ice_is_up(now);
             }
-            SessionEvent::Disconnected => self.media.disconnected(now),
+            SessionEvent::Disconnected => self.ice_is_down(now),
             SessionEvent::Acknowledged => {
                 self.media.acknowledged(now);
                 self.ladder = None;
@@ -106,6 +106,11 @@ impl Session {
         if self.media.restarted(now) {
             self.ice_is_up(now);
         }
+    }
+
+    /// ICE itself says that the path is silent.
+    pub(super) fn ice_is_down(&mut self, now: Instant) {
+        self.media.disconnected(now);
     }
 
     fn ice_is_up(&mut self, now: Instant) {

@@ -50,9 +50,13 @@ impl Broadcast {
 
     /// ICE says that it has failed.
     pub(super) fn ice_failed(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
-        let State::Live(session) = &self.state else { return None };
-        if !session.was_connected() || session.ladder.as_ref().is_some_and(|ladder| !ladder.is_resting()) {
-            return None; // Known.
+        let State::Live(session) = &mut self.state else { return None };
+        if !session.was_connected() {
+            return None;
+        }
+        if session.ladder.as_ref().is_some_and(|ladder| !ladder.is_resting()) {
+            session.ice_is_down(around.now); // Something is done about it already, perhaps for missing reports alone.
+            return None;
         }
         let words = "the network path to the server is dead: ICE got no answer for too long";
         let failure = Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words);

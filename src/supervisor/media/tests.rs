@@ -210,6 +210,21 @@ fn what_was_taken_for_a_stall_is_learned_unless_ice_was_down() {
 }
 
 #[test]
+fn an_answered_restart_is_up_at_once_where_ice_never_was_down() {
+    for ice_was_down in [false, true] {
+        let (mut media, last) = acknowledged_every(1.0, 40);
+        media.lost(at(last + 10.0), true);
+        if ice_was_down {
+            media.disconnected(at(last + 10.5));
+        }
+        assert_eq!(media.restarted(at(last + 11.0)), !ice_was_down);
+        assert_eq!(media.is_disturbed(), ice_was_down);
+        let due = (!ice_was_down).then_some(at(last + 26.0));
+        assert_eq!(media.deadline(&policy()), due, "as long as a new session has");
+    }
+}
+
+#[test]
 fn late_reports_are_nothing_missed_and_a_long_silence_is() {
     let (media, last) = acknowledged_every(1.0, 4);
     assert_eq!(media.missed(at(last + 10.0), &policy()), None);
