@@ -49,10 +49,11 @@ impl Inbox {
 
 /// Does `new` say all that `waiting` says, only fresher?
 fn supersedes(new: &Event, waiting: &Event) -> bool {
-    use SessionEvent::{Acknowledged, Link};
+    use SessionEvent::{Acknowledged, Link, Named};
     match (new, waiting) {
         (Event::Session(a, Link(_)), Event::Session(b, Link(_)))
-        | (Event::Session(a, Acknowledged), Event::Session(b, Acknowledged)) => a == b,
+        | (Event::Session(a, Acknowledged), Event::Session(b, Acknowledged))
+        | (Event::Session(a, Named), Event::Session(b, Named)) => a == b,
         _ => false,
     }
 }

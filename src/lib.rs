@@ -90,6 +90,7 @@
 //!   broadcast/ heir.rs wait.rs loss.rs climb.rs proof.rs shown.rs (P) make before break; what follows from a loss, of media
 //!                        alone; what a refusal means from a server that has taken our media; what is shown
 //!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
+//!   acknowledgements.rs (P) how long the far end may be silent about our media, by its own rhythm
 //!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
 //!   endpoints.rs     (P) which server next: fallbackUrls, what is remembered of each, the way back
 //!   capture.rs       (P) machine of the capture side
@@ -121,7 +122,8 @@
 //! 3. Capture and encode never stop for the network. One session = one attempt = one webrtcbin = one pipeline of its own, fed
 //!    through the hatch; closed by value, on a blocking thread, with a deadline.
 //! 4. Errors answer "may we try again?": [`supervisor::event::Failure`].
-//! 5. Connected is not healthy: `broadcasting` only when the far end acknowledges media.
+//! 5. Connected is not healthy: `broadcasting` only when the far end acknowledges media, or, where it never does, with a
+//!    condition that says so.
 //! 6. One retry owner: the brain. Transports never loop, never sleep.
 //! 7. One fact, told once: log, events, systemd, API and page all derive from the one [`status::Status`].
 //! 8. Callbacks from GStreamer threads only send an event; a streaming thread never blocks on the inbox.

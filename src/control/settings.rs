@@ -50,8 +50,8 @@ impl Settings {
         }
         let Config { policy, log, .. } = new.config;
         // These two follow from the uplink, which has not changed; the demo has a server of its own.
-        let Policy { needs_network, endpoints, .. } = self.policy;
-        let policy = Policy { needs_network, endpoints, ..policy };
+        let Policy { watches_consent, needs_network, endpoints, .. } = self.policy;
+        let policy = Policy { watches_consent, needs_network, endpoints, ..policy };
         let change = Change {
             policy: Some(policy.clone()).filter(|policy| *policy != self.policy),
             log_level: keys.iter().any(|key| key == "log.level").then_some(log.level),

@@ -99,6 +99,16 @@ const OUTPUT_RECONNECTING: Condition = row(
     "Nothing here; if it stays, look at the server.",
 );
 
+/// On air by consent alone.
+pub const MEDIA_UNPROVEN: Condition = row(
+    "MEDIA_UNPROVEN",
+    Severity::Info,
+    AT_ONCE,
+    &[],
+    "the server sends no reports; media is not proven",
+    "Look at what the server shows; here only the loss of its ICE consent can be noticed.",
+);
+
 const CAPTURE_STALLED: Condition = row(
     "CAPTURE_STALLED",
     Severity::Warning,
@@ -139,6 +149,11 @@ fn of_signalling(status: &Status) -> Option<&'static Condition> {
 fn of_output(status: &Status) -> Option<&'static Condition> {
     let is_broken = status.broadcast.as_ref().is_some_and(|broadcast| broadcast.message == Message::Reconnecting);
     is_broken.then_some(&OUTPUT_RECONNECTING)
+}
+
+fn of_proof(status: &Status) -> Option<&'static Condition> {
+    let is_unproven = status.broadcast.as_ref().is_some_and(|broadcast| broadcast.unproven);
+    is_unproven.then_some(&MEDIA_UNPROVEN)
 }
 
 macro_rules! errors {
@@ -202,6 +217,7 @@ pub fn active(status: &Status) -> Vec<&'static Condition> {
         of_signalling(status),
         going_away,
         of_output(status),
+        of_proof(status),
         of_capture(status.capture),
     ];
     let all: Vec<_> = all.into_iter().flatten().collect();
@@ -227,7 +243,7 @@ mod tests {
 
     fn all() -> Vec<&'static Condition> {
         let captures = STATES.into_iter().filter_map(of_capture);
-        let planes = [&SIGNALLING_LOST, &SESSION_REPLACED, &GOING_AWAY, &OUTPUT_RECONNECTING];
+        let planes = [&SIGNALLING_LOST, &SESSION_REPLACED, &GOING_AWAY, &OUTPUT_RECONNECTING, &MEDIA_UNPROVEN];
         CODES.iter().map(|code| of(*code)).chain(captures).chain(planes).chain([&STUCK]).collect()
     }
 

@@ -68,6 +68,9 @@ pub struct Broadcast {
     /// ICE restarts of the present ladder so far (`mediaPlane.iceRestartAttempts`); they are not counted in `attempt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice_restart: Option<u32>,
+    /// On air by ICE consent alone: the server has sent no RTCP that names our media.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
     /// Local address in use, where known.
     pub path: Option<String>,
     /// The session, or the one that was lost, as the server names it.
@@ -89,6 +92,7 @@ impl Broadcast {
             waiting_for: None,
             layer: None,
             ice_restart: None,
+            unproven: false,
             path: None,
             session_id: Some("/whip/1".into()),
             recovered_session_id: None,
@@ -157,7 +161,8 @@ pub enum Message {
     Signalling,
     /// Accepted by the server; ICE and DTLS are up.
     Connected,
-    /// The far end acknowledges media (RTCP), not merely "connected".
+    /// The far end acknowledges media (any RTCP that names it), not merely "connected". Where it sends none at all, its ICE
+    /// consent has been fresh for 5 s.
     Broadcasting,
     /// Connection lost, recovery under way.
     ReconnectingBroadcast,

@@ -17,6 +17,9 @@ impl Notice {
         match self {
             Self::BroadcastError(error) => error_line(error),
             Self::ConnectionState(connection) => connection_line(connection),
+            Self::BroadcastStatus(broadcast) if broadcast.unproven => {
+                format!("{}; {}", broadcast.line(), conditions::MEDIA_UNPROVEN.words)
+            }
             Self::BroadcastStatus(broadcast) => broadcast.line(),
             Self::CaptureStatus(capture) => capture_line(*capture),
             Self::ReconnectStuck(stuck) => {

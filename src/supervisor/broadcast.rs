@@ -312,7 +312,7 @@ impl Broadcast {
                 return None;
             }
             SessionEvent::Acknowledged if self.outage.is_none() => {
-                if let Some(missed) = session.missed(around.now) {
+                if let Some(missed) = session.missed(around.now, around.policy) {
                     self.gap_is_over(missed);
                 }
             }
@@ -327,6 +327,7 @@ impl Broadcast {
             | SessionEvent::Connected
             | SessionEvent::Disconnected
             | SessionEvent::Acknowledged
+            | SessionEvent::Named
             | SessionEvent::Link(_)
             | SessionEvent::Output { .. }
             | SessionEvent::Failed(_)

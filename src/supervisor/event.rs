@@ -210,8 +210,11 @@ pub enum SessionEvent {
     /// The ICE restart did not come about; another one may. A failure to reach the server (`Phase::Dial`) says that
     /// signalling is lost, too.
     IceRestartFailed(Failure),
-    /// The far end acknowledged new media of ours (an RTCP report block of our SSRC moved on).
+    /// The far end reports that new media of ours arrived (an RTCP report block of our SSRC moved on, or the like).
     Acknowledged,
+    /// RTCP of the far end names our media and is no report (PLI, FIR, NACK, REMB): it gets something, and nothing follows
+    /// from that for when it will speak again.
+    Named,
     /// Fresh figures of the link (coalesced: only the newest counts).
     Link(LinkStats),
     /// Media has moved to another path within the session.

@@ -34,6 +34,8 @@ pub(super) struct Ladder {
     last: Option<Instant>,
     /// Until then its answer may still come, whatever ICE does meanwhile.
     unanswered: Option<Instant>,
+    /// How often ICE came up again and broke before anything was acknowledged.
+    vain: u32,
     state: State,
     /// What was lost.
     lost: Failure,
@@ -78,7 +80,8 @@ pub(super) enum Step {
 impl Ladder {
     /// Media is lost: the first rung is due at once.
     pub(super) fn new(now: Instant, cut_off: bool, lost: Failure) -> Self {
-        let mut ladder = Self { made: 0, last: None, unanswered: None, state: State::Waiting { until: now }, lost };
+        let mut ladder =
+            Self { made: 0, last: None, unanswered: None, vain: 0, state: State::Waiting { until: now }, lost };
         ladder.wait(now, now, cut_off);
         ladder
     }
@@ -96,6 +99,7 @@ impl Ladder {
     /// Media was lost again before anything was acknowledged: it goes on where it was.
     pub(super) fn lost_again(&mut self, now: Instant, cut_off: bool) {
         if let State::Resting { next } = self.state {
+            self.vain = self.vain.saturating_add(1);
             self.wait(now, next.max(now), cut_off);
         }
     }
@@ -115,6 +119,11 @@ impl Ladder {
             self.unanswered = None;
             self.wait(now, next.max(now), cut_off);
         }
+    }
+
+    /// ICE came up again before this, and broke before anything was acknowledged.
+    pub(super) const fn was_in_vain(&self) -> bool {
+        self.vain > 0
     }
 
     /// There will be no more rungs.

@@ -10,6 +10,7 @@
 //!                          \-- Teardown                sessions that are being closed
 //! ```
 
+mod acknowledgements;
 mod backoff;
 mod broadcast;
 mod capture;
@@ -67,6 +68,9 @@ pub struct Policy {
     pub status_grace: Duration,
     /// `fallback.retryDelay`: wait this long before the camera is opened again.
     pub capture_retry_delay: Duration,
+    /// The ICE agent tells within a second or two when consent to our media is gone (RFC 7675); true with
+    /// `uplink.iceAgent = "roaming"`. Otherwise missing acknowledgements alone tell of a dead path.
+    pub watches_consent: bool,
     /// False when the server is this machine itself: then a missing network does not hold back tries.
     pub needs_network: bool,
     /// `[signalling]`.

@@ -192,11 +192,11 @@ fn without_a_network_no_rung_is_made_and_a_route_brings_one_at_once() {
 fn what_ice_cannot_mend_is_replaced() {
     let mut run = Run::on_air(policy());
     run.stays_on_air(9);
-    assert_eq!(rung(&mut run, 1), 3.0, "a stall");
+    assert_eq!(rung(&mut run, 1), 10.0, "a stall");
     run.session(0.1, SessionEvent::IceRestarted);
     run.session(0.1, SessionEvent::Connected);
     let (waited, orders) = run.due();
-    assert_eq!((waited, orders), (15.0, vec![Action::Open { attempt: Attempt(2), endpoint: 0 }]));
+    assert_eq!((waited, orders), (14.9, vec![Action::Open { attempt: Attempt(2), endpoint: 0 }]));
 }
 
 #[test]

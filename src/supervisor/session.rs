@@ -62,16 +62,18 @@ impl Session {
             SessionEvent::Connected => {
                 self.takes_over &= self.media.was_connected();
                 self.media.connected(now);
-                if let Some(ladder) = &mut self.ladder {
-                    ladder.connected(now);
-                }
+                self.ice_is_up(now);
             }
-            SessionEvent::Disconnected => self.media.disconnected(now),
+            SessionEvent::Disconnected => self.ice_is_down(now),
             SessionEvent::Acknowledged => {
                 self.media.acknowledged(now);
                 self.ladder = None;
             }
-            SessionEvent::Link(link) => self.link = Some(link),
+            SessionEvent::Named => self.media.named(now),
+            SessionEvent::Link(link) => {
+                self.media.attended(now);
+                self.link = Some(link);
+            }
             SessionEvent::Output { reconnecting } => self.output_broken = reconnecting,
             SessionEvent::SignallingResumed { session_id, recovered_from } => {
                 if self.signalling.resumed() {
@@ -97,6 +99,27 @@ impl Session {
             }
         }
         None
+    }
+
+    /// The server answered an ICE restart.
+    pub(super) fn ice_restarted(&mut self, now: Instant) {
+        if self.media.restarted(now) {
+            self.ice_is_up(now);
+        }
+    }
+
+    /// ICE itself says that the path is silent.
+    pub(super) fn ice_is_down(&mut self, now: Instant) {
+        self.media.disconnected(now);
+    }
+
+    fn ice_is_up(&mut self, now: Instant) {
+        if self.media.is_by_consent() {
+            self.ladder = None;
+        }
+        if let Some(ladder) = &mut self.ladder {
+            ladder.connected(now);
+        }
     }
 
     /// The camera began (`true`) or ceased to deliver.
@@ -146,6 +169,11 @@ impl Session {
         self.ladder.as_ref().is_some_and(Ladder::is_resting)
     }
 
+    /// That was so once before, and it broke again.
+    pub(super) fn was_unproved_before(&self) -> bool {
+        self.ladder.as_ref().is_some_and(Ladder::was_in_vain)
+    }
+
     /// Media is interrupted just now.
     pub(super) const fn is_down(&self) -> bool {
         self.media.is_down()
@@ -156,13 +184,14 @@ impl Session {
         self.media.was_connected()
     }
 
-    /// Where it is. `broadcasting` only when accepted, connected and acknowledged (law 5).
+    /// Where it is. `broadcasting` only when accepted, connected and acknowledged (law 5), or where the server sends no
+    /// reports, when its consent has been fresh for a while.
     pub(super) const fn message(&self) -> Message {
-        if self.media.is_disturbed() || self.takes_over && !self.media.is_proved() {
+        if self.media.is_disturbed() || self.takes_over && !self.media.is_believed() {
             Message::ReconnectingBroadcast
         } else if !self.signalling.was_open() || !self.media.is_connected() {
             Message::Signalling
-        } else if !self.media.is_proved() {
+        } else if !self.media.is_believed() {
             Message::Connected
         } else if self.output_broken {
             Message::Reconnecting
@@ -176,18 +205,23 @@ impl Session {
         matches!(self.message(), Message::Broadcasting | Message::Reconnecting)
     }
 
+    /// It is on air, and no RTCP proves it.
+    pub(super) const fn is_unproven(&self) -> bool {
+        self.is_healthy() && self.media.is_unproven()
+    }
+
     /// It was up and its path has been silent for longer than `statusGrace`.
     pub(super) const fn is_disturbed(&self) -> bool {
         self.media.is_disturbed()
     }
 
     /// What viewers have missed when media is acknowledged at `now`.
-    pub(super) fn missed(&self, now: Instant) -> Option<Duration> {
-        self.media.missed(now)
+    pub(super) fn missed(&self, now: Instant, policy: &Policy) -> Option<Duration> {
+        self.media.missed(now, policy)
     }
 
-    /// When the far end last acknowledged media; `None`: it never has.
-    pub(super) const fn last_acknowledged(&self) -> Option<Instant> {
+    /// When the far end last acknowledged media, or where it sends no reports, consented to it; `None`: it never has.
+    pub(super) fn last_acknowledged(&self) -> Option<Instant> {
         self.media.last_acknowledged()
     }
 

@@ -43,6 +43,7 @@ impl Teardown {
             | SessionEvent::IceRestartRefused(_)
             | SessionEvent::IceRestartFailed(_)
             | SessionEvent::Acknowledged
+            | SessionEvent::Named
             | SessionEvent::Link(_)
             | SessionEvent::Moved(_)
             | SessionEvent::SignallingLost(_)

@@ -37,6 +37,7 @@ use certificate::Certificate;
 use ice::words::Told;
 use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
+use rtcp::Proof;
 
 /// A goodbye may hold up the end of the process: Ctrl-C has to be done within 2 s. What is not said in time is a ghost,
 /// and buried beside the next publish.
@@ -156,7 +157,7 @@ async fn live(
         peer: None,
         connected: false,
         agreed: None,
-        acknowledged: None,
+        receipts: rtcp::Receipts::default(),
         keyframe_requests: 0,
     };
     let parting = tokio::select! {
@@ -182,8 +183,8 @@ struct Life<'a> {
     connected: bool,
     /// The answer that holds, normalised.
     agreed: Option<String>,
-    /// Highest sequence number of our leading stream that the far end has acknowledged.
-    acknowledged: Option<u32>,
+    /// What the far end has said of our streams.
+    receipts: rtcp::Receipts,
     keyframe_requests: u64,
 }
 
@@ -388,12 +389,10 @@ impl Life<'_> {
             self.keyframe_requests += u64::from(feedback.keyframe_requests);
             peer.request_keyframe();
         }
-        let leading = peer.leading_ssrc();
-        for report in feedback.reports.iter().filter(|report| Some(report.ssrc) == leading) {
-            if self.acknowledged != Some(report.highest_sequence) {
-                self.acknowledged = Some(report.highest_sequence);
-                self.voice(SessionEvent::Acknowledged);
-            }
+        match self.receipts.prove(feedback, &peer.ssrcs()) {
+            Some(Proof::Report) => self.voice(SessionEvent::Acknowledged),
+            Some(Proof::Named) => self.voice(SessionEvent::Named),
+            None => {}
         }
     }
 

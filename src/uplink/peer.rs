@@ -111,9 +111,9 @@ impl Peer {
         Ok(peer)
     }
 
-    /// The SSRC whose acknowledgement proves that the broadcast arrives: video, or sound when there is no video.
-    pub(crate) fn leading_ssrc(&self) -> Option<u32> {
-        self.outlets.first().map(|outlet| outlet.ssrc)
+    /// The SSRCs of our streams; the first, video or else sound, is the one without which there is no broadcast.
+    pub(crate) fn ssrcs(&self) -> Vec<u32> {
+        self.outlets.iter().map(|outlet| outlet.ssrc).collect()
     }
 
     /// Creates the offer. It carries no candidates yet; gathering starts with [`Peer::gather`].
@@ -217,8 +217,7 @@ impl Peer {
     /// What has been sent since the outlets were opened, what the far end says of it, and the path it takes.
     pub(crate) async fn reading(&self) -> Reading {
         let figures = self.rtp_session.as_ref().map(|session| session.property::<gst::Structure>("stats"));
-        let streams: Vec<u32> = self.outlets.iter().map(|outlet| outlet.ssrc).collect();
-        let reading = figures.map(|figures| stats::read(&figures, &streams)).unwrap_or_default();
+        let reading = figures.map(|figures| stats::read(&figures, &self.ssrcs())).unwrap_or_default();
         let path = match &self.roaming {
             Some(roaming) => roaming.local_address(),
             None => self.path_of_libnice().await,
@@ -494,7 +493,7 @@ mod tests {
             "a=rtpmap:111 OPUS/48000/2",
             "a=sendonly",
             certificate.fingerprint(),
-            &format!("a=ssrc:{} ", peer.leading_ssrc().unwrap()),
+            &format!("a=ssrc:{} ", peer.ssrcs()[0]),
         ] {
             assert!(offer.contains(part), "{part} is missing in\n{offer}");
         }

@@ -17,6 +17,8 @@ mod netlab_servers;
 #[cfg(feature = "ingest")]
 mod on_air;
 #[cfg(feature = "ingest")]
+mod roaming_answerers;
+#[cfg(feature = "ingest")]
 mod roaming_browser;
 #[cfg(feature = "ingest")]
 mod roaming_changes;
@@ -33,6 +35,10 @@ mod roaming_turn;
 #[cfg(feature = "ingest")]
 mod slot_held;
 
+#[cfg(feature = "ingest")]
+#[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
+#[path = "../support/answerer.rs"]
+mod answerer;
 #[cfg(feature = "ingest")]
 #[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
 #[path = "../support/browser.rs"]

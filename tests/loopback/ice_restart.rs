@@ -2,11 +2,11 @@
 //! session, or, where the server will not, another session takes its place.
 
 use std::net::Ipv4Addr;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::cut::Cut;
 use crate::janus_rig::{self, Rig};
 use crate::program::{Program, free_port, is_message};
 use crate::publisher::http_client;
@@ -101,44 +101,6 @@ async fn a_whip_server_that_refuses_the_patch_gets_a_new_session() {
     println!("rungs {rungs:?}, {sessions:?}, {:?}", errors(&air.encoder));
     assert_eq!((rungs.iter().max(), sessions.len()), (Some(&1), 2), "{sessions:?}");
     assert!(errors(&air.encoder)[0].contains("405"), "{:?}", errors(&air.encoder));
-}
-
-/// Drops every datagram from and to one UDP port of this machine until it is dropped itself.
-struct Cut(String);
-
-impl Cut {
-    /// Why there is none on this machine.
-    fn missing() -> Option<String> {
-        if !nix::unistd::geteuid().is_root() {
-            return Some("cutting a UDP port needs root".into());
-        }
-        match Command::new("nft").args(["list", "tables"]).output() {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(format!("`nft` may not: {}", String::from_utf8_lossy(&output.stderr))),
-            Err(error) => Some(format!("no `nft` (Debian package `nftables`): {error}")),
-        }
-    }
-
-    fn of(port: u16) -> Self {
-        let cut = Self(format!("roamcast_cut_{port}"));
-        let table = &cut.0;
-        nft(&format!(
-            "add table inet {table}\nadd chain inet {table} in {{ type filter hook input priority 0; }}\n\
-             add rule inet {table} in udp dport {port} drop\nadd rule inet {table} in udp sport {port} drop\n"
-        ));
-        cut
-    }
-}
-
-impl Drop for Cut {
-    fn drop(&mut self) {
-        nft(&format!("delete table inet {}\n", self.0));
-    }
-}
-
-fn nft(script: &str) {
-    let done = Command::new("nft").arg(script).output().expect("nftables is installed");
-    assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

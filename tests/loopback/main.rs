@@ -8,6 +8,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests measure real time and set real deadlines")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants that it is about")]
 
+mod answerers;
 mod bad_input;
 #[cfg(feature = "ingest")]
 mod control;
@@ -77,6 +78,9 @@ mod whip_session;
 mod whip_statuses;
 mod whip_tls;
 
+#[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
+#[path = "../support/answerer.rs"]
+mod answerer;
 #[path = "../support/browser.rs"]
 mod browser;
 #[path = "../support/captured.rs"]
@@ -85,6 +89,8 @@ mod captured;
 #[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/coturn.rs"]
 mod coturn;
+#[path = "../support/cut.rs"]
+mod cut;
 #[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/forward.rs"]
 mod forward;

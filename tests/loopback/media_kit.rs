@@ -58,6 +58,7 @@ pub(crate) fn config() -> Config {
             force_reconnect_after_drop: false,
             status_grace: Duration::from_secs(1),
             capture_retry_delay: Duration::from_secs(2),
+            watches_consent: true,
             needs_network: false,
             signalling: roamcast::supervisor::SignallingPolicy::default(),
             endpoints: 1,

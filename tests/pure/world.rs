@@ -24,6 +24,7 @@
 //! | old studio's voices heard | a stale voice caused an order |
 //! | old session's voices heard; Connected twice restarts the stall clock | a stale voice moved the deadline |
 //! | no stall clock | unacknowledged for too long |
+//! | consent is not believed where no report ever comes; it is after 4 s; a pause of 9 s is a stall | the message is not the truth; a healthy session was given up |
 //! | the stall clock runs while the camera is still | a healthy session was given up |
 //! | no bound for an ICE that flaps | kept alive by an ICE that flaps |
 //! | `statusGrace` ignored | a short disturbance was shown |
@@ -797,6 +798,7 @@ pub(crate) fn calm_policy(ice_restart_attempts: u32) -> Policy {
         force_reconnect_after_drop: false,
         status_grace: ms(1_000),
         capture_retry_delay: ms(2_000),
+        watches_consent: true,
         needs_network: true,
         signalling: SignallingPolicy::default(),
         endpoints: 1,
@@ -821,6 +823,7 @@ fn some_policy(dice: &mut fastrand::Rng) -> Policy {
         force_reconnect_after_drop: false,
         status_grace: ms(dice.u64(..2_000)),
         capture_retry_delay: ms(dice.u64(200..3_000)),
+        watches_consent: dice.u8(..4) != 0,
         needs_network: dice.u8(..4) != 0,
         signalling: some_signalling(dice),
         endpoints: [1, 1, 2, ENDPOINTS_MAX][dice.usize(..4)],

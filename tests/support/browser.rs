@@ -45,6 +45,11 @@ impl Browser {
 
     /// The same by this command, which becomes chromedriver; its pages come from where that runs, and so must we.
     pub(crate) async fn start_by(driver: std::process::Command) -> Option<Self> {
+        Self::start_with(driver, &[]).await
+    }
+
+    /// The same with more flags for Chromium.
+    pub(crate) async fn start_with(driver: std::process::Command, more: &[&str]) -> Option<Self> {
         // Its own process group, so that Chromium ends with it even if the test is killed half-way.
         let driver = Command::from(driver)
             .arg("--port=0")
@@ -62,7 +67,7 @@ impl Browser {
         };
         let port = tokio::time::timeout(START_WITHIN, port_of(&mut driver)).await.expect("chromedriver says its port");
         let profile = tempfile::tempdir().unwrap();
-        let mut arguments: Vec<String> = FLAGS.iter().map(ToString::to_string).collect();
+        let mut arguments: Vec<String> = FLAGS.iter().chain(more).map(ToString::to_string).collect();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
         let capabilities = json!({ "goog:chromeOptions": { "args": arguments } });
         let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())

@@ -156,6 +156,11 @@ impl Program {
         self.wait_for_message("broadcasting");
     }
 
+    /// Waits for the first figures after this time.
+    pub(crate) fn wait_for_stats_after(&mut self, time: Instant) {
+        while self.wait_for("Stats", |event| event["event"] == "Stats").0 < time {}
+    }
+
     /// Waits for a line of text that contains `part`.
     pub(crate) fn wait_for_line(&mut self, part: &str) {
         self.wait_until(part, |line| line.contains(part));

@@ -33,8 +33,10 @@ impl Broadcast {
         if !has_rungs || failure.phase != Phase::Established || !session.signalling.is_open() {
             return Some(self.lose(around, failure, orders));
         }
-        // ICE was restarted and is up, so the path is not what is broken.
-        let is_beyond_ice = failure.code == ErrorCode::MediaStalled && session.is_unproved_again();
+        // ICE was restarted and is up, so the path is not what is broken. What breaks again before anything was acknowledged
+        // may be; but not twice.
+        let is_beyond_ice =
+            session.is_unproved_again() && (failure.code == ErrorCode::MediaStalled || session.was_unproved_before());
         if is_beyond_ice || around.policy.force_reconnect_after_drop && !around.is_cut_off() {
             return Some(self.replace(around, failure, orders));
         }
@@ -48,9 +50,13 @@ impl Broadcast {
 
     /// ICE says that it has failed.
     pub(super) fn ice_failed(&mut self, around: Around<'_>, orders: &mut Vec<Action>) -> Option<Verdict> {
-        let State::Live(session) = &self.state else { return None };
-        if !session.was_connected() || session.ladder.as_ref().is_some_and(|ladder| !ladder.is_resting()) {
-            return None; // Known.
+        let State::Live(session) = &mut self.state else { return None };
+        if !session.was_connected() {
+            return None;
+        }
+        if session.ladder.as_ref().is_some_and(|ladder| !ladder.is_resting()) {
+            session.ice_is_down(around.now); // Something is done about it already, perhaps for missing reports alone.
+            return None;
         }
         let words = "the network path to the server is dead: ICE got no answer for too long";
         let failure = Failure::new(Phase::Established, Retry::Backoff, ErrorCode::IceConnectionDisconnected, words);
@@ -97,6 +103,9 @@ impl Broadcast {
             return Some(self.lose(around, &lost, orders));
         }
         ladder.answered(around.now, around.is_cut_off());
+        if matches!(event, SessionEvent::IceRestarted) {
+            session.ice_restarted(around.now);
+        }
         None
     }
 

@@ -258,7 +258,16 @@ impl Broadcast {
             }
             HeirState::Open(session) => match session.signalling.due(around.now) {
                 Some(Due::Lost(failure) | Due::NoAnswer(failure)) => failure,
-                Some(Due::Resume) | None => session.media_due(around.now, around.policy)?,
+                Some(Due::Resume) | None => match session.media_due(around.now, around.policy) {
+                    Some(failure) => failure,
+                    None => {
+                        // Its consent may be believed from now on.
+                        if session.is_healthy() && session.signalling.is_open() {
+                            self.succeed(around, orders);
+                        }
+                        return None;
+                    }
+                },
             },
         };
         Some(self.lose_heir(around, &failure, orders))

@@ -50,6 +50,7 @@ impl Broadcast {
             waiting_for,
             ice_restart,
             layer: self.trouble.as_ref().and_then(|trouble| trouble.layer),
+            unproven: matches!(&self.state, State::Live(session) if session.is_unproven()),
             path: self.path.clone(),
             session_id: self.session_id.clone(),
             recovered_session_id,

@@ -21,8 +21,11 @@ const STABLE: Duration = Duration::from_secs(60);
 const OPENING: Duration = Duration::from_secs(30);
 const CONNECTING: Duration = Duration::from_secs(15);
 const PROOF: Duration = Duration::from_secs(15);
-const STALL_MIN: Duration = Duration::from_secs(3);
-const STALL_MAX: Duration = Duration::from_secs(16);
+/// A session that never reported is believed by its consent after this.
+const BELIEVED: Duration = Duration::from_secs(5);
+/// Silence that is, and is not yet, a stall: while consent is watched, and without.
+const STALL_MIN: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(3)];
+const STALL_MAX: [Duration; 2] = [Duration::from_secs(40), Duration::from_secs(24)];
 const LEAVING: Duration = Duration::from_millis(1500);
 const TEARDOWN: Duration = Duration::from_secs(30);
 const STUDIO_STOP: Duration = Duration::from_secs(5);
@@ -133,6 +136,8 @@ struct Live {
     acknowledged: Option<Instant>,
     /// An acknowledgement has come since a silence was shown.
     proved: bool,
+    /// No acknowledgement has ever come, and its consent is believed.
+    by_consent: bool,
     /// The present silence of ICE is shown.
     shown: bool,
 }
@@ -162,7 +167,7 @@ impl Live {
 
     /// Proven: the server has accepted it, ICE is up, and media of ours was acknowledged.
     const fn is_proven(&self) -> bool {
-        self.is_up() && self.proved
+        self.is_up() && (self.proved || self.by_consent)
     }
 
     fn asked(&self) -> Option<Instant> {
@@ -321,6 +326,22 @@ impl Judge {
         self.studio.as_ref().filter(|studio| studio.stopping.is_none()).and_then(|studio| studio.flowing)
     }
 
+    fn of_consent<T: Copy>(&self, [watched, unwatched]: [T; 2]) -> T {
+        if self.policy.watches_consent { watched } else { unwatched }
+    }
+
+    /// Whoever has never acknowledged anything, and has been up for so long, is believed.
+    fn believe(&mut self) {
+        let (now, Some(frames)) = (self.now, self.frames_since()) else { return };
+        for session in self.live.iter_mut().chain(self.heir.iter_mut()) {
+            let lasts = session.ice_up.is_some_and(|up| now >= up.max(frames) + BELIEVED);
+            if lasts && session.ice_silent.is_none() && session.acknowledged.is_none() {
+                session.by_consent = true;
+                session.acknowledged = Some(now);
+            }
+        }
+    }
+
     fn is_cut_off(&self) -> bool {
         self.policy.needs_network && !self.network_up
     }
@@ -460,6 +481,7 @@ impl Judge {
                 if asked.is_some_and(|asked| asked + RESUMING <= self.now) {
                     self.signalling_breaks(None);
                 }
+                self.believe();
             }
             // Nobody is suspended in this world: tests of the supervisor and the real program see to that.
             Event::Woke => {}
@@ -557,7 +579,11 @@ impl Judge {
             SessionEvent::Acknowledged => {
                 session.acknowledged = Some(now);
                 session.proved = true;
+                session.by_consent = false;
                 session.ice_silent = None;
+            }
+            SessionEvent::Link(_) if session.by_consent && session.ice_silent.is_none() => {
+                session.acknowledged = Some(now);
             }
             SessionEvent::Output { reconnecting } => session.output_broken = *reconnecting,
             SessionEvent::GoingAway { retry_after } => {
@@ -946,6 +972,7 @@ impl Judge {
             ice_up: None,
             acknowledged: None,
             proved: false,
+            by_consent: false,
             shown: false,
         };
         if self.live.is_some() {
@@ -992,7 +1019,7 @@ impl Judge {
         let cause = (live.accepted.is_none() && passed(Some(live.opened), OPENING))
             || (live.connected.is_none() && passed(live.accepted, CONNECTING))
             || passed(live.ice_silent, self.policy.disconnected_timeout)
-            || (live.ice_silent.is_none() && passed(quiet, STALL_MIN))
+            || (live.ice_silent.is_none() && !live.by_consent && passed(quiet, self.of_consent(STALL_MIN)))
             || self.policy.give_up_after.is_some()
             || self.stuck_teardowns(TEARDOWN) >= 3;
         self.hold(cause, "a healthy session was given up");
@@ -1034,7 +1061,8 @@ impl Judge {
             });
         let by_deadline = *event == Event::Deadline && {
             // Something else came due in this instant.
-            live.ice_silent.is_some() || live.acknowledged.is_none_or(|last| self.now >= last + STALL_MIN)
+            live.ice_silent.is_some()
+                || live.acknowledged.is_none_or(|last| self.now >= last + self.of_consent(STALL_MIN))
         };
         self.hold(may_close || is_final || by_deadline, "signalling alone ended what feeds");
     }
@@ -1204,7 +1232,7 @@ impl Judge {
                 let was_shown = std::mem::replace(&mut live.shown, shown);
                 let up = live.accepted.is_some() && live.connected.is_some();
                 let silent = live.ice_silent;
-                let proved = live.proved;
+                let proved = live.proved || live.by_consent;
                 let truth = if live.takes_over && !proved {
                     Message::ReconnectingBroadcast
                 } else if !up {
@@ -1218,7 +1246,7 @@ impl Judge {
                 };
                 match silent {
                     Some(_) if was_shown && shown => {}
-                    Some(since) if shown && !live.takes_over => {
+                    Some(since) if shown && (proved || !live.takes_over) => {
                         self.hold(self.now >= since + grace, "a short disturbance was shown")
                     }
                     Some(_) | None => self.hold(message == Some(truth), "the message is not the truth"),
@@ -1294,11 +1322,14 @@ impl Judge {
         self.hold(session.accepted.is_some() || within(Some(session.opened), OPENING), "an opening that hangs");
         self.hold(session.connected.is_some() || within(session.accepted, CONNECTING), "a connecting that hangs");
         self.hold(within(session.ice_silent, self.policy.disconnected_timeout), "ICE is silent for too long");
-        if let (None, Some(up), Some(frames)) = (session.ice_silent, session.ice_up, self.frames_since()) {
+        if let (None, Some(up), Some(frames), false) =
+            (session.ice_silent, session.ice_up, self.frames_since(), session.by_consent)
+        {
+            let stall_max = self.of_consent(STALL_MAX);
             let quiet = session.acknowledged.or(session.connected).map(|since| since.max(frames));
-            let longest = if session.proved { STALL_MAX } else { PROOF };
+            let longest = if session.proved { stall_max } else { PROOF };
             self.hold(within(quiet.map(|since| since.max(up)), longest), "unacknowledged for too long");
-            let whatever_ice_says = self.policy.disconnected_timeout + STALL_MAX;
+            let whatever_ice_says = self.policy.disconnected_timeout + stall_max;
             self.hold(within(quiet, whatever_ice_says), "kept alive by an ICE that flaps");
         }
     }

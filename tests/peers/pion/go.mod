@@ -1,0 +1,3 @@
+module pion-receiver
+
+go 1.19
