@@ -34,6 +34,7 @@ mod media_devices;
 mod media_faults;
 mod media_file;
 mod media_kit;
+mod media_raw;
 mod media_rtsp;
 mod media_studio;
 #[cfg(feature = "ingest")]
