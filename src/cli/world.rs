@@ -8,6 +8,8 @@ pub(super) fn enter(work: impl Future<Output = Exit>) -> Exit {
     // Before GStreamer's DTLS loads it: as it would do it, OpenSSL cleans up when the process exits, under the feet of threads
     // that are still at it (of sessions being closed, whose end nobody waits for). `openssl` asks it not to.
     openssl::init();
+    // A core of this process holds tokens. Refused by nothing: a limit may always be lowered.
+    let _lowered = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
     // Fails only when a provider is in place already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Err(words) = media::start_gstreamer() {

@@ -27,6 +27,7 @@ use gst::prelude::*;
 use gst_app::AppSink;
 
 use crate::config::Config;
+use crate::config::address::shown_address;
 use crate::config::units::Bitrate;
 use crate::inbox::Inbox;
 use crate::status::ErrorCode;
@@ -182,7 +183,7 @@ fn plug(pipeline: &gst::Pipeline, hatch: &Hatch) -> Vec<(Arc<Track>, AppSink)> {
 
 fn subject(config: &Config, plan: &Plan) -> Subject {
     let name = |pipeline: &str, at: Option<&String>| match at {
-        Some(at) => format!("`{pipeline}` (`{}`)", watch::without_credentials(at)),
+        Some(at) => format!("`{pipeline}` (`{}`)", shown_address(at)),
         None => format!("`{pipeline}`"),
     };
     Subject {

@@ -112,6 +112,24 @@ pub enum Event {
     Token(TokenEvent),
 }
 
+impl Event {
+    /// The words in it that may quote others (a server, a driver).
+    pub fn foreign_words(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::Media(_, MediaEvent::Failed(failure)) | Self::Token(TokenEvent::Failed(failure)) => {
+                vec![&mut failure.words]
+            }
+            Self::Session(_, event) => event.foreign_words(),
+            Self::Media(_, MediaEvent::Flowing | MediaEvent::Stalled | MediaEvent::Ended | MediaEvent::Stopped)
+            | Self::Token(TokenEvent::Recovered)
+            | Self::Deadline
+            | Self::Woke
+            | Self::Command(_)
+            | Self::Network(_) => Vec::new(),
+        }
+    }
+}
+
 /// What the provider of tokens reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenEvent {
@@ -232,6 +250,35 @@ pub enum SessionEvent {
     Closed,
     /// Teardown did not come back within its deadline; the thread is left behind.
     TeardownStuck,
+}
+
+impl SessionEvent {
+    fn foreign_words(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::IceRestartRefused(failure)
+            | Self::IceRestartFailed(failure)
+            | Self::SignallingLost(failure)
+            | Self::ResumeFailed(failure)
+            | Self::ResumeRefused(failure)
+            | Self::Failed(failure) => vec![&mut failure.words],
+            Self::Accepted { session_id } => vec![session_id],
+            Self::SignallingResumed { session_id, recovered_from } => {
+                std::iter::once(session_id).chain(recovered_from).collect()
+            }
+            Self::RetrySlot(_)
+            | Self::Connected
+            | Self::Disconnected
+            | Self::IceFailed
+            | Self::IceRestarted
+            | Self::Acknowledged
+            | Self::Link(_)
+            | Self::Moved(_)
+            | Self::GoingAway { .. }
+            | Self::Output { .. }
+            | Self::Closed
+            | Self::TeardownStuck => Vec::new(),
+        }
+    }
 }
 
 /// All that the brain can order.

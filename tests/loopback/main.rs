@@ -13,6 +13,7 @@ mod bad_input;
 mod control;
 mod control_api;
 #[cfg(feature = "ingest")]
+mod hostile_words;
 mod ice_restart;
 #[cfg(feature = "ingest")]
 mod ingest_browser;
