@@ -3,11 +3,13 @@
 //! State events are never dropped. Figures and acknowledgements are coalesced: of several that wait for the same
 //! session only the newest is kept, so a flood of them takes one place each.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::config::mask::masked;
 use crate::supervisor::event::{Event, SessionEvent};
 
 /// The sending side, cheap to clone.
@@ -23,8 +25,14 @@ struct Shared {
 }
 
 impl Inbox {
-    /// Puts an event in line. Never blocks, never fails.
-    pub fn post(&self, event: Event) {
+    /// Puts an event in line. Never blocks, never fails. All that is ever shown of what others say passes here: what they
+    /// quote of our secrets is masked.
+    pub fn post(&self, mut event: Event) {
+        for words in event.foreign_words() {
+            if let Cow::Owned(clean) = masked(words) {
+                *words = clean;
+            }
+        }
         {
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
             match queue.iter_mut().find(|waiting| supersedes(&event, waiting)) {

@@ -23,7 +23,8 @@
 //! main.rs            (-) args -> config -> house -> exit code
 //! cli/               (-) one file a command: args.rs (what may be said), run.rs, demo.rs, ingest.rs, check.rs, devices.rs,
 //!                        completions.rs, man.rs, status.rs, events.rs, wish.rs (start, stop, reconnect, set, reload);
-//!                        shared: client.rs (of the control socket), print.rs, lines.rs, logging.rs, world.rs (GStreamer, TLS, runtime)
+//!                        shared: client.rs (of the control socket), print.rs, lines.rs, logging.rs, journal.rs, writer.rs (a
+//!                        thread that writes what others read), world.rs (GStreamer, TLS, runtime)
 //! house/             (-) mod.rs opens the rooms and joins them; board.rs tells every window; signals.rs hears SIGTERM, SIGHUP
 //! driver.rs          (-) THE HANDS: the one loop, the one place that reads the clock
 //! inbox.rs           (-) the one bounded queue into the brain
@@ -35,6 +36,7 @@
 //!   complaint.rs words.rs (P) what is wrong, where, what would be right - and no secret
 //!   changes.rs       (P) which keys two configs differ in
 //!   units.rs         (P) Bitrate, durations, Secret (prints as ***), IceServer
+//!   address.rs mask.rs (P)(-) addresses as people may see them; every secret of the process, masked in words and log
 //!   tests.rs             exact words for malformed configs
 //! media/               2 THE STUDIO - capture and encode; runs whether or not anyone listens
 //!   mod.rs           (-) Studio: start, stop, set_bitrate, force_keyframe
@@ -43,7 +45,8 @@
 //!   bus.rs packages.rs nearest.rs (P) an error of the pipeline -> Failure in words; Debian packages; nearest names
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
 //!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
-//!   playback.rs test_card.rs (-) a file as a live source; the clock, flash and beep of the test picture
+//!   raw_video.rs frame_rate.rs (-)(P) raw pictures are completed and thinned out before any element that asserts on them
+//!   playback.rs still.rs test_card.rs (-) a file as a live source; a still picture; the clock, flash and beep of the test picture
 //!   rehearsal.rs     (-) is there anything to play in a file?
 //!   devices.rs       (-) what is plugged in
 //!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli.command,
         Err(exit) => return exit.into(),
     };
-    match command {
+    let exit = match command {
         Command::Run(args) => cli::run::run(&args),
         #[cfg(feature = "ingest")]
         Command::Demo(args) => cli::demo::run(&args),
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Devices(args) => cli::devices::run(args.json),
         Command::Completions(args) => cli::completions::run(&args),
         Command::Man => cli::man::run(),
-    }
-    .into()
+    };
+    cli::logging::flush();
+    exit.into()
 }

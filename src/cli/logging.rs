@@ -1,10 +1,10 @@
 //! Where the log goes, and how much of it.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing::warn;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets};
@@ -12,7 +12,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+use super::journal::Journal;
 use super::print;
+use super::writer::WriterThread;
+use crate::config::mask::masked;
 use crate::config::{Log, LogFormat};
 
 /// Names a file that gets everything at level `trace`, whatever else is logged where.
@@ -53,17 +56,20 @@ pub(super) fn start(log: &Log) -> impl Fn(&str) + Send + Sync + use<> {
     let filter = filter.and(quiet);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match log.format {
         LogFormat::Text => fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(stderr())
             .with_ansi(print::is_colourful())
             .with_target(false)
             .with_filter(filter)
             .boxed(),
-        LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).with_filter(filter).boxed(),
-        LogFormat::Journald => match tracing_journald::layer() {
-            Ok(journald) => journald.with_filter(filter).boxed(),
+        LogFormat::Json => fmt::layer().json().with_writer(stderr()).with_filter(filter).boxed(),
+        LogFormat::Journald => match Journal::connect() {
+            Ok((journal, writer)) => {
+                let _started_before = OUTLET.set(Outlet { writer, is_stderr: false });
+                journal.with_filter(filter).boxed()
+            }
             Err(error) => {
                 print::err(&format!("warning: journald cannot be reached ({error}): the log goes to stderr"));
-                fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter).boxed()
+                fmt::layer().with_writer(stderr()).with_ansi(false).with_filter(filter).boxed()
             }
         },
     };
@@ -75,6 +81,58 @@ pub(super) fn start(log: &Log) -> impl Fn(&str) + Send + Sync + use<> {
         None => {
             let _log_gone = handle.reload(parse(level));
         }
+    }
+}
+
+/// Where the log leaves this process.
+struct Outlet {
+    writer: Arc<WriterThread>,
+    is_stderr: bool,
+}
+
+static OUTLET: OnceLock<Outlet> = OnceLock::new();
+
+/// Waits a moment for the last lines of the log. Before the process ends.
+pub fn flush() {
+    if let Some(outlet) = OUTLET.get() {
+        outlet.writer.flush();
+    }
+}
+
+/// Puts a line for people behind the log lines that wait for stderr; false when the log does not go there.
+pub(super) fn write_behind_log(line: &str) -> bool {
+    let Some(outlet) = OUTLET.get().filter(|outlet| outlet.is_stderr) else { return false };
+    outlet.writer.write(format!("{line}\n").into_bytes());
+    outlet.writer.flush();
+    true
+}
+
+/// What log lines are written to: a queue before stderr.
+fn stderr() -> impl for<'a> fmt::MakeWriter<'a, Writer = LogLine> + Send + Sync {
+    let writer = &OUTLET.get_or_init(|| Outlet {
+        writer: Arc::new(WriterThread::start(|record| io::stderr().lock().write_all(record))),
+        is_stderr: true,
+    });
+    let writer = Arc::clone(&writer.writer);
+    move || LogLine(Arc::clone(&writer))
+}
+
+/// One line of the log on its way to stderr, without our secrets.
+struct LogLine(Arc<WriterThread>);
+
+impl Write for LogLine {
+    /// Gets a line whole: `tracing-subscriber` formats it before it writes.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let lost = self.0.write(masked(&text).into_owned().into_bytes());
+        if lost > 0 {
+            self.0.write(format!("{lost} log lines were lost: the reader of stderr was too slow\n").into_bytes());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

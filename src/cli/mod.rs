@@ -10,6 +10,7 @@ pub mod devices;
 pub mod events;
 #[cfg(feature = "ingest")]
 pub mod ingest;
+mod journal;
 pub mod lines;
 pub mod logging;
 pub mod man;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod status;
 pub mod wish;
 mod world;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

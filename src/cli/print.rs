@@ -12,9 +12,11 @@ pub fn out(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// A line on stderr. When that is closed there is nobody left to tell.
+/// A line on stderr. When that is closed there is nobody left to tell; once the log goes there, the line waits its turn.
 pub fn err(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    if !super::logging::write_behind_log(text) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
 }
 
 /// Does stderr show colours? Only a terminal does, and only without `$NO_COLOR` (see no-color.org).

@@ -11,6 +11,8 @@ pub(super) fn enter(work: impl Future<Output = Exit>) -> Exit {
     openssl::init();
     // Before anything is opened: GLib aborts the process when it has no file for a thread's wake-ups.
     files::raise_limit();
+    // A core of this process holds tokens. Refused by nothing: a limit may always be lowered.
+    let _lowered = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
     // Fails only when a provider is in place already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Err(words) = media::start_gstreamer() {

@@ -6,11 +6,13 @@
 //!                       +---------> complaints <---------------+
 //! ```
 
+pub mod address;
 mod changes;
 mod check;
 mod complaint;
 mod document;
 pub mod file;
+pub mod mask;
 mod schema;
 #[cfg(test)]
 mod tests;

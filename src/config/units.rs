@@ -116,9 +116,10 @@ fn decimal(digits: &str) -> Option<f64> {
 pub struct Secret(secrecy::SecretString);
 
 impl Secret {
-    /// Takes ownership; the memory is wiped when it is dropped.
+    /// Takes ownership; the memory is wiped when it is dropped. From now on the text is masked in words and log.
     #[must_use]
     pub fn new(text: String) -> Self {
+        super::mask::remember(&text);
         Self(text.into())
     }
     /// The text itself, for the wire and nothing else.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::PathBuf;
 
 use gst::prelude::*;
 use url::Url;
@@ -32,7 +32,7 @@ pub fn check(config: &Config) -> Vec<String> {
     let mut file = None;
     if let Ok(video) = &video {
         let is_there = source_is_there(config, video);
-        file = file_at_hand(config, video).filter(|_| is_there.is_ok());
+        file = file_at_hand(config, video).ok().flatten().filter(|_| is_there.is_ok());
         keep(is_there);
     }
     match (video, encoder, audio.transpose()) {
@@ -51,6 +51,8 @@ pub fn check(config: &Config) -> Vec<String> {
             keep(audio.map(drop));
         }
     }
+    // The address may be at fault twice: as a file to look at, and as a value of the pipeline.
+    complaints.dedup();
     complaints
 }
 
@@ -88,35 +90,46 @@ fn plan(
     encoder: Option<&LaunchFile>,
     audio: Option<&LaunchFile>,
 ) -> Result<Plan, Complaint> {
-    template::assemble(config, uri(config).as_deref(), video, encoder, audio)
+    template::assemble(config, uri(config)?.as_deref(), video, encoder, audio)
 }
 
 /// `video.uri` as GStreamer wants it: a path becomes a `file://` URI.
-fn uri(config: &Config) -> Option<String> {
-    let text = config.video.uri.as_deref()?;
-    match media_path(text) {
-        Some(path) => Url::from_file_path(std::path::absolute(path).ok()?).ok().map(Into::into),
-        None => Some(text.to_owned()),
+fn uri(config: &Config) -> Result<Option<String>, Complaint> {
+    let Some(text) = config.video.uri.as_deref() else { return Ok(None) };
+    let Some(path) = media_path(text)? else { return Ok(Some(text.to_owned())) };
+    let uri = std::path::absolute(&path).ok().and_then(|path| Url::from_file_path(path).ok());
+    uri.map(|uri| Some(uri.into()))
+        .ok_or_else(|| Complaint("`video.uri` is empty: it needs a path or a URI".to_owned()))
+}
+
+/// The path, if the text is one, or the `file:` URI of one (RFC 8089: percent-encoded, of this machine); else `None`.
+fn media_path(text: &str) -> Result<Option<PathBuf>, Complaint> {
+    match text.split_once(':') {
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("file") => {
+            let path = Url::parse(text).ok().and_then(|uri| uri.to_file_path().ok());
+            path.map(Some).ok_or_else(|| {
+                Complaint(format!("`video.uri`: `{text}` names no file of this machine: write `file:///folder/file`"))
+            })
+        }
+        Some((_, rest)) if rest.starts_with("//") => Ok(None),
+        Some(_) | None => Ok(Some(PathBuf::from(text))),
     }
 }
 
-/// The path, if the text is one and not a URI.
-fn media_path(uri: &str) -> Option<&Path> {
-    let path = uri.strip_prefix("file://").unwrap_or(uri);
-    (!path.contains("://")).then(|| Path::new(path))
-}
-
 /// The media file, when it is one on this machine.
-fn file_at_hand<'a>(config: &'a Config, video: &LaunchFile) -> Option<&'a Path> {
-    config.video.uri.as_deref().and_then(media_path).filter(|_| video.is_media_file())
+fn file_at_hand(config: &Config, video: &LaunchFile) -> Result<Option<PathBuf>, Complaint> {
+    match config.video.uri.as_deref() {
+        Some(uri) if video.is_media_file() => media_path(uri),
+        Some(_) | None => Ok(None),
+    }
 }
 
 /// Looks at the media file or the device node, without opening the device.
 fn source_is_there(config: &Config, video: &LaunchFile) -> Result<(), Complaint> {
     let complain = |words: String| Err(Complaint(words));
-    if let Some(path) = file_at_hand(config, video) {
+    if let Some(path) = file_at_hand(config, video)? {
         let shown = path.display();
-        return match File::open(path).and_then(|file| file.metadata()) {
+        return match File::open(&path).and_then(|file| file.metadata()) {
             Err(error) => complain(format!("`video.uri`: media file `{shown}` cannot be read: {error}")),
             Ok(metadata) if metadata.is_dir() => {
                 complain(format!("`video.uri`: `{shown}` is a folder, not a media file"))

@@ -4,13 +4,16 @@ mod build;
 pub mod bus;
 pub mod devices;
 pub mod flow;
+pub mod frame_rate;
 pub mod handover;
 pub mod keyframes;
 pub mod library;
 mod nearest;
 pub mod packages;
 mod playback;
+mod raw_video;
 mod rehearsal;
+mod still;
 pub mod template;
 mod test_card;
 mod watch;
@@ -24,6 +27,7 @@ use gst::prelude::*;
 use gst_app::AppSink;
 
 use crate::config::Config;
+use crate::config::address::shown_address;
 use crate::config::units::Bitrate;
 use crate::inbox::Inbox;
 use crate::status::ErrorCode;
@@ -77,9 +81,10 @@ impl Studio {
         let video_out = pipeline.by_name(VIDEO_OUT).ok_or_else(|| internal("the pipeline has no video sink"))?;
         let video_sink = video_out.static_pad("sink").ok_or_else(|| internal("the video sink has no pad"))?;
         clock.govern(&pipeline);
+        raw_video::guard(&pipeline, clock, config.video.framerate);
         test_card::animate(&pipeline, clock);
         let playback = if plan.is_media_file {
-            playback::Playback::attach(&pipeline, clock, config.video.repeat, plan.audio_from_file)
+            playback::Playback::attach(&pipeline, clock, &config.video, plan.audio_from_file)
         } else {
             None
         };
@@ -178,7 +183,7 @@ fn plug(pipeline: &gst::Pipeline, hatch: &Hatch) -> Vec<(Arc<Track>, AppSink)> {
 
 fn subject(config: &Config, plan: &Plan) -> Subject {
     let name = |pipeline: &str, at: Option<&String>| match at {
-        Some(at) => format!("`{pipeline}` (`{}`)", watch::without_credentials(at)),
+        Some(at) => format!("`{pipeline}` (`{}`)", shown_address(at)),
         None => format!("`{pipeline}`"),
     };
     Subject {

@@ -16,7 +16,6 @@ const PACKAGES: &[(&str, &[&str])] = &[
         &[
             "videotestsrc",
             "audiotestsrc",
-            "videorate",
             "videoconvert",
             "videoconvertscale",
             "audioconvert",
@@ -44,6 +43,9 @@ const PACKAGES: &[(&str, &[&str])] = &[
             "jpegdec",
             "rtph264depay",
             "capssetter",
+            "deinterlace",
+            "imagefreeze",
+            "pngdec",
             "matroskademux",
             "qtdemux",
         ],

@@ -1,4 +1,5 @@
-//! A media file as a live source: put on the shared clock, played again without a gap, silence if it has no sound.
+//! A media file as a live source: put on the shared clock, played again without a gap, silence if it has no sound; a
+//! still picture is repeated.
 //!
 //! The file is decoded a little ahead of time (the queues in pipelines/*/file.launch). When all streams have ended, a
 //! flushing seek to the start goes to the demuxer alone - end and flush are kept from the rest of the pipeline - and
@@ -9,8 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gst::prelude::*;
 
 use super::handover::SharedClock;
+use super::still;
 use super::template::{AUDIO_SOURCE, FILE};
 use super::watch::{Wake, wake};
+use crate::config::Video;
 
 /// From the first decoded frame to its turn: time for the decoders to fill the queues.
 const LEAD: gst::ClockTime = gst::ClockTime::from_mseconds(100);
@@ -20,6 +23,9 @@ pub(super) struct Playback {
     clock: SharedClock,
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
     repeat: bool,
+    /// Width, height and frame rate at which a still picture is repeated.
+    size: (u32, u32),
+    framerate: u32,
     wants_audio: bool,
     state: Mutex<State>,
 }
@@ -28,6 +34,8 @@ pub(super) struct Playback {
 struct State {
     /// Running time of the start of the current round.
     offset: Option<gst::ClockTime>,
+    /// The picture is a still: it has no end, and nothing to rewind.
+    has_still: bool,
     streams: Vec<Stream>,
     all_known: bool,
 }
@@ -45,14 +53,16 @@ impl Playback {
     pub(super) fn attach(
         pipeline: &gst::Pipeline,
         clock: &SharedClock,
-        repeat: bool,
+        video: &Video,
         wants_audio: bool,
     ) -> Option<Arc<Self>> {
         let file = pipeline.by_name(FILE)?;
         let (clock, pipeline) = (clock.clone(), pipeline.downgrade());
-        let playback = Arc::new(Self { clock, pipeline, repeat, wants_audio, state: Mutex::default() });
+        let Video { repeat, width, height, framerate, .. } = *video;
+        let (size, state) = ((width, height), Mutex::default());
+        let playback = Arc::new(Self { clock, pipeline, repeat, size, framerate, wants_audio, state });
         let this = Arc::clone(&playback);
-        file.connect_pad_added(move |_, pad| this.add_stream(pad));
+        file.connect_pad_added(move |file, pad| this.add_stream(file, pad));
         let this = Arc::clone(&playback);
         file.connect_no_more_pads(move |_| this.all_streams_known());
         Some(playback)
@@ -89,10 +99,13 @@ impl Playback {
         })
     }
 
-    fn add_stream(self: &Arc<Self>, pad: &gst::Pad) {
+    fn add_stream(self: &Arc<Self>, file: &gst::Element, pad: &gst::Pad) {
         // gst_parse_launch linked what the launch text wants; subtitles and second languages stay outside.
         if !pad.is_linked() {
             return;
+        }
+        if still::is_still(file) {
+            return self.add_still(pad);
         }
         let is_video = pad.current_caps().and_then(|caps| Some(caps.structure(0)?.name().starts_with("video/")));
         let mut state = self.lock();
@@ -110,11 +123,24 @@ impl Playback {
         pad.add_probe(kinds, move |pad, info| this.on_data(index, pad, info));
     }
 
+    fn add_still(&self, pad: &gst::Pad) {
+        let Some(pipeline) = self.pipeline.upgrade() else { return };
+        match still::repeat(&pipeline, pad, self.size, self.framerate) {
+            Ok(repeated) => {
+                set_offset(&repeated, self.clock.now() + LEAD);
+                self.lock().has_still = true;
+            }
+            // Told as what it comes to: a file without a picture.
+            Err(error) => tracing::error!("a still picture cannot be played: {error}"),
+        }
+    }
+
     fn all_streams_known(&self) {
         let (has_video, has_audio) = {
             let mut state = self.lock();
             state.all_known = true;
-            (state.streams.iter().any(|s| s.is_video), state.streams.iter().any(|s| !s.is_video))
+            let has_film = state.streams.iter().any(|s| s.is_video);
+            (has_film || state.has_still, state.streams.iter().any(|s| !s.is_video))
         };
         let Some(pipeline) = self.pipeline.upgrade() else { return };
         if !has_video {

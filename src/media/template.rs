@@ -72,6 +72,8 @@ pub const AUDIO_ENCODER: &str = "audio_encoder";
 pub const VIDEO_OUT: &str = "video_out";
 /// Contract name: the appsink of encoded sound (ours, not in a file).
 pub const AUDIO_OUT: &str = "audio_out";
+/// Contract name: the element at which raw pictures enter our part of the pipeline (ours, not in a file).
+pub const RAW_VIDEO: &str = "raw_video";
 /// Contract name: the demuxing element of a `# kind: file` pipeline.
 pub const FILE: &str = "file";
 
@@ -443,6 +445,9 @@ pub fn assemble(
 }
 
 /// Raw pictures never queue up: two wait while one is encoded, then the oldest is dropped.
+///
+/// Interlaced pictures (SDI and HDMI grabbers, broadcast files) are made progressive: WebRTC knows no fields. The first
+/// converter is there for pixel formats that `deinterlace` does not know; progressive pictures pass both untouched.
 fn write_encoded(launch: &mut String, video: &Video, encoder: &str) {
     let Video { width, height, framerate, codec, .. } = video;
     let caps = match codec {
@@ -450,10 +455,12 @@ fn write_encoded(launch: &mut String, video: &Video, encoder: &str) {
         VideoCodec::Vp8 => "video/x-vp8",
         VideoCodec::Vp9 => "video/x-vp9,profile=(string)0",
     };
+    // 25 interlaced frames a second hold 50 moments: all of them only for who wants more than 30 a second.
+    let fields = if *framerate > 30 { "all" } else { "top" };
     let _infallible = write!(
         launch,
-        "\n  ! videorate drop-only=true skip-to-first=true max-rate={framerate} ! videoconvertscale \
-         ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 \
+        "\n  ! videoconvert name={RAW_VIDEO} ! deinterlace mode=auto-strict fields={fields} ! videoconvertscale \
+         ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1,interlace-mode=progressive \
          ! queue max-size-buffers=2 max-size-bytes=0 max-size-time=0 leaky=downstream\n  ! {encoder}\n  ! {caps} \
          ! appsink name={VIDEO_OUT}"
     );

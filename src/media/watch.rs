@@ -12,6 +12,7 @@ use super::handover::{SharedClock, Track};
 use super::keyframes::Limiter;
 use super::playback::Playback;
 use super::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER};
+use crate::config::address::with_shown_addresses;
 use crate::inbox::Inbox;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, MediaEvent, Phase, Retry};
@@ -171,7 +172,7 @@ impl Watcher {
             element: element
                 .and_then(gst::Element::factory)
                 .map_or_else(|| "pipeline".into(), |f| f.name().to_string()),
-            words: without_credentials(error.message()),
+            words: with_shown_addresses(error.message()),
             missing,
         }
     }
@@ -256,31 +257,5 @@ fn kind(error: &gst::glib::Error, debug: &str) -> FaultKind {
             FaultKind::NotMedia
         }
         (Some(_) | None, _) => FaultKind::Other,
-    }
-}
-
-/// GStreamer's sentences may quote the URI; a camera's user name and password stay out of ours.
-pub(super) fn without_credentials(words: &str) -> String {
-    let mut clean = Vec::new();
-    for word in words.split(' ') {
-        let hidden = word.split_once("://").and_then(|(scheme, rest)| {
-            let authority = rest.split('/').next().unwrap_or_default();
-            let (secret, _) = authority.rsplit_once('@')?;
-            Some(format!("{scheme}://{}", &rest[secret.len() + 1..]))
-        });
-        clean.push(hidden.unwrap_or_else(|| word.to_owned()));
-    }
-    clean.join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn user_name_and_password_of_a_uri_are_not_repeated() {
-        let words = "Could not connect to rtsp://admin:p@ss@192.0.2.7/live (via http://u:p@proxy)";
-        assert_eq!(without_credentials(words), "Could not connect to rtsp://192.0.2.7/live (via http://proxy)");
-        assert_eq!(without_credentials("file:///srv/a@b.mkv"), "file:///srv/a@b.mkv");
     }
 }

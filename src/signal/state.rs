@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, warn};
@@ -34,6 +36,8 @@ const AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct StateFile {
     folder: PathBuf,
+    /// Held for as long as this process lives; the kernel lets go of it however that ends.
+    _lock: Option<Flock<File>>,
     inner: Mutex<Inner>,
 }
 
@@ -56,17 +60,31 @@ struct Document {
 }
 
 impl StateFile {
-    /// Where systemd says (`StateDirectory=`); without that nothing is remembered.
+    /// Where systemd says (`StateDirectory=`); without that nothing is remembered. Nor is it when another encoder uses the
+    /// folder: each would end the session of the other as the one that it left behind.
     #[must_use]
     pub fn from_environment() -> Option<Self> {
         let folders = std::env::var_os("STATE_DIRECTORY")?;
-        first_folder(&folders).map(Self::new)
+        let folder = first_folder(&folders)?;
+        let lock = match File::open(&folder).map(|open| Flock::lock(open, FlockArg::LockExclusiveNonblock)) {
+            Ok(Ok(lock)) => Some(lock),
+            Ok(Err((_, Errno::EWOULDBLOCK))) => {
+                warn!(
+                    "another encoder uses the state folder `{}`: this one remembers nothing; give each its own STATE_DIRECTORY",
+                    folder.display()
+                );
+                return None;
+            }
+            // Not every file system has locks, and what cannot be opened cannot be written either, which is said then.
+            Ok(Err(_)) | Err(_) => None,
+        };
+        Some(Self { _lock: lock, ..Self::new(folder) })
     }
 
     /// In this folder.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, inner: Mutex::default() }
+        Self { folder, _lock: None, inner: Mutex::default() }
     }
 
     /// What the process before has left behind, if it was talking to a server of `uplink`. A file that cannot be used is

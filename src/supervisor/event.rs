@@ -125,6 +125,28 @@ pub enum Event {
     Token(TokenEvent),
 }
 
+impl Event {
+    /// The words in it that may quote others (a server, a driver).
+    pub fn foreign_words(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::Media(_, MediaEvent::Failed(failure)) | Self::Token(TokenEvent::Failed(failure)) => {
+                vec![&mut failure.words]
+            }
+            Self::Session(_, SessionEvent::Accepted { session_id }) => vec![session_id],
+            Self::Session(_, SessionEvent::SignallingResumed { session_id, recovered_from }) => {
+                std::iter::once(session_id).chain(recovered_from).collect()
+            }
+            Self::Session(_, event) => event.failure_mut().map(|failure| &mut failure.words).into_iter().collect(),
+            Self::Media(_, MediaEvent::Flowing | MediaEvent::Stalled | MediaEvent::Ended | MediaEvent::Stopped)
+            | Self::Token(TokenEvent::Recovered)
+            | Self::Deadline
+            | Self::Woke
+            | Self::Command(_)
+            | Self::Network(_) => Vec::new(),
+        }
+    }
+}
+
 /// What the provider of tokens reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenEvent {

@@ -14,6 +14,7 @@ mod bad_input;
 mod control;
 mod control_api;
 #[cfg(feature = "ingest")]
+mod hostile_words;
 mod ice_restart;
 #[cfg(feature = "ingest")]
 mod ingest_browser;
@@ -35,6 +36,7 @@ mod media_devices;
 mod media_faults;
 mod media_file;
 mod media_kit;
+mod media_raw;
 mod media_rtsp;
 mod media_studio;
 #[cfg(feature = "ingest")]

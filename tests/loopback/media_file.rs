@@ -17,9 +17,17 @@ const SOUND: &str = "audiotestsrc num-buffers=200 samplesperbuffer=480 ! audio/x
 
 /// Two seconds of media.
 fn make_file(path: &Path, mux: &str, streams: &[&str]) {
+    write(path, &format!("{mux} name=mux ! filesink name=out {}", streams.join(" ")));
+}
+
+/// One picture, made and encoded by this text.
+pub(crate) fn make_picture(path: &Path, encoded: &str) {
+    write(path, &format!("videotestsrc num-buffers=1 ! {encoded} ! filesink name=out"));
+}
+
+fn write(path: &Path, launch: &str) {
     gst::init().unwrap();
-    let launch = format!("{mux} name=mux ! filesink name=out {}", streams.join(" "));
-    let pipeline = gst::parse::launch(&launch).unwrap();
+    let pipeline = gst::parse::launch(launch).unwrap();
     let bin = pipeline.downcast_ref::<gst::Bin>().unwrap();
     bin.by_name("out").unwrap().set_property("location", path.to_str().unwrap());
     pipeline.set_state(gst::State::Playing).unwrap();

@@ -69,3 +69,14 @@ fn the_instances_run_as_the_single_service_does() {
     let instance = unit("roamcast@.service").replace(" for %i", "");
     assert_eq!(settings(instance), settings(unit("roamcast.service")));
 }
+
+/// A group that is named but not there keeps a service down (status 216/GROUP).
+#[test]
+fn every_group_of_the_units_is_made_by_sysusers() {
+    let made = unit("sysusers.conf");
+    let unit = unit("roamcast.service");
+    let groups = unit.lines().find_map(|line| line.strip_prefix("SupplementaryGroups=")).unwrap();
+    for group in groups.split(' ') {
+        assert!(made.lines().any(|line| line == format!("g {group} - -")), "{group}");
+    }
+}

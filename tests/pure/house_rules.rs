@@ -109,7 +109,7 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
         "supervisor" => Some(&["supervisor", "status"]),
         "status" => Some(&["status"]),
         "config" => Some(&["config", "supervisor::Policy", "supervisor::Retries", "supervisor::SignallingPolicy"]),
-        "inbox" => Some(&["inbox", "supervisor::event", "status"]),
+        "inbox" => Some(&["inbox", "supervisor::event", "status", "config::mask"]),
         "media" => Some(&["media", "supervisor::event", "status", "config", "inbox"]),
         "network" => Some(&["network", "supervisor::event", "config", "inbox"]),
         "uplink" => Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "media::handover"]),

@@ -6,8 +6,10 @@ mod uplink;
 
 use std::time::Duration;
 
+use super::address::secrets_of;
 use super::document::Document;
 use super::file::{self, File, Quantity};
+use super::mask;
 use super::units::{Bitrate, duration_text, parse_duration};
 use super::words::quoted;
 use super::{Audio, Config, IceAgent, Log, Network, Video};
@@ -86,6 +88,8 @@ fn video(document: &mut Document<'_>, file: &file::Video) -> Option<Video> {
     let bitrate = bitrate(document, "video.bitrate", &file.bitrate, 50_000, 100_000_000);
     let interval = &file.keyframe_interval;
     let keyframe_interval = time(document, "video.keyframeInterval", interval, DELAY_MIN, 60 * SECOND);
+    // Drivers and servers quote addresses, whole and in part.
+    file.uri.iter().flat_map(|uri| secrets_of(uri)).for_each(mask::remember);
     Some(Video {
         pipeline: file.pipeline.clone(),
         device: file.device.clone(),

@@ -51,6 +51,12 @@ pub fn plain(text: &str, name: &str) -> Result<Given, Failure> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(no_token(format!("{name} is longer than {TOKEN_BYTES_MAX} bytes; that is no bearer token")));
     }
+    if token.lines().count() > 1 {
+        return Err(no_token(format!(
+            "{name} has {} lines; it must hold the bearer token alone, on one",
+            token.lines().count()
+        )));
+    }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(no_token(format!("{name} holds blanks or characters that no bearer token has (RFC 6750)")));
     }
