@@ -24,6 +24,9 @@ mod ingest;
 #[path = "../../tests/support/netlab/mod.rs"]
 mod netlab;
 #[allow(dead_code, reason = "shared with the tests; each uses a part")]
+#[path = "../../tests/support/needs.rs"]
+mod needs;
+#[allow(dead_code, reason = "shared with the tests; each uses a part")]
 #[path = "../../tests/support/place.rs"]
 mod place;
 #[allow(dead_code, reason = "shared with the tests; each uses a part")]
