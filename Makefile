@@ -4,12 +4,14 @@
 #   make fuzz TIME=180        fuzzes each parser for so many seconds
 #   make storm SEEDS=10000    plays so many seeded networks against the rules of roaming
 #   make run ARGS="--for 30s"  passes more arguments on
+#   make test-on RELEASE=trixie   unit, pure and loopback tests in a fresh root of another Debian release (needs root), so
+#                             with its GStreamer: trixie has 1.26, testing 1.28
 #   make sessions             1000 sessions with each ICE agent, ten minutes: does anything leak?
 #   make restarts             500 restarts of a Janus beside one encoder, a quarter of an hour: the same question
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: run test sessions restarts storm check lint fuzz packages-run packages-test peers bench clean help
+.PHONY: run test test-on sessions restarts storm check lint fuzz packages-run packages-test peers bench clean help
 
 BIN := target/release/roamcast
 CARGO := cargo --locked
@@ -34,6 +36,10 @@ lint:
 
 test: packages-test
 	@./scripts/test
+
+test-on:
+	@[ -n "$(RELEASE)" ] || { echo "make test-on: say which release: RELEASE=trixie or RELEASE=testing"; exit 1; }
+	@./scripts/fresh-root runtime "$(RELEASE)"
 
 sessions: packages-test
 	@ROAMCAST_SESSIONS=1000 $(CARGO) test --test loopback many_sessions -- --nocapture

@@ -20,6 +20,9 @@ mod secrets_kept;
 #[allow(dead_code, reason = "shared with the tests; each uses a part")]
 #[path = "../../tests/support/ingest.rs"]
 mod ingest;
+#[allow(dead_code, reason = "shared with the tests; each uses a part")]
+#[path = "../../tests/support/needs.rs"]
+mod needs;
 #[allow(unused_imports, reason = "its own tests are not built here, though `cfg(test)` is set")]
 #[path = "../../tests/support/netlab/mod.rs"]
 mod netlab;

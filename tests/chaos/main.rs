@@ -57,6 +57,8 @@ mod ingest;
 #[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]
 #[path = "../support/janus.rs"]
 mod janus;
+#[path = "../support/needs.rs"]
+mod needs;
 #[path = "../support/netlab/mod.rs"]
 mod netlab;
 #[allow(dead_code, reason = "shared with tests/loopback; each uses a part")]

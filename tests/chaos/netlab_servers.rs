@@ -37,7 +37,7 @@ fn is_complete(output: &Output) -> bool {
 #[test]
 fn a_real_turn_server_relays_for_those_who_know_the_password() {
     let Some(lab) = lab() else { return };
-    let mut coturn = Coturn::start(lab.server());
+    let Some(mut coturn) = Coturn::start(lab.server()) else { return };
     let turn = coturn.address();
     let said = through_turn(&lab, turn, TURN_PASSWORD, LONG, &[]);
     assert!(is_complete(&said), "{said:?}\n{}", coturn.log());
@@ -51,7 +51,7 @@ fn a_real_turn_server_relays_for_those_who_know_the_password() {
 #[test]
 fn turn_over_tcp_passes_where_udp_is_blocked() {
     let Some(lab) = lab() else { return };
-    let mut coturn = Coturn::start(lab.server());
+    let Some(mut coturn) = Coturn::start(lab.server()) else { return };
     lab.block_udp("wlan0");
     assert!(!is_complete(&through_turn(&lab, coturn.address(), TURN_PASSWORD, IN_VAIN, &[])));
     let said = through_turn(&lab, coturn.address(), TURN_PASSWORD, LONG, &["-t"]);
@@ -61,7 +61,7 @@ fn turn_over_tcp_passes_where_udp_is_blocked() {
 #[test]
 fn a_turn_server_dies_and_is_started_again() {
     let Some(lab) = lab() else { return };
-    let mut coturn = Coturn::start(lab.server());
+    let Some(mut coturn) = Coturn::start(lab.server()) else { return };
     coturn.kill();
     assert!(!is_complete(&through_turn(&lab, coturn.address(), TURN_PASSWORD, IN_VAIN, &["-t"])));
     coturn.restart();
@@ -72,7 +72,7 @@ fn a_turn_server_dies_and_is_started_again() {
 #[test]
 fn a_real_janus_serves_the_encoder_by_both_address_families() {
     let Some(lab) = lab() else { return };
-    let mut janus = Janus::start_at(lab.server(), "session_timeout = 60");
+    let Some(mut janus) = Janus::start_at(lab.server(), "session_timeout = 60") else { return };
     let port = janus.address.port();
     for address in lab.server().addresses().to_vec() {
         let connected = lab.in_encoder(|| std::net::TcpStream::connect((address, port)));

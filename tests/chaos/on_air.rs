@@ -37,7 +37,7 @@ fn the_program_broadcasts_across_the_lab_to_the_embedded_ingest() {
 #[test]
 fn the_program_broadcasts_across_the_lab_to_a_real_janus() {
     let Some(lab) = lab() else { return };
-    let janus = Janus::start_at(lab.server(), "session_timeout = 60");
+    let Some(janus) = Janus::start_at(lab.server(), "session_timeout = 60") else { return };
     let uplink = format!("protocol = \"janus\"\nurl = \"{}\"\nroom = {ROOM}\n", janus.url());
     let mut encoder = encoder(lab.encoder(), &uplink);
     encoder.wait_for_message("broadcasting");

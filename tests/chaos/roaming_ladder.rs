@@ -22,7 +22,7 @@ const MOST: Duration = Duration::from_secs(3);
 fn van(kind: Kind, more: &str) -> Option<Van> {
     let lab = Netlab::builder().uplink_of("wlan0", link(), Families::V4).uplink_of("wwan0", link(), Families::V4);
     let lines = Lines { network: WIFI_FIRST, more, ..Lines::default() };
-    Some(Van::in_lab(kind, lab.build()?, Families::V4, lines))
+    Van::in_lab(kind, lab.build()?, Families::V4, lines)
 }
 
 /// On every uplink; the TCP connections of signalling go on.

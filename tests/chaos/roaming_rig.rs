@@ -112,12 +112,12 @@ impl Van {
 
     /// The same, with a server that is reached by these addresses.
     pub(crate) fn on_air_by(kind: Kind, lab: Builder, network: &str, families: Families) -> Option<Self> {
-        Some(Self::in_lab(kind, lab.build()?, families, Lines { network, ..Lines::default() }))
+        Self::in_lab(kind, lab.build()?, families, Lines { network, ..Lines::default() })
     }
 
     /// The same in a lab that is there already, and with more in the config.
-    pub(crate) fn in_lab(kind: Kind, lab: Netlab, families: Families, lines: Lines<'_>) -> Self {
-        let (uplink, starting) = Starting::new(kind, &lab, families);
+    pub(crate) fn in_lab(kind: Kind, lab: Netlab, families: Families, lines: Lines<'_>) -> Option<Self> {
+        let (uplink, starting) = Starting::new(kind, &lab, families)?;
         let Lines { network, uplink: more_uplink, more } = lines;
         let config = format!(
             "[video]\nwidth = 320\nheight = 180\nframerate = {FRAMERATE}\nbitrate = \"400k\"\nkeyframeInterval = \"1m\"\n\
@@ -131,7 +131,7 @@ impl Van {
         // The first pictures are past, and nothing of them is missing.
         van.goes_on();
         van.answers_keyframe_wishes();
-        van
+        Some(van)
     }
 
     /// An event begins.
@@ -413,8 +413,8 @@ enum Starting {
 
 impl Starting {
     /// With lines for the encoder's section `uplink`.
-    fn new(kind: Kind, lab: &Netlab, families: Families) -> (String, Self) {
-        match kind {
+    fn new(kind: Kind, lab: &Netlab, families: Families) -> Option<(String, Self)> {
+        Some(match kind {
             Kind::Ingest => {
                 let ingest = match families {
                     Families::V6 => RemoteIngest::start_at(lab.server(), SERVER_6.into()),
@@ -423,14 +423,14 @@ impl Starting {
                 (ingest.uplink(), Self::Ingest(ingest))
             }
             Kind::Janus => {
-                let janus = Janus::start_at(lab.server(), "session_timeout = 60");
+                let janus = Janus::start_at(lab.server(), "session_timeout = 60")?;
                 let mut url = janus.url();
                 if families == Families::V6 {
                     url.set_host(Some(&format!("[{SERVER_6}]"))).unwrap();
                 }
                 (format!("protocol = \"janus\"\nurl = \"{url}\"\nroom = {ROOM}\n"), Self::Janus(janus))
             }
-        }
+        })
     }
 
     /// Viewers come.

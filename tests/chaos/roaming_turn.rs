@@ -28,7 +28,7 @@ fn block_udp(lab: &Netlab) {
 /// On air where only TCP gets out (TLS at Janus); the modem's relay takes over; UDP is let through, and blocked again.
 fn turn_relay_when_udp_is_blocked(kind: Kind) {
     let Some(lab) = two_uplinks().build() else { return };
-    let coturn = Coturn::start(lab.server());
+    let Some(coturn) = Coturn::start(lab.server()) else { return };
     block_udp(&lab);
     let uplink = match kind {
         // The ingest has a private authority of its own, and there is room for one.
@@ -39,7 +39,7 @@ fn turn_relay_when_udp_is_blocked(kind: Kind) {
         }
     };
     let lines = Lines { network: WIFI_FIRST, uplink: &uplink, ..Lines::default() };
-    let mut van = Van::in_lab(kind, lab, Families::Both, lines);
+    let Some(mut van) = Van::in_lab(kind, lab, Families::Both, lines) else { return };
     assert_eq!(van.is_relayed(true), "wlan0");
     van.is_good("wwan0");
 
@@ -70,11 +70,11 @@ fn turn_node_dies(kind: Kind) {
     let families = if kind == Kind::Janus { Families::V6 } else { Families::Both };
     let lab = Netlab::builder().uplink_of("wlan0", link(), families).uplink_of("wwan0", link(), families);
     let Some(lab) = lab.build() else { return };
-    let [mut first, mut second] = [0, 1].map(|_| Coturn::start(lab.server()));
+    let [Some(mut first), Some(mut second)] = [0, 1].map(|_| Coturn::start(lab.server())) else { return };
     let url = |node: &Coturn| if families == Families::V6 { node.url_at(SERVER_6) } else { node.url() };
     let uplink = format!("iceTransport = \"relay\"\n{}", servers(&[url(&first), url(&second)]));
     let lines = Lines { network: WIFI_FIRST, uplink: &uplink, ..Lines::default() };
-    let mut van = Van::in_lab(kind, lab, families, lines);
+    let Some(mut van) = Van::in_lab(kind, lab, families, lines) else { return };
     van.is_relayed(true);
     van.is_good("wwan0");
     assert!(!second.log().contains("ALLOCATE processed, success"), "the second node is in use: {}", second.log());

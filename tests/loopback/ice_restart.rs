@@ -109,7 +109,10 @@ async fn media_to_a_real_janus_is_cut_for_8_s_and_an_ice_restart_heals_the_same_
         println!("skipped: media_to_a_real_janus_is_cut_for_8_s_and_an_ice_restart_heals_the_same_session: {reason}");
         return;
     }
-    let mut rig = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 60", janus_rig::QUICK).await;
+    let Some(mut rig) = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 60", janus_rig::QUICK).await
+    else {
+        return;
+    };
     let before = (janus_rig::session(&rig.encoder), rig.janus.sessions());
     let port = rig.janus.media_port();
     let (since, cut) = (Instant::now(), Cut::of(port));

@@ -29,7 +29,7 @@ fn kick(rig: &Rig) {
 #[tokio::test(flavor = "multi_thread")]
 async fn cuts_of_3_12_and_16_seconds_lose_no_packet_and_no_session() {
     // The encoder asks again each second, so a cut of 16 s is inside 20 s from the last request on.
-    let mut rig = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 20", QUICK).await;
+    let Some(mut rig) = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 20", QUICK).await else { return };
     let before = (session(&rig.encoder), rig.janus.sessions());
     for seconds in [3, 12, 16] {
         let cut = Instant::now();
@@ -50,7 +50,7 @@ async fn cuts_of_3_12_and_16_seconds_lose_no_packet_and_no_session() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_goes_silent_is_found_by_ping_and_the_session_claimed_over_another() {
-    let mut rig = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 60", QUICK).await;
+    let Some(mut rig) = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 60", QUICK).await else { return };
     let before = (session(&rig.encoder), rig.janus.sessions());
     let silent = Instant::now();
     rig.relay.silence();
@@ -70,7 +70,7 @@ async fn a_connection_that_goes_silent_is_found_by_ping_and_the_session_claimed_
 /// soon as there is a connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_beyond_the_window_is_told_and_a_new_session_takes_over() {
-    let mut rig = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 3", QUICK).await;
+    let Some(mut rig) = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 3", QUICK).await else { return };
     let before = session(&rig.encoder);
     rig.relay.cut();
     rig.signalling("disconnected");
@@ -92,7 +92,7 @@ async fn a_cut_beyond_the_window_is_told_and_a_new_session_takes_over() {
 /// A Janus as it comes: `reclaim_session_timeout` is 0, and the session ends with its connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_janus_that_keeps_no_sessions_refuses_the_claim_and_gets_a_new_one_at_once() {
-    let mut rig = Rig::on_air("session_timeout = 60", QUICK).await;
+    let Some(mut rig) = Rig::on_air("session_timeout = 60", QUICK).await else { return };
     for _cut in 0..2 {
         let before = session(&rig.encoder);
         rig.relay.cut();

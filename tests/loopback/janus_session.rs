@@ -51,7 +51,7 @@ async fn refused(janus: &Janus, mut signaller: Signaller) -> Failure {
 
 #[tokio::test]
 async fn a_publish_is_answered_takes_candidates_and_an_ice_restart_and_leaves_nothing_behind() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let mut signaller = signaller(janus.url(), room(ROOM));
     let accepted = signaller.publish(OFFER).await.unwrap();
     let answer = sdp::check_answer(OFFER, &accepted.answer).unwrap();
@@ -79,7 +79,7 @@ async fn a_publish_is_answered_takes_candidates_and_an_ice_restart_and_leaves_no
 
 #[tokio::test]
 async fn a_room_that_is_not_there_is_made_only_when_asked_for() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let failure = refused(&janus, signaller(janus.url(), room(99))).await;
     assert_eq!((failure.code, failure.retry), (ErrorCode::NotFound, Retry::IfProven { after: None }));
     assert!(failure.words.contains("room 99") && failure.words.contains("uplink.roomCreate"), "{failure}");
@@ -97,7 +97,7 @@ async fn a_room_that_is_not_there_is_made_only_when_asked_for() {
 
 #[tokio::test]
 async fn a_wrong_or_missing_pin_is_final() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let with = |pin: Option<&str>| {
         let pin = pin.map(|pin| Secret::new(pin.to_owned()));
         signaller(janus.url(), JanusRoom { pin, ..room(LOCKED_ROOM) })
@@ -112,7 +112,7 @@ async fn a_wrong_or_missing_pin_is_final() {
 
 #[tokio::test]
 async fn a_room_for_another_codec_is_a_failure_that_names_it() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let failure = refused(&janus, signaller(janus.url(), room(VP8_ROOM))).await;
     assert_eq!((failure.code, failure.retry), (ErrorCode::BadAnswer, Retry::IfProven { after: None }), "{failure}");
     assert!(failure.words.ends_with("; room 4321 takes video as vp8, audio as opus"), "{failure}");
@@ -120,7 +120,7 @@ async fn a_room_for_another_codec_is_a_failure_that_names_it() {
 
 #[tokio::test]
 async fn the_api_secret_is_asked_for() {
-    let janus = Janus::start_with("api_secret = \"open-sesame\"");
+    let Some(janus) = Janus::start_with("api_secret = \"open-sesame\"") else { return };
     let with = |secret: Option<&str>| {
         let api_secret = secret.map(|secret| Secret::new(secret.to_owned()));
         signaller(janus.url(), JanusRoom { api_secret, ..room(ROOM) })
@@ -138,7 +138,7 @@ async fn the_api_secret_is_asked_for() {
 
 #[tokio::test]
 async fn a_token_that_is_not_known_is_asked_for_anew_once() {
-    let janus = Janus::start_with("token_auth = true");
+    let Some(janus) = Janus::start_with("token_auth = true") else { return };
     let file = tempfile::NamedTempFile::new().unwrap();
     let token = Some(TokenSource::File(file.path().to_owned()));
     let mut signaller = crate::http::signaller(&Uplink { token, ..uplink(janus.url(), room(ROOM)) }).unwrap();
@@ -199,7 +199,7 @@ impl Drop for Relay {
 
 #[tokio::test]
 async fn the_session_is_claimed_after_the_connection_broke() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let relay = Relay::to(janus.address).await;
     let mut signaller = signaller(relay.url(), room(ROOM));
     let accepted = signaller.publish(OFFER).await.unwrap();
@@ -220,7 +220,7 @@ async fn the_session_is_claimed_after_the_connection_broke() {
 
 #[tokio::test]
 async fn the_session_is_claimed_while_the_old_connection_is_still_open() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let relay = Relay::to(janus.address).await;
     let mut signaller = signaller(relay.url(), room(ROOM));
     let accepted = signaller.publish(OFFER).await.unwrap();
@@ -234,7 +234,7 @@ async fn the_session_is_claimed_while_the_old_connection_is_still_open() {
 
 #[tokio::test]
 async fn a_session_that_is_gone_refuses_the_claim() {
-    let mut janus = Janus::start();
+    let Some(mut janus) = Janus::start() else { return };
     let relay = Relay::to(janus.address).await;
     let mut signaller = signaller(relay.url(), room(ROOM));
     signaller.publish(OFFER).await.unwrap();
@@ -251,7 +251,7 @@ async fn a_session_that_is_gone_refuses_the_claim() {
 
 #[tokio::test]
 async fn a_killed_server_is_a_lost_connection_that_cannot_be_resumed_yet() {
-    let mut janus = Janus::start();
+    let Some(mut janus) = Janus::start() else { return };
     let mut signaller = signaller(janus.url(), room(ROOM));
     signaller.publish(OFFER).await.unwrap();
     janus.kill();
@@ -263,7 +263,7 @@ async fn a_killed_server_is_a_lost_connection_that_cannot_be_resumed_yet() {
 
 #[tokio::test]
 async fn a_server_that_says_nothing_any_more_is_found_by_ping() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let mut signaller = signaller(janus.url(), room(ROOM));
     signaller.publish(OFFER).await.unwrap();
     janus.signal("STOP");
@@ -275,7 +275,7 @@ async fn a_server_that_says_nothing_any_more_is_found_by_ping() {
 
 #[tokio::test]
 async fn keepalives_keep_the_session_and_without_them_it_expires() {
-    let janus = Janus::start_with("session_timeout = 8\nreclaim_session_timeout = 8");
+    let Some(janus) = Janus::start_with("session_timeout = 8\nreclaim_session_timeout = 8") else { return };
     let mut kept = signaller(janus.url(), room(ROOM));
     let mut forgotten = signaller(janus.url(), room(ROOM));
     kept.publish(OFFER).await.unwrap();
@@ -314,7 +314,7 @@ fn kick_everybody(janus: &Janus) {
 
 #[tokio::test]
 async fn who_is_thrown_out_stays_out_and_a_room_that_is_destroyed_ends_the_session() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let mut signaller = signaller(janus.url(), room(ROOM));
     signaller.publish(OFFER).await.unwrap();
     kick_everybody(&janus);
@@ -334,7 +334,7 @@ async fn who_is_thrown_out_stays_out_and_a_room_that_is_destroyed_ends_the_sessi
 
 #[tokio::test]
 async fn a_ghost_is_ended_over_a_connection_of_its_own() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let relay = Relay::to(janus.address).await;
     let mut first = signaller(relay.url(), room(ROOM));
     first.publish(OFFER).await.unwrap();

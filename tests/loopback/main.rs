@@ -108,6 +108,8 @@ mod http;
 mod janus;
 #[path = "../support/janus_rig.rs"]
 mod janus_rig;
+#[path = "../support/needs.rs"]
+mod needs;
 #[allow(dead_code, reason = "shared with tests/chaos; each uses a part")]
 #[path = "../support/place.rs"]
 mod place;

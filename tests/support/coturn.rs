@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 
+use crate::needs;
 use crate::place::Place;
 use crate::program::{PATIENCE, Program};
 use crate::secrets_kept::TURN_PASSWORD;
@@ -25,12 +26,16 @@ pub(crate) struct Coturn {
 
 impl Coturn {
     /// Long-term credentials, a nonce that grows stale. It lends addresses of this place to those who come to them.
-    pub(crate) fn start(place: &Place) -> Self {
+    /// `None`, with the reason printed, where there is no coturn.
+    pub(crate) fn start(place: &Place) -> Option<Self> {
         Self::start_with(place, &format!("lt-cred-mech\nuser={TURN_USER}:{TURN_PASSWORD}\nstale-nonce=60\n"))
     }
 
     /// With these lines in its config.
-    pub(crate) fn start_with(place: &Place, more: &str) -> Self {
+    pub(crate) fn start_with(place: &Place, more: &str) -> Option<Self> {
+        if !needs::is_there("turnserver", "coturn") {
+            return None;
+        }
         let files = tempfile::tempdir().unwrap();
         let (port, tls_port) = (place.free_port(), place.free_port());
         write_certificate(place, files.path());
@@ -38,7 +43,7 @@ impl Coturn {
         let program = launch(place, files.path());
         let mut coturn = Self { program, place: place.clone(), port, tls_port, files };
         coturn.wait_until_ready();
-        coturn
+        Some(coturn)
     }
 
     /// Ends it the hard way.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use url::Url;
 
+use crate::needs;
 use crate::place::Place;
 use crate::program::{PATIENCE, Program};
 
@@ -44,27 +45,31 @@ pub(crate) struct Admin {
 
 impl Janus {
     /// Sessions live 60 s without a word from us, connected or not.
-    pub(crate) fn start() -> Self {
+    /// `None`, with the reason printed, where there is no Janus: Debian 13 has no package of it.
+    pub(crate) fn start() -> Option<Self> {
         Self::start_with("session_timeout = 60\nreclaim_session_timeout = 60")
     }
 
     /// With these lines in the section `general` of `janus.jcfg`.
-    pub(crate) fn start_with(general: &str) -> Self {
+    pub(crate) fn start_with(general: &str) -> Option<Self> {
         // Not 127.0.0.1: Janus takes no media over the loopback interface.
         Self::start_as(&Place::here(), general, None)
     }
 
     /// The same over TLS, with this certificate and key (PEM): tokens do not travel in the clear.
-    pub(crate) fn start_secure(general: &str, certificate: &str, key: &str) -> Self {
+    pub(crate) fn start_secure(general: &str, certificate: &str, key: &str) -> Option<Self> {
         Self::start_as(&Place::here(), general, Some((certificate, key)))
     }
 
     /// The same at this place, reachable at all its addresses; the admin API is there too, and asked from there.
-    pub(crate) fn start_at(place: &Place, general: &str) -> Self {
+    pub(crate) fn start_at(place: &Place, general: &str) -> Option<Self> {
         Self::start_as(place, general, None)
     }
 
-    fn start_as(place: &Place, general: &str, tls: Option<(&str, &str)>) -> Self {
+    fn start_as(place: &Place, general: &str, tls: Option<(&str, &str)>) -> Option<Self> {
+        if !needs::is_there("janus", "janus") {
+            return None;
+        }
         let files = tempfile::tempdir().unwrap();
         let folder = files.path();
         let address = SocketAddr::new(place.address(), place.free_port());
@@ -83,7 +88,7 @@ impl Janus {
         let program = launch(place, folder);
         let mut janus = Self { program, place: place.clone(), files, address, overseer, is_secure: tls.is_some() };
         janus.wait_until_ready();
-        janus
+        Some(janus)
     }
 
     /// Ends it the hard way, and starts it again at the same ports; it has forgotten everything.

@@ -30,15 +30,16 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// On air in [`ROOM`], with these lines in the section `general` of `janus.jcfg`, and these in the encoder's config.
-    pub(crate) async fn on_air(general: &str, more: &str) -> Self {
-        let janus = Janus::start_with(general);
+    /// `None`, with the reason printed, where there is no Janus.
+    pub(crate) async fn on_air(general: &str, more: &str) -> Option<Self> {
+        let janus = Janus::start_with(general)?;
         let relay = Relay::to_address(janus.address).await;
         let viewers = Forward::of(janus.overseer.clone(), ROOM);
         let url = format!("ws://{}:{}/", janus.address.ip(), relay.port);
         let mut encoder = Program::encoder(&config(&url, ROOM, more));
         encoder.wait_for_message("broadcasting");
         viewers.wait_for_frames(10, Instant::now());
-        Self { encoder, viewers, relay, janus }
+        Some(Self { encoder, viewers, relay, janus })
     }
 
     /// Breaks every connection of the signalling for so long, and waits until it is back.

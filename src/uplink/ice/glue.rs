@@ -3,11 +3,17 @@
 //!
 //! What webrtcbin asks goes to a [`Mind`]; what the mind has to say goes through a [`Face`]. Nothing is decided here.
 //!
-//! Facts that this rests on, seen with GStreamer 1.22 (and kept where later versions differ):
-//! - webrtcbin 1.22 takes the object in its property `ice-agent` without a reference and drops one at its end; whether
-//!   the running version does so is seen from the reference count ([`Face::join`]).
+//! Facts that this rests on, read in the sources of GStreamer 1.22, 1.24, 1.26 and 1.28, and seen with 1.22, 1.26 and 1.28:
+//! - webrtcbin takes the object in its property `ice-agent` without a reference and drops one at its end; whether the
+//!   running version does so is seen from the reference count ([`Face::join`]).
 //! - The base class of the transport never drops `src` and `sink`: [`imp::Transport`] does, else both and their socket leak.
-//! - `add_candidate` has a promise as its fourth argument from 1.24 on, which must be answered. 1.22 passes three.
+//! - What differs between the versions is told by that of the plugin ([`version`]), which is released together with the
+//!   library of the base classes:
+//!   - `add_candidate` has a promise as its fourth argument from 1.24 on, which must be answered. 1.22 passes three.
+//!   - `close` exists from 1.28 on, where webrtcbin calls it on its way to NULL and aborts if nobody has written one. In
+//!     older class structs its place is reserved, and nobody looks there.
+//!   - webrtcbin borrows what `add_stream` gives, and drops a reference of it from 1.26.10 on ([`takes_the_stream`]).
+//!   - The selected pair of a transport (1.28) may be missing: it is asked for by the statistics alone, which copes.
 
 mod methods;
 #[cfg(test)]
@@ -80,6 +86,34 @@ glib::wrapper! {
 
 glib::wrapper! {
     pub struct Transport(ObjectSubclass<imp::Transport>) @extends gst_webrtc::WebRTCICETransport, gst::Object;
+}
+
+/// Version of webrtcbin, or of GStreamer itself where the plugin does not tell one of three numbers.
+fn version() -> (u32, u32, u32) {
+    static VERSION: OnceLock<(u32, u32, u32)> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let plugin = gst::ElementFactory::find("webrtcbin").and_then(|factory| factory.plugin());
+        plugin.and_then(|plugin| numbers(&plugin.version())).unwrap_or_else(|| {
+            let (major, minor, micro, _nano) = gst::version();
+            (major, minor, micro)
+        })
+    })
+}
+
+/// The first three numbers of `1.26.2` or `1.27.90.1`.
+fn numbers(version: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
+}
+
+/// Does webrtcbin drop a reference of the stream that it got from `add_stream`? It only borrowed until "webrtc: Keep a ref of
+/// the ICEStream in the TransportStream", which came with 1.27.50 and 1.26.10.
+fn takes_the_stream(version: (u32, u32, u32)) -> bool {
+    match version {
+        (1, 26, micro) => micro >= 10,
+        (1, 27, micro) => micro >= 50,
+        _ => version >= (1, 28, 0),
+    }
 }
 
 impl Face {
@@ -190,7 +224,9 @@ mod imp {
     impl GstObjectImpl for Face {}
 
     #[derive(Default)]
-    pub struct Stream;
+    pub struct Stream {
+        pub(super) face: OnceLock<glib::WeakRef<super::Face>>,
+    }
 
     #[glib::object_subclass]
     impl ObjectSubclass for Stream {
@@ -232,8 +268,9 @@ mod imp {
 }
 
 impl Stream {
-    fn new(stream_id: c_uint) -> Self {
+    fn new(stream_id: c_uint, face: &Face) -> Self {
         let stream: Self = glib::Object::new();
+        let _is_new = stream.imp().face.set(face.downgrade());
         let base: *mut ffi::GstWebRTCICEStream = stream.upcast_ref::<gst_webrtc::WebRTCICEStream>().as_ptr();
         // SAFETY: nobody else knows the object yet; the field belongs to its subclasses to fill.
         unsafe { (*base).stream_id = stream_id };
@@ -307,8 +344,10 @@ unsafe fn text<'a>(text: *const c_char) -> std::borrow::Cow<'a, str> {
     unsafe { CStr::from_ptr(text) }.to_string_lossy()
 }
 
-// SAFETY: `Face` adds nothing to the instance but what GObject keeps for it, and overrides every method without chaining
-// up: the base class has none of its own.
+// SAFETY: `Face` adds nothing to the instance but what GObject keeps for it, and overrides every method of every version
+// without chaining up: the base class has none of its own, and asserts that each one is there. Their places and arguments
+// are the same in 1.22, 1.24, 1.26 and 1.28 but for the two that `methods` tell of: the fourth argument of `add_candidate`,
+// and `close`, which lies where older versions have the first of four reserved pointers.
 unsafe impl IsSubclassable<imp::Face> for gst_webrtc::WebRTCICE {
     fn class_init(class: &mut glib::Class<Self>) {
         Self::parent_class_init::<imp::Face>(class);
@@ -334,11 +373,21 @@ unsafe impl IsSubclassable<imp::Face> for gst_webrtc::WebRTCICE {
         class.get_local_candidates = Some(methods::get_local_candidates);
         class.get_remote_candidates = Some(methods::get_remote_candidates);
         class.get_selected_pair = Some(methods::get_selected_pair);
+        class.close = Some(methods::close);
     }
 }
 
-// SAFETY: as above; nothing is overridden, webrtcbin uses the methods of the agent.
-unsafe impl IsSubclassable<imp::Stream> for gst_webrtc::WebRTCICEStream {}
+// SAFETY: as above. The class struct has two methods, the same in every version, and the base class asserts that they are
+// there. webrtcbin uses those of the agent instead; these lead to them.
+unsafe impl IsSubclassable<imp::Stream> for gst_webrtc::WebRTCICEStream {
+    fn class_init(class: &mut glib::Class<Self>) {
+        Self::parent_class_init::<imp::Stream>(class);
+        let class = class.as_mut();
+        class.find_transport = Some(methods::stream_find_transport);
+        class.gather_candidates = Some(methods::stream_gather_candidates);
+    }
+}
 
-// SAFETY: as above.
+// SAFETY: as above, and nothing is overridden. No version has a caller of `gather_candidates`; the one of
+// `get_selected_candidate_pair` (1.28; reserved before) does without where there is none.
 unsafe impl IsSubclassable<imp::Transport> for gst_webrtc::WebRTCICETransport {}

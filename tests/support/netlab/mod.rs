@@ -36,6 +36,7 @@ use space::Namespace;
 pub(crate) use uplink::{Families, Ports};
 use uplink::{PORTS, Uplink, WAN, usual_metric};
 
+use crate::needs;
 use crate::place::Place;
 
 /// The server's addresses; the public Internet of the lab is 203.0.113.0/24, 198.51.100.0/24 and 2001:db8::/32.
@@ -70,8 +71,7 @@ impl Builder {
     /// Builds it, or says `skipped: ` with the test's name and what this machine lacks.
     pub(crate) fn build(self) -> Option<Netlab> {
         if let Some(reason) = missing() {
-            let thread = std::thread::current();
-            println!("skipped: {}: {reason}", thread.name().unwrap_or("a test without a name"));
+            needs::skipped(&reason);
             return None;
         }
         space::sweep();
@@ -88,10 +88,8 @@ pub(crate) fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("network namespaces need root".into());
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |tool: &str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
     let tools = [("ip", "iproute2"), ("nft", "nftables"), ("conntrack", "conntrack"), ("sysctl", "procps")];
-    if let Some((tool, package)) = tools.iter().find(|(tool, _)| !is_there(tool)) {
+    if let Some((tool, package)) = tools.iter().find(|(tool, _)| !needs::is_on_path(tool)) {
         return Some(format!("`{tool}` is not installed (Debian package `{package}`)"));
     }
     if !Path::new("/dev/net/tun").exists() {

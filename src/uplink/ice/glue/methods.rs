@@ -1,6 +1,7 @@
 //! The methods of the class, called by webrtcbin.
 //!
-//! Safety of all of them: arguments are as `gst/webrtc/ice.h` describes them, and `ice` is a [`Face`].
+//! Safety of all of them: arguments are as `gst/webrtc/ice.h` and `icestream.h` describe them, `ice` is a [`Face`] and the
+//! stream of a method of its own is a [`Stream`].
 
 use super::*;
 
@@ -13,15 +14,18 @@ pub(super) unsafe extern "C" fn add_stream(
         face(ice, |face, _| {
             let mut joint = face.imp().joint();
             joint.stream_id = session;
-            joint
-                .stream
-                .get_or_insert_with(|| Stream::new(session))
-                .upcast_ref::<gst_webrtc::WebRTCICEStream>()
-                .as_ptr()
+            let stream = joint.stream.get_or_insert_with(|| Stream::new(session, face));
+            stream.clone().upcast::<gst_webrtc::WebRTCICEStream>()
         })
     };
-    // webrtcbin borrows it (no version drops a reference of its own) as long as it has the agent, and that has the stream.
-    stream.unwrap_or(std::ptr::null_mut())
+    let Some(stream) = stream else { return std::ptr::null_mut() };
+    if takes_the_stream(version()) {
+        // "transfer full": webrtcbin gets a reference of its own, which it drops.
+        stream.into_glib_ptr()
+    } else {
+        // It borrows for as long as it has the agent, and that has the stream.
+        stream.as_ptr()
+    }
 }
 
 /// As webrtcbin asks for it.
@@ -69,13 +73,84 @@ pub(super) unsafe extern "C" fn add_candidate(
     promise: *mut gst::ffi::GstPromise,
 ) {
     // SAFETY: called by webrtcbin as documented. The fourth argument exists from 1.24 on; before, whatever lies in
-    // its register is not looked at. The promise stays webrtcbin's.
+    // its register is not looked at.
     unsafe {
         face(ice, |_, mind| mind.remote_candidate(&text(candidate)));
-        if gst::version() >= (1, 24, 0, 0) && !promise.is_null() {
-            gst::ffi::gst_promise_reply(promise, std::ptr::null_mut());
+        if version() >= (1, 24, 0) {
+            answer(promise);
         }
     }
+}
+
+/// On the way to NULL (1.28 and later, without a promise), or because the signal `close` was emitted. Whoever takes the
+/// session apart has made the face silent before, and ends the agent behind it: all that is left is to say that it is done.
+pub(super) unsafe extern "C" fn close(_ice: *mut ffi::GstWebRTCICE, promise: *mut gst::ffi::GstPromise) {
+    // SAFETY: called by webrtcbin as documented.
+    unsafe { answer(promise) };
+}
+
+/// As webrtcbin asks for it.
+#[cfg(test)]
+pub(super) fn ask_to_close(face: &Face, promise: Option<&gst::Promise>) {
+    // SAFETY: the face and the promise are alive.
+    unsafe { close(face.upcast_ref::<gst_webrtc::WebRTCICE>().as_ptr(), promise.to_glib_none().0) };
+}
+
+/// # Safety
+///
+/// `promise` must be null or a living promise; it stays the caller's ("transfer none").
+unsafe fn answer(promise: *mut gst::ffi::GstPromise) {
+    if !promise.is_null() {
+        // SAFETY: see above; an empty answer means that all is well.
+        unsafe { gst::ffi::gst_promise_reply(promise, std::ptr::null_mut()) };
+    }
+}
+
+/// # Safety
+///
+/// `stream` must be a living [`Stream`].
+unsafe fn face_of(stream: *mut ffi::GstWebRTCICEStream) -> Option<Face> {
+    // SAFETY: see above; whoever calls a method holds a reference while it runs.
+    let stream: Borrowed<Stream> = unsafe { from_glib_borrow(stream.cast::<<Stream as ObjectType>::GlibType>()) };
+    stream.imp().face.get()?.upgrade()
+}
+
+pub(super) unsafe extern "C" fn stream_find_transport(
+    stream: *mut ffi::GstWebRTCICEStream,
+    component: ffi::GstWebRTCICEComponent,
+) -> *mut ffi::GstWebRTCICETransport {
+    // SAFETY: called as documented, and the face lives until the end of the block.
+    unsafe {
+        let Some(face) = face_of(stream) else { return std::ptr::null_mut() };
+        find_transport(face.upcast_ref::<gst_webrtc::WebRTCICE>().as_ptr(), stream, component)
+    }
+}
+
+pub(super) unsafe extern "C" fn stream_gather_candidates(stream: *mut ffi::GstWebRTCICEStream) -> gboolean {
+    // SAFETY: called as documented, and the face lives until the end of the block.
+    unsafe {
+        let Some(face) = face_of(stream) else { return false.into_glib() };
+        gather_candidates(face.upcast_ref::<gst_webrtc::WebRTCICE>().as_ptr(), stream)
+    }
+}
+
+/// As whoever has the stream may ask.
+#[cfg(test)]
+pub(super) fn ask_for_transport(stream: &Stream) -> Option<gst_webrtc::WebRTCICETransport> {
+    let stream: *mut ffi::GstWebRTCICEStream = stream.upcast_ref::<gst_webrtc::WebRTCICEStream>().as_ptr();
+    // SAFETY: the stream is alive; the function of the library calls the method of its class, which gives a reference.
+    unsafe {
+        let component = ffi::GST_WEBRTC_ICE_COMPONENT_RTP;
+        glib::translate::from_glib_full(ffi::gst_webrtc_ice_stream_find_transport(stream, component))
+    }
+}
+
+/// As whoever has the stream may ask.
+#[cfg(test)]
+pub(super) fn ask_to_gather(stream: &Stream) -> bool {
+    let stream: *mut ffi::GstWebRTCICEStream = stream.upcast_ref::<gst_webrtc::WebRTCICEStream>().as_ptr();
+    // SAFETY: the stream is alive; the function of the library calls the method of its class.
+    unsafe { bool::from_glib(ffi::gst_webrtc_ice_stream_gather_candidates(stream)) }
 }
 
 pub(super) unsafe extern "C" fn set_local_credentials(
@@ -223,6 +298,9 @@ unsafe fn facts(stream_id: c_uint, of: &CandidateFacts) -> *mut ffi::GstWebRTCIC
         (*stats).type_ = name(of.kind).as_ptr();
         (*stats).proto = c"udp".as_ptr();
         (*stats).prio = of.priority;
+        // What 1.28 has found room for in the reserved part of the struct, where zeroes mean something.
+        (*stats).ABI.abi.related_port = c_uint::MAX;
+        (*stats).ABI.abi.tcp_type = ffi::GST_WEBRTC_ICE_TCP_CANDIDATE_TYPE_NONE;
         stats
     }
 }
