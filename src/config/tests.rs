@@ -120,7 +120,8 @@ fn a_variable_for_a_text_key_is_text_whatever_it_looks_like() {
 fn refused(set: &[(&str, &str)]) -> String {
     let set = set.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     let env = [("ROAMCAST__RECONNECT__MAX_DELAY".to_owned(), "10".to_owned())];
-    let Err(complaints) = load_with("[reconnect]\nminDelay = 1", "config.toml", env.into_iter(), &set) else {
+    let Err(complaints) = load_with("[reconnect]\nminDelay = 1", "config.toml", env.into_iter(), &set, |_| false)
+    else {
         return String::new();
     };
     let show = |one: &Complaint| {
@@ -145,9 +146,10 @@ fn what_an_operator_sets_wins_over_everything_and_gets_the_same_complaints() {
         assert_eq!(refused(&[(key, value)]), words);
     }
     let set = BTreeMap::from([("reconnect.maxRetries".to_owned(), "20".to_owned())]);
-    let loaded = load_with("[reconnect]\nmaxRetries = 5", "", std::iter::empty(), &set).unwrap();
+    let loaded = load_with("[reconnect]\nmaxRetries = 5", "", std::iter::empty(), &set, |_| false).unwrap();
     assert_eq!(loaded.config.policy.max_retries, Retries::AtMost(20));
-    let drawn = load_with("", "", std::iter::empty(), &BTreeMap::from([("x".to_owned(), String::new())])).unwrap_err();
+    let drawn = load_with("", "", std::iter::empty(), &BTreeMap::from([("x".to_owned(), String::new())]), |_| false)
+        .unwrap_err();
     assert!(drawn.to_string().contains("`set x`"), "{drawn}");
 }
 

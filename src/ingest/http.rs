@@ -17,7 +17,6 @@ use axum::routing::{get, post};
 use secrecy::{ExposeSecret, SecretString};
 use str0m::config::DtlsCert;
 use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::signal::roamcast_text::IceServer;
@@ -27,6 +26,7 @@ use super::faults::Faults;
 use super::media::{self, Address, Board, Busy, Guard, PatchError, Patched, Request};
 use super::peer::{OfferError, Peer, Role};
 use super::sdp::Fragment;
+use super::tls::Door;
 use super::{events, faults, page, signalling};
 
 /// An SDP offer of a browser has about 8 KiB.
@@ -57,17 +57,17 @@ pub(super) struct Server {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reached(pub(super) Option<SocketAddr>);
 
-impl Connected<axum::serve::IncomingStream<'_, TcpListener>> for Reached {
-    fn connect_info(stream: axum::serve::IncomingStream<'_, TcpListener>) -> Self {
-        Self(stream.io().local_addr().ok().map(media::canonical))
+impl Connected<axum::serve::IncomingStream<'_, Door>> for Reached {
+    fn connect_info(stream: axum::serve::IncomingStream<'_, Door>) -> Self {
+        Self(stream.io().local.map(media::canonical))
     }
 }
 
 /// Serves until `server.stopped`.
-pub(super) async fn serve(listener: TcpListener, server: Server) {
+pub(super) async fn serve(door: Door, server: Server) {
     let mut stopped = server.stopped.clone();
     let service = routes(server).into_make_service_with_connect_info::<Reached>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
+    let serving = axum::serve(door, service).with_graceful_shutdown(async move {
         let _ = stopped.changed().await;
     });
     if let Err(error) = serving.into_future().await {

@@ -9,7 +9,7 @@
 //!                       '--------- Board -----------'  broadcast.rs  who publishes, who watches, what viewers are told
 //!                                                      slots.rs      who comes back when, should this server be lost
 //!                                                      timeline.rs   RTP time and wall clocks for viewers
-//!                                                      tally.rs      frames, packets and holes of a publisher
+//!  tls.rs: its certificate, the listener             tally.rs      frames, packets and holes of a publisher
 //! ```
 
 mod broadcast;
@@ -26,6 +26,7 @@ mod signalling;
 mod slots;
 mod tally;
 mod timeline;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,6 +50,8 @@ pub struct Options {
     /// The encoder's own BroadcastStatus (`data` as a JSON object), when it runs in this process; else viewers get one that
     /// is derived from the media.
     pub status_feed: Option<watch::Receiver<String>>,
+    /// Serve HTTPS and wss with this certificate, instead of HTTP and ws.
+    pub tls: Option<tls::Identity>,
     /// Answer `POST /faults/<name>` (docs/signalling.md): for tests, never for an ingest that others use.
     pub faults: bool,
 }
@@ -57,7 +60,7 @@ impl Options {
     /// Listens there, without a token, with any media port and without faults.
     #[must_use]
     pub const fn new(listen: SocketAddr) -> Self {
-        Self { listen, media_port: 0, token: None, status_feed: None, faults: false }
+        Self { listen, media_port: 0, token: None, status_feed: None, tls: None, faults: false }
     }
 }
 
@@ -137,7 +140,7 @@ impl Ingest {
             faults: options.faults.then(Arc::default),
             stopped,
         };
-        let http = tokio::spawn(http::serve(listener, server));
+        let http = tokio::spawn(http::serve(tls::Door::new(listener, options.tls), server));
         Ok(Self { address, media_address, stop, http, media })
     }
 

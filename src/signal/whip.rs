@@ -100,7 +100,7 @@ impl Whip {
         if !accepted {
             return Err(asked.refusal(&place));
         }
-        let resource = resource_of(&self.endpoint.courier, &asked, place)?;
+        let resource = self.resource_of(&asked, place);
         // Kept from here on, so that `goodbye` finds the session even when its answer is of no use.
         self.session = Some(Session {
             offer: offer.to_owned(),
@@ -121,6 +121,25 @@ impl Whip {
         self.slot = self.slot_of(&asked);
         let session_id = resource.as_ref().unwrap_or(asked.url()).path().to_owned();
         Ok(Accepted { answer, ice_servers, near: asked.reply.near, session_id })
+    }
+
+    /// The session's own address out of a 201. One that may not be used costs the goodbye (and trickle, and ICE restarts), not
+    /// the broadcast: no request goes there. Behind a proxy that ends TLS, servers are wont to name `http://`.
+    fn resource_of(&mut self, asked: &Asked, place: Place<'_>) -> Option<Url> {
+        let named = asked.header(header::LOCATION).and_then(|value| text::location(asked.url(), value));
+        let (resource, why) = match named {
+            None => (None, "names no usable `Location` for the session".to_owned()),
+            Some(resource) => match self.endpoint.courier.trust(place, asked.url(), &resource) {
+                Ok(()) => (Some(resource), String::new()),
+                Err(_) => {
+                    (None, format!("names `{}` for the session, {}", shown(&resource), elsewhere(asked, &resource)))
+                }
+            },
+        };
+        if resource.is_none() && self.oddities.is_news(&why) {
+            warn!("`{}` {why}: the session can be ended by the server's own timeout only", place.url);
+        }
+        resource
     }
 
     /// A slot that is of no use costs nothing: the brain has dice.
@@ -163,7 +182,7 @@ impl Whip {
     /// place in such a fragment (codecs, fingerprint) stays as it was answered first.
     pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, RestartError> {
         let Some(Session { resource: Some(resource), answer: Some(known), .. }) = &self.session else {
-            let words = "the server named no `Location` for the session, so there is nothing to PATCH";
+            let words = "the server named no usable `Location` for the session, so there is nothing to PATCH";
             return Err(RestartError::Refused(failure::internal(Phase::Request, words)));
         };
         let (resource, known) = (resource.clone(), known.clone());
@@ -271,13 +290,14 @@ impl Endpoint {
     }
 }
 
-/// The session's own address out of a 201.
-fn resource_of(courier: &Courier, asked: &Asked, place: Place<'_>) -> Result<Option<Url>, Failure> {
-    let resource = asked.header(header::LOCATION).and_then(|value| text::location(asked.url(), value));
-    let Some(resource) = resource else {
-        warn!("`{}` names no usable `Location` for the session, so it cannot be ended by us", place.url);
-        return Ok(None);
-    };
-    courier.trust(place, asked.url(), &resource)?;
-    Ok(Some(resource))
+/// What is wrong with a `Location` that the token must not go to.
+fn elsewhere(asked: &Asked, resource: &Url) -> &'static str {
+    let lost_tls = asked.url().scheme() == "https" && resource.scheme() == "http";
+    if lost_tls && asked.url().host() == resource.host() {
+        "which is not encrypted (let its proxy pass on that the client uses https)"
+    } else if lost_tls {
+        "which is not encrypted"
+    } else {
+        "another origin, which `uplink.trustedOrigins` does not name"
+    }
 }

@@ -1,5 +1,6 @@
 //! Redirects: the token goes to the endpoint's origin and to trusted ones, and nowhere else.
 
+use roamcast::config::origin::TrustedOrigin;
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::Retry;
 
@@ -36,7 +37,7 @@ async fn a_foreign_origin_sees_no_request_at_all() {
     assert!(stranger.requests().is_empty());
 
     // The operator's list lets it through.
-    config.trusted_origins = vec![stranger.url("/").origin()];
+    config.trusted_origins = vec![TrustedOrigin::new(&stranger.url("/")).unwrap()];
     signaller(&config).unwrap().publish("v=0\r\n").await.unwrap();
     assert_eq!(stranger.requests().len(), 1);
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use roamcast::config::TokenSource;
+use roamcast::config::origin::TrustedOrigin;
 use roamcast::signal::{LocalCandidate, RestartError, Timeouts, Trickle, Word};
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Phase, Retry, RetrySlot};
@@ -121,7 +122,7 @@ async fn a_location_on_a_foreign_origin_is_refused_unless_trusted() {
     signaller.goodbye().await.unwrap();
     assert!(stranger.requests().is_empty());
 
-    config.trusted_origins = vec![stranger.url("/").origin()];
+    config.trusted_origins = vec![TrustedOrigin::new(&stranger.url("/")).unwrap()];
     let mut signaller = crate::http::signaller(&config).unwrap();
     signaller.publish(OFFER).await.unwrap();
     signaller.goodbye().await.unwrap();

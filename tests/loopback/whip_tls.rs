@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair, date_time_ymd};
 use roamcast::config::TokenSource;
+use roamcast::config::origin::TrustedOrigin;
 use roamcast::signal::token::Tokens;
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Failure, Retry};
@@ -101,7 +102,7 @@ async fn https_is_never_left_for_http_not_even_to_a_trusted_origin() {
         let (_server, url) = ca.server("localhost", 2020..2120, answer).await;
         let mut config = uplink(url);
         config.ca_file = Some(ca.file.path().to_owned());
-        config.trusted_origins = vec![plain.url("/").origin()];
+        config.trusted_origins = vec![TrustedOrigin::new(&plain.url("/")).unwrap()];
         let failure = signaller(&config).unwrap().publish("v=0\r\n").await.unwrap_err();
         assert_eq!((failure.code, failure.retry), (ErrorCode::UntrustedRedirect, Retry::Never), "{code}: {failure}");
         assert!(failure.words.contains("https to http"), "{code}: {failure}");
