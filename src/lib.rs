@@ -34,6 +34,7 @@
 //!   check/           (P) mod.rs: file -> Config, one fn a section; uplink.rs: where the media and the token go; control.rs
 //!   complaint.rs words.rs (P) what is wrong, where, what would be right - and no secret
 //!   changes.rs       (P) which keys two configs differ in
+//!   origin.rs fingerprint.rs clear_text.rs (P) who may get the token; the certificate of a server; where secrets go unencrypted
 //!   units.rs         (P) Bitrate, durations, Secret (prints as ***), IceServer
 //!   tests.rs             exact words for malformed configs
 //! media/               2 THE STUDIO - capture and encode; runs whether or not anyone listens
@@ -74,6 +75,7 @@
 //!   janus.rs janus/ghost.rs janus_text.rs (-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
 //!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
 //!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
+//!   tls.rs clear_text.rs (-) which certificates are trusted; which addresses of a name may get a secret unencrypted
 //!   state.rs         (-) what outlives a kill -9
 //!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
@@ -102,7 +104,7 @@
 //!   desk.rs          (-) every wish of an operator -> inbox; settings.rs (P): which settings may change while media flows
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
 //! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs; pure: broadcast.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
+//!                        loop), peer.rs (one connection), events.rs, page.rs, tls.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs; pure: broadcast.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
 //! ```
 //!
 //! # The laws

@@ -89,3 +89,101 @@ fn domain_of(name: &str) -> Result<&str, String> {
     }
     Ok(domain)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    fn origin(text: &str) -> Result<TrustedOrigin, String> {
+        TrustedOrigin::new(&url(text))
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_one_label_or_more() {
+        let trusted = origin("https://*.live-video.net").unwrap();
+        for inside in
+            ["https://eu.live-video.net/x", "https://a.b.C.live-video.net:443/y?z", "https://*.live-video.net"]
+        {
+            assert!(trusted.covers(&url(inside)), "{inside}");
+        }
+        for outside in [
+            "https://live-video.net",
+            "https://xlive-video.net",
+            "https://eu.live-video.net:8443",
+            "http://eu.live-video.net",
+            "wss://eu.live-video.net",
+            "https://eu.live-video.net.",
+            "https://.live-video.net",
+            "https://a..live-video.net",
+            "https://live-video.net.evil.example",
+            "https://eu.live-video.net@evil.example",
+            "https://1.2.3.4",
+        ] {
+            assert!(!trusted.covers(&url(outside)), "{outside}");
+        }
+        assert!(origin("https://*.live-video.net:4443").unwrap().covers(&url("https://eu.live-video.net:4443/v2")));
+    }
+
+    #[test]
+    fn no_wildcard_reaches_hosts_of_many_owners() {
+        for text in [
+            "https://*",
+            "https://*.com",
+            "https://*.co.uk",
+            "https://*.com.br",
+            "https://*.github.io",
+            "https://*.lan",
+            "https://*.cloudfront.net",
+            "https://*.*.net",
+            "https://a.*.example.com",
+            "https://*a.example.com",
+            "https://**.example.com",
+            "https://*.",
+            "http://*.example.com",
+        ] {
+            assert!(text.parse::<Url>().is_err() || origin(text).is_err(), "{text}");
+        }
+        for text in ["https://*.example.com", "https://*.bbc.co.uk", "https://*.me.github.io", "https://*.studio.lan"] {
+            assert!(origin(text).is_ok(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_origin_covers_itself_and_nothing_of_another_scheme_host_or_port(
+            host in "[a-z]{1,8}(\\.[a-z]{2,8}){0,2}", other in "[a-z]{1,8}(\\.[a-z]{2,8}){0,2}", port in 1u16..,
+        ) {
+            let known = origin(&format!("https://{host}:{port}")).unwrap();
+            let covers = |text: String| known.covers(&url(&text));
+            let (itself, another) = (format!("https://{host}:{port}/any?thing"), format!("https://{other}:{port}"));
+            prop_assert!(covers(itself));
+            let strangers = [
+                format!("http://{host}:{port}"),
+                format!("https://x.{host}:{port}"),
+                format!("https://{host}:{}", port.wrapping_add(1).max(1)),
+            ];
+            prop_assert!(!strangers.into_iter().any(covers));
+            prop_assert_eq!(covers(another), other == host);
+        }
+
+        #[test]
+        fn whatever_a_wildcard_covers_ends_with_its_domain(
+            labels in "[a-z0-9.-]{0,12}", domain in "[a-z]{1,8}\\.(com|net|org)", tail in "(|\\.evil\\.example|\\.|x)",
+        ) {
+            let trusted = origin(&format!("https://*.{domain}")).unwrap();
+            if let Ok(target) = format!("https://{labels}{domain}{tail}/").parse::<Url>()
+                && trusted.covers(&target)
+            {
+                let host = target.host_str().unwrap_or_default().to_owned();
+                let suffix = format!(".{}", domain);
+                let (is_below, is_longer) = (host.ends_with(&suffix), host.len() > suffix.len());
+                prop_assert!(is_below && is_longer, "{}", host);
+            }
+        }
+    }
+}

@@ -94,3 +94,80 @@ impl Resolve for Guarded {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config;
+
+    fn uplink(url: &str, more: &str) -> Uplink {
+        let text = format!("[uplink]\nurl = \"{url}\"\ntoken = \"t\"\n{more}");
+        config::load(&text, "", std::iter::empty()).unwrap().uplink
+    }
+
+    fn knows(addresses: &'static [&'static str]) -> Resolver {
+        Resolver::new(move |_| {
+            Box::pin(async move { Ok(addresses.iter().map(|text| text.parse().unwrap()).collect()) })
+        })
+    }
+
+    #[test]
+    fn oneself_is_found_without_a_packet() {
+        for text in ["127.0.0.1", "127.1.2.3", "0.0.0.0"] {
+            assert!(is_own_address(text.parse().unwrap()), "{text}");
+        }
+        for text in ["192.0.2.1", "8.8.8.8", "255.255.255.255", "224.0.0.1"] {
+            assert!(!is_own_address(text.parse().unwrap()), "{text}");
+        }
+    }
+
+    /// Names are judged by what they stand for when they are dialled: one that has moved to a public address gets nothing.
+    #[tokio::test]
+    async fn a_name_gives_away_only_addresses_that_may_be_told() {
+        let mixed: &[&str] = &["203.0.113.7", "10.0.0.7", "2001:db8::7", "fd00::7"];
+        let public: &[&str] = &["203.0.113.7", "2001:db8::7"];
+        let nearby = uplink("http://studio.example/x", "allowClearText = true");
+        let secure = uplink("https://studio.example/x", "");
+        let oneself = uplink("http://localhost/x", "");
+        for (uplink, name, addresses, expected) in [
+            (&nearby, "studio.example", mixed, Some(2)),
+            (&nearby, "studio.example", public, None),
+            (&secure, "studio.example", public, Some(2)),
+            (&oneself, "localhost", public, None),
+            (&oneself, "localhost", &["127.0.0.1", "10.0.0.7"], Some(1)),
+            // Nothing goes there but over https.
+            (&nearby, "other.example", public, Some(2)),
+        ] {
+            let guarded = Guarded::new(knows(addresses), &uplink.url, uplink);
+            let found = guarded.resolve(name.parse().unwrap()).await;
+            match (found, expected) {
+                (Ok(found), Some(count)) => assert_eq!(found.count(), count, "{name} {addresses:?}"),
+                (Err(error), None) => assert!(error.is::<InTheClear>(), "{name}: {error}"),
+                (found, _) => panic!("{name} {addresses:?}: {:?}", found.map(Iterator::count)),
+            }
+            if expected.is_none() {
+                let rule = rule_for(&uplink.url, uplink);
+                let dialled = knows(addresses).dial(&uplink.url, rule, Duration::from_secs(5)).await;
+                let error: io::Error = dialled.unwrap_err();
+                assert!(error.get_ref().is_some_and(|error| error.is::<InTheClear>()), "{name}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_name_is_judged_before_each_request() {
+        let check = |text: &str, uplink: &Uplink| {
+            let url: Url = text.parse().unwrap();
+            check_literal(&url, rule_for(&url, uplink)).is_ok()
+        };
+        let nearby = uplink("http://10.0.0.7/x", "allowClearText = true");
+        let secure = uplink("https://h.example/x", "");
+        let open = config::load("[uplink]\nurl = \"http://203.0.113.7/x\"", "", std::iter::empty()).unwrap().uplink;
+        assert!(check("http://10.0.0.7/x", &nearby) && check("http://127.0.0.1", &nearby));
+        assert!(!check("http://203.0.113.7/x", &nearby) && check("https://203.0.113.7/x", &nearby));
+        assert!(!check("http://192.0.2.1/x", &secure) && check("http://203.0.113.7/x", &open));
+    }
+}

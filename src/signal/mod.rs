@@ -34,7 +34,7 @@ use crate::uplink::failure::{self, Place, Redirect};
 pub use clear_text::is_own_address;
 pub(crate) use dns::Resolver;
 pub use http::Timeouts;
-pub(crate) use tls::tls;
+pub(crate) use tls::{tls, trouble as tls_trouble};
 use token::Tokens;
 use whip_text::{may_carry_token, shown};
 

@@ -185,6 +185,11 @@ fn read_ca_file(path: &Path, roots: &mut RootCertStore) -> Result<Vec<Certificat
     Ok(certs)
 }
 
+/// Why TLS has failed; `None`: it was not TLS that failed.
+pub(crate) fn trouble(error: &std::io::Error) -> Option<Tls> {
+    error.get_ref()?.downcast_ref().map(classify)
+}
+
 /// Why a handshake has failed.
 #[allow(clippy::wildcard_enum_match_arm, reason = "enums of other crates, open-ended")]
 pub(super) fn classify(error: &Error) -> Tls {

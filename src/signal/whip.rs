@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
+use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, RetrySlot};
 use crate::uplink::failure::{self, Body, Place};
 use crate::uplink::sdp;
@@ -164,18 +165,24 @@ impl Whip {
         }
         let token = self.endpoint.tokens.present().await?;
         let letter = Letter { method: Method::PATCH, url: resource.clone(), headers, body, token };
-        let asked = self.endpoint.ask(letter).await?;
+        let asked = match self.endpoint.ask(letter).await {
+            // To where the token must not go: it will say so again.
+            Err(failure) if failure.code == ErrorCode::UntrustedRedirect => return Ok(self.no_trickle()),
+            asked => asked?,
+        };
         match asked.reply.status {
             200..=299 => Ok(Trickle::Taken),
             408 | 425 | 429 => Err(asked.refusal(&asked.place(&shown(asked.url())))),
-            400..=499 | 501 => {
-                if let Some(session) = &mut self.session {
-                    session.takes_trickle = false;
-                }
-                Ok(Trickle::Unsupported)
-            }
+            400..=499 | 501 => Ok(self.no_trickle()),
             _ => Err(asked.refusal(&asked.place(&shown(asked.url())))),
         }
+    }
+
+    fn no_trickle(&mut self) -> Trickle {
+        if let Some(session) = &mut self.session {
+            session.takes_trickle = false;
+        }
+        Trickle::Unsupported
     }
 
     /// RFC 9725, section 4.3.3: the new credentials go out in a PATCH, the server's come back with a new ETag. What has no
@@ -197,7 +204,11 @@ impl Whip {
         let began = Instant::now();
         let asked = self.endpoint.ask(letter).await.map_err(|failure| {
             let unheard = failure.phase == Phase::Dial && began.elapsed() >= self.timeouts.connect;
-            if unheard { RestartError::Silence } else { RestartError::Failed(failure) }
+            match failure.code {
+                ErrorCode::UntrustedRedirect => RestartError::Refused(failure),
+                _ if unheard => RestartError::Silence,
+                _ => RestartError::Failed(failure),
+            }
         })?;
         let url = shown(asked.url());
         let refusal = || asked.refusal(&asked.place(&url));

@@ -175,8 +175,9 @@ pub fn transport(place: Place<'_>, why: &Transport) -> Failure {
     Failure::new(phase, Retry::Backoff, code, words)
 }
 
-/// Clocks get set and certificates get renewed, so all of these are worth another try.
-fn tls(url: &str, why: &Tls) -> String {
+/// One sentence. Clocks get set and certificates get renewed, so all of these are worth another try.
+#[must_use]
+pub fn tls(url: &str, why: &Tls) -> String {
     match why {
         Tls::UnknownIssuer => format!(
             "the certificate of `{url}` is signed by nobody we trust; name its CA in `uplink.caFile`, or look for a \
@@ -225,7 +226,11 @@ fn tls(url: &str, why: &Tls) -> String {
 
 /// How to do without TLS.
 fn plainly(url: &str) -> &'static str {
-    if url.starts_with("wss:") { "write ws instead of wss" } else { "write http instead of https" }
+    match url.split_once(':') {
+        Some(("wss", _)) => "write ws instead of wss",
+        Some(("turns", _)) => "write turn instead of turns",
+        Some(_) | None => "write http instead of https",
+    }
 }
 
 /// What a server that speaks TLS says to an unencrypted request is nothing that anyone could read.
