@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn oneself_is_found_without_a_packet() {
-        for text in ["127.0.0.1", "127.1.2.3", "0.0.0.0"] {
+        for text in ["127.0.0.1", "0.0.0.0"] {
             assert!(is_own_address(text.parse().unwrap()), "{text}");
         }
         for text in ["192.0.2.1", "8.8.8.8", "255.255.255.255", "224.0.0.1"] {

@@ -217,7 +217,10 @@ pub(super) fn classify(error: &Error) -> Tls {
 #[allow(clippy::wildcard_enum_match_arm, reason = "enums of other crates, open-ended")]
 fn classify_certificate(why: &CertificateError) -> Tls {
     match why {
-        CertificateError::UnknownIssuer => Tls::UnknownIssuer,
+        // An authority that only bears the name of one that we trust, as one that was made anew does, has another key.
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => Tls::UnknownIssuer,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => Tls::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Tls::NotValidYet,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Tls::WrongName,
