@@ -175,7 +175,8 @@ mod tests {
         fn whatever_a_wildcard_covers_ends_with_its_domain(
             labels in "[a-z0-9.-]{0,12}", domain in "[a-z]{1,8}\\.(com|net|org)", tail in "(|\\.evil\\.example|\\.|x)",
         ) {
-            let trusted = origin(&format!("https://*.{domain}")).unwrap();
+            // Some of these, such as `de.com`, are public suffixes and rightly refused.
+            let Ok(trusted) = origin(&format!("https://*.{domain}")) else { return Ok(()) };
             if let Ok(target) = format!("https://{labels}{domain}{tail}/").parse::<Url>()
                 && trusted.covers(&target)
             {
