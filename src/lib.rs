@@ -35,6 +35,7 @@
 //!   check/           (P) mod.rs: file -> Config, one fn a section; uplink.rs: where the media and the token go; control.rs
 //!   complaint.rs words.rs (P) what is wrong, where, what would be right - and no secret
 //!   changes.rs       (P) which keys two configs differ in
+//!   origin.rs fingerprint.rs clear_text.rs (P) who may get the token; the certificate of a server; where secrets go unencrypted
 //!   units.rs         (P) Bitrate, durations, Secret (prints as ***), IceServer
 //!   address.rs mask.rs (P)(-) addresses as people may see them; every secret of the process, masked in words and log
 //!   tests.rs             exact words for malformed configs
@@ -81,6 +82,7 @@
 //!   janus.rs janus/ghost.rs janus_text.rs (-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
 //!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
 //!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
+//!   tls.rs clear_text.rs (-) which certificates are trusted; which addresses of a name may get a secret unencrypted
 //!   state.rs         (-) what outlives a kill -9; state/proofs.rs: which servers have taken our media
 //!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
@@ -114,7 +116,7 @@
 //!                        strangers; seldom.rs (P): lines in the log that anybody can cause; files.rs: how many files are open
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
 //! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs, contained.rs (panics of
+//!                        loop), peer.rs (one connection), events.rs, page.rs, tls.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs, contained.rs (panics of
 //!                        str0m), pulse.rs (does the loop turn?), room.rs, rehearsal.rs (for the fuzzer); pure: broadcast.rs, offer.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
 //! ```
 //!

@@ -67,8 +67,9 @@ pub fn settings(data: &[u8]) {
     let text = text(data);
     let pairs = || text.lines().take(20).filter_map(|line| line.split_once('='));
     let set: BTreeMap<String, String> = pairs().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let before = config::load_with(PRESENT, "", std::iter::empty(), &BTreeMap::new()).expect("a good config");
-    match config::load_with(PRESENT, "", std::iter::empty(), &set) {
+    let before =
+        config::load_with(PRESENT, "", std::iter::empty(), &BTreeMap::new(), |_| false).expect("a good config");
+    match config::load_with(PRESENT, "", std::iter::empty(), &set, |_| false) {
         Ok(after) => assert!(config::changed_keys(&before.file, &after.file).len() <= set.len()),
         Err(complaints) => complaints.iter().for_each(|one| assert!(!one.words.is_empty())),
     }

@@ -50,7 +50,7 @@ pub enum Command {
     #[cfg(feature = "ingest")]
     /// The embedded ingest server alone: WHIP in, WHEP and a viewer page out
     #[command(
-        after_help = "Examples:\n  roamcast ingest\n  roamcast ingest --listen 0.0.0.0:8080 --token-file /etc/roamcast/token"
+        after_help = "Examples:\n  roamcast ingest\n  roamcast ingest --listen 0.0.0.0:8443 --token-file /etc/roamcast/token --tls-self-signed"
     )]
     Ingest(Ingest),
     /// Tell everything that is wrong with a config, and exit 0 or 78
@@ -137,6 +137,9 @@ pub struct Demo {
     /// Stop by itself after this time, such as 30s or 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = time)]
     pub stop_after: Option<Duration>,
+    /// HTTPS
+    #[command(flatten)]
+    pub tls: Tls,
     /// A config to start from; without it the defaults
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -158,9 +161,26 @@ pub struct Ingest {
     /// given more than once
     #[arg(long = "allow-host", value_name = "NAME", value_parser = host_name)]
     pub allow_hosts: Vec<String>,
+    /// HTTPS
+    #[command(flatten)]
+    pub tls: Tls,
     /// Answer POST /faults/<name> (docs/signalling.md): for tests only
     #[arg(long)]
     pub faults: bool,
+}
+
+/// `--tls-cert`, `--tls-key`, `--tls-self-signed`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct Tls {
+    /// Serve HTTPS (and wss) with this certificate: PEM, with its chain
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert: PEM, without a pass phrase
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Serve HTTPS with a certificate of our own making, and print its fingerprint for the encoder's uplink.fingerprint
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    pub tls_self_signed: bool,
 }
 
 /// `roamcast check`
@@ -246,6 +266,8 @@ mod tests {
             "ingest --listen [::1]:1 --token-file t --faults",
             "ingest --allow-host studio.local --allow-host box",
             "demo --allow-host studio.local",
+            "ingest --tls-cert c --tls-key k",
+            "demo --tls-self-signed",
             "check --offline -c f",
             "devices --json",
             "status --json",
@@ -281,6 +303,9 @@ mod tests {
             "run --events xml",
             "ingest --fault x",
             "ingest --allow-host http://studio.local",
+            "ingest --tls-cert c",
+            "demo --tls-key k",
+            "ingest --tls-cert c --tls-key k --tls-self-signed",
             "run a.toml",
         ] {
             assert!(command(&format!("roamcast {line}")).is_err(), "{line}");

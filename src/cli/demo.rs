@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::args::Demo;
+use super::ingest::Manner;
 use super::{Exit, default_config, load_config, logging, print, world};
 use crate::config::{Config, Protocol, TokenSource, Uplink};
 use crate::house;
@@ -30,20 +31,27 @@ pub fn run(args: &Demo) -> Exit {
     origin.log_level = Box::new(logging::start(&config.log));
     let (page, feed) = watch::channel(String::new());
     let board = Board::new(super::run::output(&args.events), Some(Arc::new(page)));
+    let identity = match super::ingest::identity(&args.tls, args.listen.ip()) {
+        Ok(identity) => identity,
+        Err(exit) => return exit,
+    };
+    let token = token(&config);
+    let manner = Manner { identity: identity.clone(), has_token: token.is_some() };
     let hosts = Hosts::with(args.allow_hosts.iter().cloned());
-    let options = Options { status_feed: Some(feed), token: token(&config), hosts, ..Options::new(args.listen) };
+    let options = Options { status_feed: Some(feed), token, hosts, tls: identity, ..Options::new(args.listen) };
     let stop_after = args.stop_after;
     world::enter(async move {
         let mut server = match super::ingest::open(options).await {
             Ok(server) => server,
             Err(exit) => return exit,
         };
-        let page = format!("http://{}/live", server.address());
-        match format!("http://{}/whip/live", server.address()).parse() {
+        let door = format!("{}://{}", manner.scheme(), server.address());
+        let page = format!("{door}/live");
+        match format!("{door}/whip/live").parse() {
             Ok(url) => {
-                let uplink =
-                    Uplink { protocol: Protocol::Whip, url, fallback_urls: Vec::new(), janus: None, ..config.uplink };
-                config.uplink = uplink;
+                let (protocol, fallback_urls) = (Protocol::Whip, Vec::new());
+                let fingerprints = manner.fingerprint().into_iter().collect();
+                config.uplink = Uplink { protocol, url, fallback_urls, janus: None, fingerprints, ..config.uplink };
                 config.policy.endpoints = 1;
             }
             Err(error) => tracing::error!("the address of the ingest makes no URL: {error}"),

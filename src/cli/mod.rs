@@ -33,6 +33,7 @@ pub use args::{Cli, Command};
 
 use crate::config::{self, Config, Loaded};
 use crate::control::{self, desk::Origin};
+use crate::signal::is_own_address;
 use crate::status::StopReason;
 
 /// Where the config is when neither `-c` nor `$ROAMCAST_CONFIG` says.
@@ -105,14 +106,15 @@ fn open_config(name: String, read: control::desk::Read) -> Result<(Config, Origi
         Exit::CONFIG
     })?;
     let env: Vec<_> = environment().collect();
-    let loaded = config::load_with(&text, &name, env.iter().cloned(), &BTreeMap::new()).map_err(|complaints| {
+    let loaded = config::load_with(&text, &name, env.iter().cloned(), &BTreeMap::new(), is_own_address);
+    let loaded = loaded.map_err(|complaints| {
         print::err(&complaints.render(print::is_colourful()));
         let count = complaints.iter().len();
         print::err(&format!("\nerror: {count} complaint{} about {name}", if count == 1 { "" } else { "s" }));
         Exit::CONFIG
     })?;
     let Loaded { config, file } = loaded;
-    Ok((config, Origin { name, text, file, env, read, log_level: Box::new(|_| {}) }))
+    Ok((config, Origin { name, text, file, env, read, is_own: is_own_address, log_level: Box::new(|_| {}) }))
 }
 
 /// The variables of the config. What is not Unicode gets replacement characters, which a key then refuses.

@@ -47,7 +47,7 @@ mod tests {
     use crate::config::load_with;
 
     fn file(text: &str) -> File {
-        load_with(text, "", std::iter::empty(), &BTreeMap::new()).unwrap().file
+        load_with(text, "", std::iter::empty(), &BTreeMap::new(), |_| false).unwrap().file
     }
 
     #[test]

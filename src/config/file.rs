@@ -153,9 +153,16 @@ pub struct Uplink {
     /// The systemd credential (`LoadCredential=`) that holds the bearer token; read anew for each attempt.
     #[schemars(length(min = 1))]
     pub token_credential: Option<String>,
-    /// A private CA, PEM, trusted besides those of the system.
+    /// PEM, trusted besides the authorities of the system: a private CA, or the server's own certificate.
     #[schemars(length(min = 1))]
     pub ca_file: Option<String>,
+    /// SHA-256 of the server's certificate, 64 hex digits, or an array of them. Nothing else of that certificate is looked at,
+    /// and the servers of `url` and `fallbackUrls` may show no other.
+    #[schemars(schema_with = "one_or_many")]
+    pub fingerprint: Option<OneOrMany>,
+    /// Lets the token and passwords go over http or ws to private addresses and VPNs (RFC 1918, ULA, link-local, 100.64/10);
+    /// never to others.
+    pub allow_clear_text: bool,
     /// STUN and TURN servers, besides those that the server names.
     pub ice_servers: Vec<IceServer>,
     /// `relay` lets media out through a TURN server only.
@@ -164,7 +171,8 @@ pub struct Uplink {
     pub dtls_certificate: DtlsCertificate,
     /// `roaming` follows the network as it changes; `libnice` is the agent of GStreamer, for comparison.
     pub ice_agent: IceAgent,
-    /// Origins (`https://host[:port]`) besides that of `url` that a redirect or Location may name; the token goes there too.
+    /// Origins (`https://host[:port]`, `https://*.domain`) besides that of `url` that a redirect or Location may name; the token
+    /// goes there too.
     pub trusted_origins: Vec<String>,
 }
 
@@ -310,6 +318,16 @@ pub struct Log {
     pub format: LogFormat,
 }
 
+/// A text, or an array of texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// `"a"`
+    One(String),
+    /// `["a", "b"]`
+    Many(Vec<String>),
+}
+
 /// A number, or text with a unit; the key says which units it takes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -350,6 +368,10 @@ fn duration(_: &mut SchemaGenerator) -> Schema {
 
 fn bitrate(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["number", "string"], "minimum": 0, "pattern": r"^\s*[0-9.]+\s*[kKmM]?(b(it)?s?(/s|ps)?)?\s*$" })
+}
+
+fn one_or_many(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "array"], "items": { "type": "string" } })
 }
 
 fn retries(_: &mut SchemaGenerator) -> Schema {
@@ -411,6 +433,8 @@ impl Default for Uplink {
             token_url: None,
             token_credential: None,
             ca_file: None,
+            fingerprint: None,
+            allow_clear_text: false,
             ice_servers: Vec::new(),
             ice_transport: IceTransport::All,
             dtls_certificate: DtlsCertificate::Ecdsa,

@@ -9,10 +9,13 @@
 pub mod address;
 mod changes;
 mod check;
+pub mod clear_text;
 mod complaint;
 mod document;
 pub mod file;
+pub mod fingerprint;
 pub mod mask;
+pub mod origin;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -20,7 +23,7 @@ pub mod units;
 mod words;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,7 +33,10 @@ use url::Url;
 
 use crate::supervisor::Policy;
 pub use changes::changed_keys;
+use clear_text::ClearText;
 pub use complaint::{Complaint, Complaints, Place};
+use fingerprint::Fingerprint;
+use origin::TrustedOrigin;
 pub use schema::schema;
 use units::{Bitrate, IceServer, Secret};
 pub use words::is_same_key;
@@ -39,12 +45,12 @@ pub use words::is_same_key;
 pub const ENV_PREFIX: &str = "ROAMCAST__";
 
 /// Text -> [`Config`]. `name` names the text in complaints; of `env` only `ROAMCAST__SECTION__KEY` is looked at, and wins
-/// over the text.
+/// over the text. No address but loopback counts as one of this machine.
 ///
 /// # Errors
 /// Every complaint at once.
 pub fn load(text: &str, name: &str, env: impl Iterator<Item = (String, String)>) -> Result<Config, Complaints> {
-    load_with(text, name, env, &BTreeMap::new()).map(|loaded| loaded.config)
+    load_with(text, name, env, &BTreeMap::new(), |_| false).map(|loaded| loaded.config)
 }
 
 /// A config and what it was made of.
@@ -56,7 +62,8 @@ pub struct Loaded {
     pub file: file::File,
 }
 
-/// As [`load`]; `set` holds keys (`reconnect.maxRetries`) and their values, and wins over text and environment.
+/// As [`load`]; `set` holds keys (`reconnect.maxRetries`) and their values, and wins over text and environment. `is_own`:
+/// does this address belong to this machine just now? (What goes there gets on no wire.)
 ///
 /// # Errors
 /// Every complaint at once.
@@ -65,10 +72,11 @@ pub fn load_with(
     name: &str,
     env: impl Iterator<Item = (String, String)>,
     set: &BTreeMap<String, String>,
+    is_own: impl Fn(IpAddr) -> bool,
 ) -> Result<Loaded, Complaints> {
     let (mut document, file) = document::Document::read(text, env, set);
     // What a broken text would have said is not known: rules that join keys would complain about defaults.
-    let config = if document.is_clean("") { check::check(&mut document, &file) } else { None };
+    let config = if document.is_clean("") { check::check(&mut document, &file, &is_own) } else { None };
     let complaints = document.into_complaints();
     match config {
         Some(config) if complaints.is_empty() => Ok(Loaded { config, file }),
@@ -164,16 +172,21 @@ pub struct Uplink {
     pub janus: Option<JanusRoom>,
     /// Where the bearer token comes from.
     pub token: Option<TokenSource>,
-    /// A private CA, PEM.
+    /// PEM: private CAs, and certificates of servers that are to be trusted as they are.
     pub ca_file: Option<PathBuf>,
+    /// The servers of `url` and `fallback_urls` show a certificate with one of these, or none is trusted; other servers (of
+    /// tokens, TURN) may. Empty: as the authorities say.
+    pub fingerprints: Vec<Fingerprint>,
+    /// Secrets may go unencrypted to private addresses.
+    pub allow_clear_text: bool,
     /// STUN and TURN servers, besides those that the server names.
     pub ice_servers: Vec<IceServer>,
     /// `relay`: TURN only.
     pub relay_only: bool,
     /// Key type of the DTLS certificate.
     pub dtls_certificate: DtlsCertificate,
-    /// Origins (scheme://host:port) besides the one of `url` that redirects, Location and the token may go to.
-    pub trusted_origins: Vec<url::Origin>,
+    /// Origins besides the one of `url` that redirects, Location and the token may go to.
+    pub trusted_origins: Vec<TrustedOrigin>,
 }
 
 impl Uplink {
@@ -189,6 +202,17 @@ impl Uplink {
         let mut urls: Vec<Url> = self.urls().cloned().collect();
         let url = if endpoint < urls.len() { urls.remove(endpoint) } else { urls.remove(0) };
         Self { url, fallback_urls: urls, ..self.clone() }
+    }
+
+    /// Where the secrets of this uplink may go unencrypted.
+    #[must_use]
+    pub fn clear_text(&self) -> ClearText {
+        let of_janus = self.janus.as_ref().is_some_and(|room| room.pin.is_some() || room.api_secret.is_some());
+        match (self.token.is_some() || of_janus, self.allow_clear_text) {
+            (false, _) => ClearText::Anywhere,
+            (true, false) => ClearText::ThisMachine,
+            (true, true) => ClearText::PrivateNetworks,
+        }
     }
 
     /// The configured server that this address belongs to: the one of the same origin.

@@ -1,5 +1,7 @@
 //! The front door as a whole: exact words for malformed configs, the example, and texts that nobody would write.
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::supervisor::Retries;
 use file::File;
@@ -120,7 +122,8 @@ fn a_variable_for_a_text_key_is_text_whatever_it_looks_like() {
 fn refused(set: &[(&str, &str)]) -> String {
     let set = set.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
     let env = [("ROAMCAST__RECONNECT__MAX_DELAY".to_owned(), "10".to_owned())];
-    let Err(complaints) = load_with("[reconnect]\nminDelay = 1", "config.toml", env.into_iter(), &set) else {
+    let Err(complaints) = load_with("[reconnect]\nminDelay = 1", "config.toml", env.into_iter(), &set, |_| false)
+    else {
         return String::new();
     };
     let show = |one: &Complaint| {
@@ -145,9 +148,10 @@ fn what_an_operator_sets_wins_over_everything_and_gets_the_same_complaints() {
         assert_eq!(refused(&[(key, value)]), words);
     }
     let set = BTreeMap::from([("reconnect.maxRetries".to_owned(), "20".to_owned())]);
-    let loaded = load_with("[reconnect]\nmaxRetries = 5", "", std::iter::empty(), &set).unwrap();
+    let loaded = load_with("[reconnect]\nmaxRetries = 5", "", std::iter::empty(), &set, |_| false).unwrap();
     assert_eq!(loaded.config.policy.max_retries, Retries::AtMost(20));
-    let drawn = load_with("", "", std::iter::empty(), &BTreeMap::from([("x".to_owned(), String::new())])).unwrap_err();
+    let drawn = load_with("", "", std::iter::empty(), &BTreeMap::from([("x".to_owned(), String::new())]), |_| false)
+        .unwrap_err();
     assert!(drawn.to_string().contains("`set x`"), "{drawn}");
 }
 
@@ -427,7 +431,47 @@ url = "https://h/#a""#,
         r#"[uplink]
 url = "whip://example.com/live"
 token = "hunter2""#,
+        r"2:7 `uplink.url` would send the token in the clear (use https; on a private network or VPN: allowClearText = true)",
+    ),
+    (
+        r#"[uplink]
+url = "http://203.0.113.7/live"
+token = "hunter2"
+allowClearText = true"#,
         r"2:7 `uplink.url` would send the token in the clear (use https)",
+    ),
+    (
+        r#"[uplink]
+url = "http://192.168.1.7/live"
+token = "hunter2""#,
+        r"2:7 `uplink.url` would send the token in the clear (use https; on a private network or VPN: allowClearText = true)",
+    ),
+    (
+        r#"[uplink]
+fingerprint = "AB:CD""#,
+        r"2:15 `uplink.fingerprint` must have 64 hex digits (SHA-256), not 4: `openssl x509 -in cert.pem -noout -fingerprint -sha256` prints it",
+    ),
+    (
+        r#"[uplink]
+fingerprint = ["hush", 1]"#,
+        r"2:24 `uplink.fingerprint[1]` must be text in quotes, not a whole number",
+    ),
+    (
+        r#"[uplink]
+fingerprint = 5"#,
+        r"2:15 `uplink.fingerprint` must be text in quotes or an array, not a whole number",
+    ),
+    (
+        r#"[uplink]
+url = "https://h/"
+trustedOrigins = ["https://*", "https://*.com", "https://*.co.uk", "https://*.github.io", "https://a.*.net", "https://*x.net", "http://*.h.net"]"#,
+        r#"3:19 `uplink.trustedOrigins[0]` may have one `*`, for the first part of the host: "https://*.example.com"
+3:32 `uplink.trustedOrigins[1]` would trust everybody below `com`, where anyone can have a host; name a domain of one owner, such as "https://*.example.com"
+3:49 `uplink.trustedOrigins[2]` would trust everybody below `co.uk`, where anyone can have a host; name a domain of one owner, such as "https://*.example.com"
+3:68 `uplink.trustedOrigins[3]` would trust everybody below `github.io`, where anyone can have a host; name a domain of one owner, such as "https://*.example.com"
+3:91 `uplink.trustedOrigins[4]` may have one `*`, for the first part of the host: "https://*.example.com"
+3:110 `uplink.trustedOrigins[5]` may have one `*`, for the first part of the host: "https://*.example.com"
+3:128 `uplink.trustedOrigins[6]` stands for hosts that nobody has named: that is possible with https only"#,
     ),
     (
         r#"[uplink]
@@ -448,7 +492,7 @@ tokenCredential = "t""#,
     (
         r#"[uplink]
 tokenUrl = "http://h/hunter2""#,
-        r"2:12 `uplink.tokenUrl` would fetch the token in the clear: use https",
+        r"2:12 `uplink.tokenUrl` would fetch the token in the clear: use https; on a private network or VPN: allowClearText = true",
     ),
     (
         r#"[uplink]
@@ -483,8 +527,8 @@ url = "ws://h/"
 room = 1
 apiSecret = "hunter2"
 fallbackUrls = ["wss://h2/", "ws://h3/"]"#,
-        r"3:7 `uplink.url` would send the secret in the clear (use wss)
-6:30 `uplink.fallbackUrls[1]` would send the secret in the clear (use wss)",
+        r"3:7 `uplink.url` would send the secret in the clear (use wss; on a private network or VPN: allowClearText = true)
+6:30 `uplink.fallbackUrls[1]` would send the secret in the clear (use wss; on a private network or VPN: allowClearText = true)",
     ),
     (
         r#"[uplink]
@@ -595,7 +639,7 @@ trustedOrigins = ["http://h", "h"]"#,
 url = "https://h/"
 token = "x"
 trustedOrigins = ["http://h"]"#,
-        r"4:19 `uplink.trustedOrigins[0]` would send the token in the clear (use https)",
+        r"4:19 `uplink.trustedOrigins[0]` would send the token in the clear (use https; on a private network or VPN: allowClearText = true)",
     ),
     (
         r"[reconnect]
@@ -722,3 +766,37 @@ ROAMCAST__UPLINK__ICE_SERVERS: `uplink.iceServers[0].urls[0]` must begin with `s
         r"ROAMCAST__RECONNECT__MIN_DELAY: `reconnect.minDelay` (20s) must not be longer than `reconnect.maxDelay` (15s)",
     ),
 ];
+
+#[test]
+fn a_token_may_go_in_the_clear_to_oneself_and_where_the_operator_lets_it() {
+    let own: IpAddr = "192.168.1.7".parse().unwrap();
+    let good = |url: &str, more: &str| {
+        let text = format!("[uplink]\nurl = \"{url}\"\ntoken = \"x\"\n{more}");
+        load_with(&text, "", std::iter::empty(), &BTreeMap::new(), |ip| ip == own).is_ok()
+    };
+    for url in ["http://192.168.1.7:8889/x", "http://127.0.0.1/x", "http://localhost/x", "http://0.0.0.0:8080/x"] {
+        assert!(good(url, ""), "{url}");
+    }
+    for url in
+        ["http://192.168.1.8/x", "http://10.0.0.1/x", "http://[fd00::1]/x", "http://studio/x", "http://100.99.1.1/x"]
+    {
+        assert!(!good(url, ""), "{url}");
+        assert!(good(url, "allowClearText = true"), "{url}");
+    }
+    for url in ["http://8.8.8.8/x", "http://100.128.0.1/x", "http://[2001:db8::1]/x", "http://[::ffff:8.8.8.8]/x"] {
+        assert!(!good(url, "allowClearText = true"), "{url}");
+    }
+}
+
+#[test]
+fn fingerprints_are_one_or_many() {
+    let (one, two) = ("ab".repeat(32), "CD:".repeat(31) + "CD");
+    let count = |value: &str| {
+        let text = format!("[uplink]\nfingerprint = {value}");
+        load(&text, "", std::iter::empty()).unwrap().uplink.fingerprints.len()
+    };
+    assert_eq!(count(&format!("\"{one}\"")), 1);
+    assert_eq!(count(&format!("[\"{one}\", \"{two}\"]")), 2);
+    let variable = ("ROAMCAST__UPLINK__FINGERPRINT".to_owned(), two);
+    assert_eq!(load("", "", [variable].into_iter()).unwrap().uplink.fingerprints.len(), 1);
+}

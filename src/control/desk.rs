@@ -1,6 +1,7 @@
 //! The desk behind the windows: every wish of an operator, whoever brings it - the API or a signal.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use axum::http::StatusCode;
@@ -30,6 +31,8 @@ pub struct Origin {
     pub env: Vec<(String, String)>,
     /// For a reload.
     pub read: Read,
+    /// Does this address belong to this machine just now?
+    pub is_own: fn(IpAddr) -> bool,
     /// For a change of `log.level`.
     pub log_level: LogLevel,
 }
@@ -61,6 +64,7 @@ pub struct Desk {
     name: String,
     env: Vec<(String, String)>,
     read: Read,
+    is_own: fn(IpAddr) -> bool,
     log_level: LogLevel,
     settings: Mutex<Settings>,
 }
@@ -69,10 +73,10 @@ impl Desk {
     /// A desk for a broadcast that runs with `config`, made of what `origin` says.
     #[must_use]
     pub fn new(config: &Config, origin: Origin, inbox: Inbox, view: View) -> Self {
-        let Origin { name, text, file, env, read, log_level } = origin;
+        let Origin { name, text, file, env, read, is_own, log_level } = origin;
         let settings = Settings { text, set: BTreeMap::new(), file, policy: config.policy.clone() };
         let title = config.name.clone();
-        Self { view, inbox, title, name, env, read, log_level, settings: Mutex::new(settings) }
+        Self { view, inbox, title, name, env, read, is_own, log_level, settings: Mutex::new(settings) }
     }
 
     /// What is true just now.
@@ -140,8 +144,8 @@ impl Desk {
         text: String,
         set: BTreeMap<String, String>,
     ) -> Result<Vec<String>, Refusal> {
-        let loaded =
-            config::load_with(&text, &self.name, self.env.iter().cloned(), &set).map_err(|all| refused(&all))?;
+        let loaded = config::load_with(&text, &self.name, self.env.iter().cloned(), &set, self.is_own)
+            .map_err(|all| refused(&all))?;
         let change = settings.take(text, set, loaded).map_err(|words| Refusal::new(StatusCode::CONFLICT, words))?;
         if let Some(policy) = change.policy {
             self.inbox.post(Event::Command(Command::Policy(Box::new(policy))));

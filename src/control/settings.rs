@@ -69,7 +69,7 @@ mod tests {
     use crate::supervisor::Retries;
 
     fn loaded(text: &str) -> Loaded {
-        load_with(text, "", std::iter::empty(), &BTreeMap::new()).unwrap()
+        load_with(text, "", std::iter::empty(), &BTreeMap::new(), |_| false).unwrap()
     }
 
     fn settings(text: &str) -> Settings {

@@ -16,7 +16,6 @@ use axum::routing::{get, post};
 use secrecy::{ExposeSecret, SecretString};
 use str0m::config::DtlsCert;
 use subtle::ConstantTimeEq;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::server::host::{Hosts, Pages, Stranger};
@@ -31,6 +30,7 @@ use super::offer;
 use super::peer::{OfferError, Peer, Role};
 use super::pulse::Pulse;
 use super::sdp::Fragment;
+use super::tls::Door;
 use super::{events, faults, page, signalling};
 
 /// No body is as long as an offer may be.
@@ -67,10 +67,10 @@ pub(super) struct Server {
 }
 
 /// Serves until `server.stopped`.
-pub(super) async fn serve(listener: TcpListener, server: Server) {
+pub(super) async fn serve(door: Door, server: Server) {
     let stopped = server.stopped.clone();
     let limits = Limits { total: files::connections(CONNECTIONS.total), ..CONNECTIONS };
-    server::serve(listener, routes(server), "ingest", limits, stopped).await;
+    server::serve(door, routes(server), "ingest", limits, stopped).await;
 }
 
 fn routes(server: Server) -> Router {

@@ -13,7 +13,7 @@
 //!                                                      contained.rs  str0m's panics, each at the cost of one connection
 //!                                                      slots.rs      who comes back when, should this server be lost
 //!                                                      timeline.rs   RTP time and wall clocks for viewers
-//!                                                      tally.rs      frames, packets and holes of a publisher
+//!  tls.rs: its certificate, the listener             tally.rs      frames, packets and holes of a publisher
 //! ```
 
 mod broadcast;
@@ -35,6 +35,7 @@ mod signalling;
 mod slots;
 mod tally;
 mod timeline;
+pub mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -63,6 +64,8 @@ pub struct Options {
     /// Names by which the server is reached besides addresses and `localhost`, such as `studio.local`: see
     /// [`crate::server::host`]. With a token any name will do.
     pub hosts: Hosts,
+    /// Serve HTTPS and wss with this certificate, instead of HTTP and ws.
+    pub tls: Option<tls::Identity>,
     /// Answer `POST /faults/<name>` (docs/signalling.md): for tests, never for an ingest that others use.
     pub faults: bool,
 }
@@ -71,7 +74,7 @@ impl Options {
     /// Listens there, without a token, with any media port and without faults.
     #[must_use]
     pub const fn new(listen: SocketAddr) -> Self {
-        Self { listen, media_port: 0, token: None, status_feed: None, hosts: Hosts::none(), faults: false }
+        Self { listen, media_port: 0, token: None, status_feed: None, hosts: Hosts::none(), tls: None, faults: false }
     }
 }
 
@@ -163,8 +166,8 @@ impl Ingest {
             faults: options.faults.then(Arc::default),
             stopped,
         };
-        let http = tokio::spawn(http::serve(listener, server));
-        Ok(Self { address, media_address, watched: watched, dead, stop, http, media })
+        let http = tokio::spawn(http::serve(tls::Door::new(listener, options.tls), server));
+        Ok(Self { address, media_address, watched, dead, stop, http, media })
     }
 
     /// Where HTTP listens.

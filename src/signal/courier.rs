@@ -2,13 +2,14 @@
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Request};
-use url::{Origin, Url};
+use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Body, Place, Redirect, Refusal, Transport};
 
+use super::clear_text::{InTheClear, check_literal, rule_for};
 use super::http::{self, Reply, Timeouts};
 use super::whip_text::{self as text, Distrust, shown};
 
@@ -20,7 +21,7 @@ const REDIRECTS_MAX: usize = 5;
 pub(super) struct Courier {
     client: Client,
     endpoint: Url,
-    trusted: Vec<Origin>,
+    uplink: Uplink,
     timeouts: Timeouts,
 }
 
@@ -109,7 +110,7 @@ impl Courier {
         // It would go on the wire in the clear (`:authority` of HTTP/2); bearer tokens are all we know.
         text::without_userinfo(&mut endpoint);
         let client = http::client(&endpoint, uplink, timeouts)?;
-        Ok(Self { client, endpoint, trusted: uplink.trusted_origins.clone(), timeouts })
+        Ok(Self { client, endpoint, uplink: uplink.clone(), timeouts })
     }
 
     pub(super) fn address(&self) -> &Url {
@@ -128,6 +129,8 @@ impl Courier {
         for _hop in 0..=REDIRECTS_MAX {
             let here = shown(&letter.url);
             let place = letter.place(&here);
+            check_literal(&letter.url, rule_for(&letter.url, &self.uplink))
+                .map_err(|InTheClear { private }| failure::transport(place, &Transport::InTheClear { private }))?;
             let request = letter.request()?;
             let reply = http::send(&self.client, request).await.map_err(|why| failure::transport(place, &why))?;
             if !(300..400).contains(&reply.status) {
@@ -155,7 +158,7 @@ impl Courier {
 
     /// May the token, sent to `from` so far, go to `target`?
     pub(super) fn trust(&self, place: Place<'_>, from: &Url, target: &Url) -> Result<(), Failure> {
-        let why = match text::may_carry_token(&self.endpoint, &self.trusted, from, target) {
+        let why = match text::may_carry_token(&self.endpoint, &self.uplink.trusted_origins, from, target) {
             Ok(()) => return Ok(()),
             Err(Distrust::Foreign) => Redirect::Foreign,
             Err(Distrust::Downgrade) => Redirect::Downgrade,

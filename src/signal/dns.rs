@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::warn;
 use url::{Host, Url};
+
+use crate::config::clear_text::ClearText;
+
+use super::clear_text::permitted;
 
 /// Below the 5 s that connecting may take, so that it is said what hangs.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
@@ -111,11 +114,13 @@ impl Resolver {
         Some(known.addresses.clone())
     }
 
-    /// A TCP connection to the host of `url`: the first that comes up of all its addresses (Happy Eyeballs, RFC 8305).
+    /// A TCP connection to the host of `url`: the first that comes up of all its addresses that this rule lets through (Happy
+    /// Eyeballs, RFC 8305).
     ///
     /// # Errors
-    /// [`NoSuchName`] as an `io::Error`, or that of the address that failed last.
-    pub(super) async fn dial(&self, url: &Url, limit: Duration) -> io::Result<TcpStream> {
+    /// [`NoSuchName`] or [`InTheClear`](super::clear_text::InTheClear) as an `io::Error`, or that of the address that failed
+    /// last.
+    pub(super) async fn dial(&self, url: &Url, rule: ClearText, limit: Duration) -> io::Result<TcpStream> {
         let connecting = async {
             let addresses = match url.host() {
                 Some(Host::Domain(name)) => self.resolve(name).await.map_err(io::Error::other)?,
@@ -123,6 +128,7 @@ impl Resolver {
                 Some(Host::Ipv6(ip)) => vec![ip.into()],
                 None => Vec::new(),
             };
+            let addresses = permitted(rule, addresses).map_err(io::Error::other)?;
             let port = url.port_or_known_default().unwrap_or(80);
             race(interleaved(addresses).into_iter().map(|ip| SocketAddr::from((ip, port)))).await
         };
@@ -158,17 +164,6 @@ fn interleaved(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     pairs.flatten().flatten().collect()
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolver = self.clone();
-        Box::pin(async move {
-            let addresses = Resolver::resolve(&resolver, name.as_str()).await?;
-            // Port 0: reqwest puts in the one of the address.
-            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::from((ip, 0)))) as Addrs)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -178,6 +173,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
+    use crate::signal::clear_text::Guarded;
 
     const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -282,14 +278,15 @@ mod tests {
         };
         let port = alive.local_addr().unwrap().port();
         let url: Url = format!("http://studio.example:{port}/").parse().unwrap();
-        let dialled = double(vec![good]).dial(&url, Duration::from_secs(5)).await.unwrap();
+        let dialled = double(vec![good]).dial(&url, ClearText::Anywhere, Duration::from_secs(5)).await.unwrap();
         assert_eq!(dialled.peer_addr().unwrap().ip(), V4);
         drop(dialled);
 
         // The same through the HTTP client.
+        let uplink = crate::config::load("", "", std::iter::empty()).unwrap().uplink;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(rustls_without_roots())
-            .dns_resolver(double(vec![good]))
+            .dns_resolver(Guarded::new(double(vec![good]), &url, &uplink))
             .connect_timeout(Duration::from_secs(5))
             .build()
             .unwrap();
@@ -319,9 +316,9 @@ mod tests {
     async fn where_nothing_answers_the_reason_is_told() {
         let port = TcpListener::bind((V4, 0)).await.unwrap().local_addr().unwrap().port();
         let url: Url = format!("http://studio.example:{port}/").parse().unwrap();
-        let refused = double(vec![changed]).dial(&url, Duration::from_secs(5)).await.unwrap_err();
+        let refused = double(vec![changed]).dial(&url, ClearText::Anywhere, Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        let unknown = double(vec![nxdomain]).dial(&url, Duration::from_secs(5)).await.unwrap_err();
+        let unknown = double(vec![nxdomain]).dial(&url, ClearText::Anywhere, Duration::from_secs(5)).await.unwrap_err();
         assert!(unknown.get_ref().is_some_and(|error| error.is::<NoSuchName>()));
     }
 }

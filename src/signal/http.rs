@@ -2,26 +2,27 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Request};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
 use url::{Host, Url};
 
 use crate::config::Uplink;
+use crate::config::clear_text::ClearText;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Tls, Transport};
 
+use super::clear_text::{Guarded, InTheClear};
 use super::dns::{NoSuchName, Resolver};
+use super::tls::{self, tls};
 use super::whip_text::{is_near, is_near_ip};
 
 /// An SDP answer has some kilobytes; more than this is an attack or a film.
 pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// What tokio-rustls says when the other end hangs up in the middle of a handshake; the kind alone says that of any stream.
+const HANDSHAKE_EOF: &str = "tls handshake eof";
 
 /// How long one request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,18 +57,20 @@ pub(super) struct Reply {
 /// # Errors
 /// `uplink.caFile` cannot be used.
 pub(super) fn client(endpoint: &Url, uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
-    let trusts_https = uplink.trusted_origins.iter().any(|origin| origin.ascii_serialization().starts_with("https:"));
+    let trusts_https = uplink.trusted_origins.iter().any(|origin| origin.scheme() == "https");
     let mut tls = tls(uplink, endpoint.scheme() == "https" || trusts_https)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let mut builder = Client::builder()
         .tls_backend_preconfigured(tls)
-        .dns_resolver(Resolver::system())
+        .dns_resolver(Guarded::new(Resolver::system(), endpoint, uplink))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
         .connect_timeout(timeouts.connect)
         .user_agent(concat!("roamcast/", env!("CARGO_PKG_VERSION")));
-    if host(endpoint).is_some_and(|host| is_near(&host)) {
+    // A proxy would see the secret, and would look for the address itself.
+    let in_the_clear = endpoint.scheme() == "http" && uplink.clear_text() != ClearText::Anywhere;
+    if in_the_clear || host(endpoint).is_some_and(|host| is_near(&host)) {
         builder = builder.no_proxy();
     }
     builder.build().map_err(|err| broken(&err))
@@ -77,48 +80,9 @@ fn broken(why: &dyn Error) -> Failure {
     failure::internal(Phase::Dial, format!("the HTTP client cannot be set up: {why}"))
 }
 
-/// TLS for this uplink, without ALPN. `system_roots`: reading them takes milliseconds, so not where no TLS is possible.
-///
-/// # Errors
-/// `uplink.caFile` cannot be used.
-pub(crate) fn tls(uplink: &Uplink, system_roots: bool) -> Result<ClientConfig, Failure> {
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|err| broken(&err))?;
-    Ok(builder.with_root_certificates(roots(uplink, system_roots)?).with_no_client_auth())
-}
-
 /// The host in a form that outlives the address.
 fn host(url: &Url) -> Option<Host<String>> {
     url.host().map(|host| host.to_owned())
-}
-
-/// The roots of this system, if wanted, and `uplink.caFile`.
-fn roots(uplink: &Uplink, system: bool) -> Result<RootCertStore, Failure> {
-    let mut roots = RootCertStore::empty();
-    if system {
-        let system = rustls_native_certs::load_native_certs();
-        // Single broken certificates of the system are skipped; with none at all the handshake says so.
-        let _counts = roots.add_parsable_certificates(system.certs);
-    }
-    if let Some(path) = &uplink.ca_file {
-        add_ca_file(&mut roots, path)?;
-    }
-    Ok(roots)
-}
-
-fn add_ca_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Failure> {
-    let bad = |why: String| failure::bad_ca_file(format!("`uplink.caFile`: `{}` {why}", path.display()));
-    let pem = std::fs::read(path).map_err(|err| bad(format!("cannot be read: {}", err.kind())))?;
-    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certs = certs.map_err(|_| bad("is not a PEM file".to_owned()))?;
-    if certs.is_empty() {
-        return Err(bad("holds no certificate; a PEM file with `BEGIN CERTIFICATE` was expected".to_owned()));
-    }
-    for cert in certs {
-        roots.add(cert).map_err(|err| bad(format!("holds a certificate that cannot be used: {err}")))?;
-    }
-    Ok(())
 }
 
 /// Sends the request and reads the answer, not more than [`BODY_BYTES_MAX`].
@@ -138,7 +102,12 @@ pub(super) async fn send(client: &Client, request: Request) -> Result<Reply, Tra
 }
 
 fn classify(error: &reqwest::Error) -> Transport {
-    known_cause(error).unwrap_or_else(|innermost| match error {
+    let is_handshake = error.is_connect() && error.url().is_some_and(|url| url.scheme() == "https");
+    match known_cause(error) {
+        Ok(Transport::Reset) if is_handshake => return Transport::Tls(Tls::HungUp),
+        cause => cause,
+    }
+    .unwrap_or_else(|innermost| match error {
         error if error.is_timeout() => Transport::TimedOut,
         error if error.is_connect() => Transport::Unreachable,
         _ => Transport::Protocol(innermost),
@@ -156,11 +125,17 @@ pub(super) fn known_cause(error: &(dyn Error + 'static)) -> Result<Transport, St
         if this.is::<NoSuchName>() {
             return Ok(Transport::Dns);
         }
-        if let Some(tls) = this.downcast_ref::<rustls::Error>() {
-            return Ok(Transport::Tls(classify_tls(tls)));
+        if let Some(InTheClear { private }) = this.downcast_ref() {
+            return Ok(Transport::InTheClear { private: *private });
+        }
+        if let Some(error) = this.downcast_ref::<rustls::Error>() {
+            return Ok(Transport::Tls(tls::classify(error)));
         }
         cause = this.source();
         if let Some(io) = this.downcast_ref::<io::Error>() {
+            if io.kind() == io::ErrorKind::UnexpectedEof && io.to_string() == HANDSHAKE_EOF {
+                return Ok(Transport::Tls(Tls::HungUp));
+            }
             match (io.get_ref(), classify_io(io.kind())) {
                 // `source()` of an io::Error skips the error that it wraps.
                 (Some(wrapped), _) => cause = Some(wrapped),
@@ -186,20 +161,6 @@ pub(super) fn classify_io(kind: io::ErrorKind) -> Option<Transport> {
             Some(Transport::Reset)
         }
         _ => None,
-    }
-}
-
-#[allow(clippy::wildcard_enum_match_arm, reason = "enums of other crates, open-ended")]
-fn classify_tls(error: &rustls::Error) -> Tls {
-    match error {
-        rustls::Error::InvalidCertificate(why) => match why {
-            CertificateError::UnknownIssuer => Tls::UnknownIssuer,
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Tls::Expired,
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Tls::NotValidYet,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Tls::WrongName,
-            other => Tls::Other(other.to_string()),
-        },
-        other => Tls::Other(other.to_string()),
     }
 }
 

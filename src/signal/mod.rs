@@ -1,5 +1,6 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
+mod clear_text;
 mod courier;
 mod dns;
 mod http;
@@ -8,6 +9,7 @@ pub mod janus_text;
 pub mod roamcast;
 pub mod roamcast_text;
 pub mod state;
+mod tls;
 pub mod token;
 mod watchdog;
 pub mod whip;
@@ -29,9 +31,10 @@ use crate::status::LinkStats;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Place, Redirect};
 
+pub use clear_text::is_own_address;
 pub(crate) use dns::Resolver;
 pub use http::Timeouts;
-pub(crate) use http::tls;
+pub(crate) use tls::{tls, trouble as tls_trouble};
 use token::Tokens;
 use whip_text::{may_carry_token, shown};
 

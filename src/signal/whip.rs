@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
+use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Body, Place};
 use crate::uplink::sdp;
@@ -104,7 +105,7 @@ impl Whip {
         if !accepted {
             return Err(asked.refusal(&place));
         }
-        let resource = resource_of(&self.endpoint.courier, &asked, place)?;
+        let resource = self.resource_of(&asked, place);
         // Kept from here on, so that `goodbye` finds the session even when its answer is of no use.
         self.session = Some(Session {
             offer: offer.to_owned(),
@@ -129,6 +130,25 @@ impl Whip {
         Ok(Accepted { answer, ice_servers, near: asked.reply.near, session_id })
     }
 
+    /// The session's own address out of a 201. One that may not be used costs the goodbye (and trickle, and ICE restarts), not
+    /// the broadcast: no request goes there. Behind a proxy that ends TLS, servers are wont to name `http://`.
+    fn resource_of(&mut self, asked: &Asked, place: Place<'_>) -> Option<Url> {
+        let named = asked.header(header::LOCATION).and_then(|value| text::location(asked.url(), value));
+        let (resource, why) = match named {
+            None => (None, "names no usable `Location` for the session".to_owned()),
+            Some(resource) => match self.endpoint.courier.trust(place, asked.url(), &resource) {
+                Ok(()) => (Some(resource), String::new()),
+                Err(_) => {
+                    (None, format!("names `{}` for the session, {}", shown(&resource), elsewhere(asked, &resource)))
+                }
+            },
+        };
+        if resource.is_none() && self.oddities.is_news(&why) {
+            warn!("`{}` {why}: the session can be ended by the server's own timeout only", place.url);
+        }
+        resource
+    }
+
     /// A slot that is of no use costs nothing: the brain has dice.
     fn slot_of(&mut self, asked: &Asked) -> Option<RetrySlot> {
         let value = asked.reply.headers.get(text::RETRY_SLOT)?;
@@ -151,25 +171,31 @@ impl Whip {
         }
         let token = self.endpoint.tokens.present().await?;
         let letter = Letter { method: Method::PATCH, url: resource.clone(), headers, body, token };
-        let asked = self.endpoint.ask(letter).await?;
+        let asked = match self.endpoint.ask(letter).await {
+            // To where the token must not go: it will say so again.
+            Err(failure) if failure.code == ErrorCode::UntrustedRedirect => return Ok(self.no_trickle()),
+            asked => asked?,
+        };
         match asked.reply.status {
             200..=299 => Ok(Trickle::Taken),
             408 | 425 | 429 => Err(asked.refusal(&asked.place(&shown(asked.url())))),
-            400..=499 | 501 => {
-                if let Some(session) = &mut self.session {
-                    session.takes_trickle = false;
-                }
-                Ok(Trickle::Unsupported)
-            }
+            400..=499 | 501 => Ok(self.no_trickle()),
             _ => Err(asked.refusal(&asked.place(&shown(asked.url())))),
         }
+    }
+
+    fn no_trickle(&mut self) -> Trickle {
+        if let Some(session) = &mut self.session {
+            session.takes_trickle = false;
+        }
+        Trickle::Unsupported
     }
 
     /// RFC 9725, section 4.3.3: the new credentials go out in a PATCH, the server's come back with a new ETag. What has no
     /// place in such a fragment (codecs, fingerprint) stays as it was answered first.
     pub(super) async fn restart(&mut self, offer: &str) -> Result<Accepted, RestartError> {
         let Some(Session { resource: Some(resource), answer: Some(known), .. }) = &self.session else {
-            let words = "the server named no `Location` for the session, so there is nothing to PATCH";
+            let words = "the server named no usable `Location` for the session, so there is nothing to PATCH";
             return Err(RestartError::Refused(failure::internal(Phase::Request, words)));
         };
         let (resource, known) = (resource.clone(), known.clone());
@@ -221,7 +247,12 @@ impl Whip {
         let began = Instant::now();
         self.endpoint.ask(letter).await.map_err(|failure| {
             let unheard = failure.phase == Phase::Dial && began.elapsed() >= self.timeouts.connect;
-            if unheard { RestartError::Silence } else { RestartError::Failed(failure) }
+            match failure.code {
+                // To where the token must not go: it will say so again.
+                ErrorCode::UntrustedRedirect => RestartError::Refused(failure),
+                _ if unheard => RestartError::Silence,
+                _ => RestartError::Failed(failure),
+            }
         })
     }
 
@@ -294,13 +325,14 @@ impl Endpoint {
     }
 }
 
-/// The session's own address out of a 201.
-fn resource_of(courier: &Courier, asked: &Asked, place: Place<'_>) -> Result<Option<Url>, Failure> {
-    let resource = asked.header(header::LOCATION).and_then(|value| text::location(asked.url(), value));
-    let Some(resource) = resource else {
-        warn!("`{}` names no usable `Location` for the session, so it cannot be ended by us", place.url);
-        return Ok(None);
-    };
-    courier.trust(place, asked.url(), &resource)?;
-    Ok(Some(resource))
+/// What is wrong with a `Location` that the token must not go to.
+fn elsewhere(asked: &Asked, resource: &Url) -> &'static str {
+    let lost_tls = asked.url().scheme() == "https" && resource.scheme() == "http";
+    if lost_tls && asked.url().host() == resource.host() {
+        "which is not encrypted (let its proxy pass on that the client uses https)"
+    } else if lost_tls {
+        "which is not encrypted"
+    } else {
+        "another origin, which `uplink.trustedOrigins` does not name"
+    }
 }

@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, SystemTime};
 
-use url::{Host, Origin, Url};
+use url::{Host, Url};
 
+use crate::config::origin::TrustedOrigin;
 use crate::config::units::{IceServer, Secret};
 use crate::uplink::failure::Body;
 
@@ -47,9 +48,8 @@ pub enum Distrust {
 ///
 /// # Errors
 /// Says why not.
-pub fn may_carry_token(endpoint: &Url, trusted: &[Origin], from: &Url, target: &Url) -> Result<(), Distrust> {
-    let origin = target.origin();
-    if origin != endpoint.origin() && !trusted.contains(&origin) {
+pub fn may_carry_token(endpoint: &Url, trusted: &[TrustedOrigin], from: &Url, target: &Url) -> Result<(), Distrust> {
+    if target.origin() != endpoint.origin() && !trusted.iter().any(|origin| origin.covers(target)) {
         return Err(Distrust::Foreign);
     }
     if from.scheme() == "https" && target.scheme() != "https" {
@@ -432,7 +432,8 @@ mod tests {
     #[test]
     fn the_token_goes_to_the_endpoint_and_to_trusted_origins_only() {
         let endpoint = url("https://h.example/whip");
-        let trusted = [url("https://cdn.example").origin(), url("http://lan.example:8889").origin()];
+        let trusted =
+            ["https://cdn.example", "http://lan.example:8889"].map(|text| TrustedOrigin::new(&url(text)).unwrap());
         let verdict = |target: &str| may_carry_token(&endpoint, &trusted, &endpoint, &url(target));
         assert_eq!(verdict("https://h.example:443/else"), Ok(()));
         assert_eq!(verdict("https://cdn.example/x"), Ok(()));

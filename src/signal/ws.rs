@@ -23,8 +23,10 @@ use crate::supervisor::event::{Failure, Phase};
 pub(super) use crate::uplink::failure::Closed;
 use crate::uplink::failure::{self, Body, Place, Refusal, Transport};
 
+use super::clear_text::rule_for;
 use super::dns::Resolver;
 use super::http::{self, BODY_BYTES_MAX, Timeouts};
+use super::tls::tls;
 use super::whip_text::{self as text, shown};
 
 /// After this long without a word from the server it is asked for one (and the NAT on the way is kept awake).
@@ -63,11 +65,11 @@ impl Socket {
         let place = Place { method: "GET", url: &here, token_sent: token.is_some() };
         let request = request(&url, subprotocol, token)?;
         let connector = match url.scheme() {
-            "wss" => Connector::Rustls(Arc::new(http::tls(uplink, true)?)),
+            "wss" => Connector::Rustls(Arc::new(tls(uplink, true)?)),
             _ => Connector::Plain,
         };
         let opening = async {
-            let tcp = dial(&url, timeouts.connect).await.map_err(|why| failure::transport(place, &why))?;
+            let tcp = dial(&url, uplink, timeouts.connect).await.map_err(|why| failure::transport(place, &why))?;
             let handshake = client_async_tls_with_config(request, tcp, Some(limits()), Some(connector));
             handshake.await.map_err(|error| refused(place, subprotocol, token, error))
         };
@@ -207,8 +209,8 @@ fn request(url: &Url, subprotocol: &str, token: Option<&Secret>) -> Result<Reque
     Ok(request)
 }
 
-async fn dial(url: &Url, connect: Duration) -> Result<TcpStream, Transport> {
-    let dialled = Resolver::system().dial(url, connect).await;
+async fn dial(url: &Url, uplink: &Uplink, connect: Duration) -> Result<TcpStream, Transport> {
+    let dialled = Resolver::system().dial(url, rule_for(url, uplink), connect).await;
     let stream = dialled.map_err(|error| http::known_cause(&error).unwrap_or(Transport::Unreachable))?;
     // Small messages that somebody waits for; where it cannot be set they are only slower.
     let _slower = stream.set_nodelay(true);

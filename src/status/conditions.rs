@@ -189,7 +189,7 @@ errors! {
     IceConnectionFailed "ICE_CONNECTION_FAILED" Warning SOON [] "the media connection does not come up" "A firewall may block UDP: allow it, or set a TURN server in `uplink.iceServers`.";
     IceConnectionDisconnected "ICE_CONNECTION_DISCONNECTED" Warning SOON [] "the media connection was lost" "Nothing; it reconnects. If it happens often, look at the network.";
     MediaStalled "MEDIA_STALLED" Warning SOON ["CAPTURE_FAILED", "CAPTURE_STALLED"] "the server acknowledges no media" "Nothing; it reconnects. If it happens often, look at the server and at the network.";
-    TlsUntrusted "TLS_UNTRUSTED" Error AT_ONCE [] "the server's certificate is not trusted" "Check the clock of this machine and the host in `uplink.url`; a private CA goes into `uplink.caFile`.";
+    TlsUntrusted "TLS_UNTRUSTED" Error AT_ONCE [] "the server cannot be trusted, or speaks no TLS that we do" "Do what the message says. Often it is the clock of this machine or the host in `uplink.url`; a private CA goes into `uplink.caFile`, a certificate of the server's own into `uplink.fingerprint`.";
     BadAnswer "BAD_ANSWER" Error AT_ONCE [] "the server's answer cannot be used" "Check that `uplink.url` is a WHIP endpoint and that the server takes the codecs in `video.codec` and Opus.";
     UntrustedRedirect "UNTRUSTED_REDIRECT" Error AT_ONCE [] "the server sends us to another origin" "If that origin is yours, add it to `uplink.trustedOrigins`; the token goes nowhere else.";
     CaptureLost "CAPTURE_LOST" Warning AT_ONCE ["CAPTURE_FAILED", "CAPTURE_STALLED"] "a source (camera, microphone, screen, file) is gone" "The message names it; a camera: look at its cable, and whether another program uses it.";

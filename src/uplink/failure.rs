@@ -46,6 +46,11 @@ pub enum Transport {
     Protocol(String),
     /// The body is longer than this many bytes.
     TooLong(usize),
+    /// A secret would go unencrypted to an address where it must not. `private`: such addresses are allowed.
+    InTheClear {
+        /// `uplink.allowClearText`
+        private: bool,
+    },
 }
 
 /// Why a TLS handshake failed.
@@ -59,6 +64,24 @@ pub enum Tls {
     Expired,
     /// Its time has not begun (or our clock is behind, as at boot without a battery).
     NotValidYet,
+    /// Made for an authority (CA:TRUE), not for a server, and not the one in `uplink.caFile`.
+    Authority,
+    /// Of X.509 version 1 or 2.
+    OldCertificate,
+    /// Not the one of `uplink.fingerprint`; carries the fingerprint that it has.
+    OtherFingerprint(String),
+    /// What came is no TLS.
+    NoTls,
+    /// The server speaks older versions than 1.2 only.
+    OldVersion,
+    /// No cipher, curve or signature that both take.
+    NothingInCommon,
+    /// The server has no certificate for our name of it.
+    UnknownName,
+    /// The server wants a certificate of ours.
+    WantsCertificate,
+    /// The server hung up in the middle of the handshake.
+    HungUp,
     /// Anything else, in the words of the TLS library.
     Other(String),
 }
@@ -136,7 +159,12 @@ pub fn transport(place: Place<'_>, why: &Transport) -> Failure {
         Transport::Protocol(what) => (
             Phase::Request,
             ErrorCode::SignallingFailed,
-            format!("what came from `{url}` is no valid HTTP answer: {what}"),
+            format!("what came from `{url}` is no valid HTTP answer: {what}{}", if_encrypted(url)),
+        ),
+        Transport::InTheClear { private } => (
+            Phase::Dial,
+            ErrorCode::SignallingFailed,
+            format!("no secret goes to `{url}` in the clear: {}", in_the_clear(*private)),
         ),
         Transport::TooLong(limit) => (
             Phase::Request,
@@ -147,8 +175,9 @@ pub fn transport(place: Place<'_>, why: &Transport) -> Failure {
     Failure::new(phase, Retry::Backoff, code, words)
 }
 
-/// Clocks get set and certificates get renewed, so all of these are worth another try.
-fn tls(url: &str, why: &Tls) -> String {
+/// One sentence. Clocks get set and certificates get renewed, so all of these are worth another try.
+#[must_use]
+pub fn tls(url: &str, why: &Tls) -> String {
     match why {
         Tls::UnknownIssuer => format!(
             "the certificate of `{url}` is signed by nobody we trust; name its CA in `uplink.caFile`, or look for a \
@@ -161,7 +190,65 @@ fn tls(url: &str, why: &Tls) -> String {
         Tls::NotValidYet => {
             format!("the certificate of `{url}` is not valid yet; set the clock of this machine")
         }
+        Tls::Authority => format!(
+            "the certificate of `{url}` is one for an authority (CA:TRUE), not for a server; put that very certificate into \
+             `uplink.caFile`, or its fingerprint into `uplink.fingerprint`"
+        ),
+        Tls::OldCertificate => {
+            format!("the certificate of `{url}` has an outdated form (not X.509 version 3); make a new one")
+        }
+        Tls::OtherFingerprint(fingerprint) => format!(
+            "the certificate of `{url}` is not the one of `uplink.fingerprint`, but has the fingerprint {fingerprint}; if the \
+             server has a new one, ask whoever runs it, and correct the key"
+        ),
+        Tls::NoTls => format!("what answers at `{url}` speaks no TLS; correct the port, or {}", plainly(url)),
+        Tls::OldVersion => {
+            format!("`{url}` speaks old versions of TLS only; update the server to TLS 1.2 or newer")
+        }
+        Tls::NothingInCommon => format!(
+            "`{url}` has no cipher or key in common with us; let the server take TLS 1.3, or 1.2 with ECDHE and AES-GCM or \
+             ChaCha20"
+        ),
+        Tls::UnknownName => {
+            format!("`{url}` has no certificate for that host name; correct `uplink.url`, or the server")
+        }
+        Tls::WantsCertificate => {
+            format!(
+                "`{url}` wants a certificate from its clients, which roamcast has none of; turn that off for this endpoint"
+            )
+        }
+        Tls::HungUp => format!(
+            "`{url}` hung up in the middle of the TLS handshake; see that the server speaks TLS 1.2 or newer on that port"
+        ),
         Tls::Other(what) => format!("the TLS handshake with `{url}` failed: {what}"),
+    }
+}
+
+/// How to do without TLS.
+fn plainly(url: &str) -> &'static str {
+    match url.split_once(':') {
+        Some(("wss", _)) => "write ws instead of wss",
+        Some(("turns", _)) => "write turn instead of turns",
+        Some(_) | None => "write http instead of https",
+    }
+}
+
+/// What a server that speaks TLS says to an unencrypted request is nothing that anyone could read.
+fn if_encrypted(url: &str) -> &'static str {
+    match url.split_once(':') {
+        Some(("http", _)) => "; if the server speaks TLS there, write https",
+        Some(("ws", _)) => "; if the server speaks TLS there, write wss",
+        Some(_) | None => "",
+    }
+}
+
+fn in_the_clear(private: bool) -> &'static str {
+    match private {
+        true => "its address is a public one, and `uplink.allowClearText` holds for private ones only; use TLS",
+        false => {
+            "its address is not one of this machine (any more); use TLS, or set `uplink.allowClearText = true` if the \
+             network in between is private or a VPN"
+        }
     }
 }
 

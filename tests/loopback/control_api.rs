@@ -32,7 +32,7 @@ async fn house(more: &str) -> Result<House, String> {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("control.sock");
     let text = format!("[control]\nsocket = '{}'\n{more}", socket.display());
-    let loaded = config::load_with(&text, "config.toml", std::iter::empty(), &BTreeMap::new());
+    let loaded = config::load_with(&text, "config.toml", std::iter::empty(), &BTreeMap::new(), |_| false);
     let Loaded { config, file } = loaded.map_err(|complaints| complaints.to_string())?;
     let (inbox, (feed, view)) = (Inbox::default(), feed());
     let read = {
@@ -40,7 +40,7 @@ async fn house(more: &str) -> Result<House, String> {
         Box::new(move || Ok(text.clone()))
     };
     let name = "config.toml".to_owned();
-    let origin = Origin { name, text, file, env: Vec::new(), read, log_level: Box::new(|_| {}) };
+    let origin = Origin { name, text, file, env: Vec::new(), read, is_own: |_| false, log_level: Box::new(|_| {}) };
     let desk = Arc::new(Desk::new(&config, origin, inbox.clone(), view));
     let windows = Windows::open(&config.control, &desk).await?;
     Ok(House { windows, feed, inbox, socket, _folder: folder })

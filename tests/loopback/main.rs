@@ -20,6 +20,8 @@ mod ice_restart;
 mod ingest_browser;
 #[cfg(feature = "ingest")]
 mod ingest_http;
+#[cfg(feature = "ingest")]
+mod ingest_tls;
 mod janus_cuts;
 mod janus_media;
 mod janus_program;
@@ -68,6 +70,7 @@ mod state_file;
 mod strangers;
 mod suspended;
 mod systemd_units;
+mod tls_certificates;
 mod token_provider;
 mod token_session;
 #[cfg(feature = "ingest")]

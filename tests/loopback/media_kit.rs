@@ -41,6 +41,8 @@ pub(crate) fn config() -> Config {
             fallback_urls: Vec::new(),
             token: None,
             ca_file: None,
+            fingerprints: Vec::new(),
+            allow_clear_text: false,
             ice_servers: Vec::new(),
             relay_only: false,
             dtls_certificate: DtlsCertificate::Ecdsa,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair, date_time_ymd};
 use roamcast::config::TokenSource;
+use roamcast::config::origin::TrustedOrigin;
 use roamcast::signal::token::Tokens;
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Failure, Retry};
@@ -95,13 +96,13 @@ async fn a_certificate_for_another_name_or_time_says_so() {
 async fn https_is_never_left_for_http_not_even_to_a_trusted_origin() {
     let plain = Server::start(|_| created(&[])).await;
     let ca = Authority::new();
-    for (status, code) in [("307 Temporary Redirect", 307), ("201 Created", 201)] {
+    for status in ["307 Temporary Redirect", "308 Permanent Redirect"] {
         let target = plain.url("/whip");
         let answer = move |_: &Request| reply(status, &[&format!("Location: {target}")], "v=0\r\n");
         let (_server, url) = ca.server("localhost", 2020..2120, answer).await;
         let mut config = uplink(url);
         config.ca_file = Some(ca.file.path().to_owned());
-        config.trusted_origins = vec![plain.url("/").origin()];
+        config.trusted_origins = vec![TrustedOrigin::new(&plain.url("/")).unwrap()];
         let failure = signaller(&config).unwrap().publish("v=0\r\n").await.unwrap_err();
         assert_eq!(
             (failure.code, failure.retry),

@@ -5,6 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::needs;
@@ -91,6 +94,13 @@ impl Coturn {
     /// The certificate that it shows, signed by itself, in PEM.
     pub(crate) fn ca_file(&self) -> String {
         self.files.path().join("certificate.pem").display().to_string()
+    }
+
+    /// SHA-256 of that certificate, in hex.
+    pub(crate) fn fingerprint(&self) -> String {
+        let pem = std::fs::read(self.ca_file()).unwrap();
+        let der = CertificateDer::from_pem_slice(&pem).unwrap();
+        Sha256::digest(der).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Waits until it says this.

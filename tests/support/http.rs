@@ -184,6 +184,8 @@ pub(crate) fn uplink(url: Url) -> Uplink {
         janus: None,
         token: Some(TokenSource::Value(Secret::new(TOKEN.to_owned()))),
         ca_file: None,
+        fingerprints: Vec::new(),
+        allow_clear_text: false,
         ice_servers: Vec::new(),
         relay_only: false,
         dtls_certificate: DtlsCertificate::Ecdsa,

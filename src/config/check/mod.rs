@@ -4,6 +4,7 @@
 mod control;
 mod uplink;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::address::secrets_of;
@@ -20,10 +21,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Faster retries than this are a storm to the server and a spinning loop here.
 const DELAY_MIN: Duration = Duration::from_millis(100);
 
-pub(super) fn check(document: &mut Document<'_>, file: &File) -> Option<Config> {
+pub(super) fn check(document: &mut Document<'_>, file: &File, is_own: &dyn Fn(IpAddr) -> bool) -> Option<Config> {
     let video = video(document, &file.video);
     let audio = audio(document, &file.audio);
-    let uplink = uplink::check(document, &file.uplink, &file.broadcast.name);
+    let uplink = uplink::check(document, &file.uplink, &file.broadcast.name, is_own);
     let reconnect = reconnect(document, &file.reconnect);
     let signalling = signalling(document, &file.signalling);
     let media = &file.media_plane.disconnected_timeout;

@@ -1,23 +1,35 @@
 //! Pure: `[uplink]`: where the media and the token go. Nothing here puts a URL in a message: it may hold a password.
 
+use std::net::IpAddr;
+
 use url::{Host, Url};
 
+use crate::config::clear_text::{ClearText, is_private};
 use crate::config::document::Document;
-use crate::config::file;
+use crate::config::file::{self, OneOrMany};
+use crate::config::fingerprint::Fingerprint;
+use crate::config::origin::TrustedOrigin;
 use crate::config::units::{IceServer, Secret};
 use crate::config::words::quoted;
 use crate::config::{JanusRoom, Protocol, TokenSource, Uplink};
 
-pub(super) fn check(document: &mut Document<'_>, file: &file::Uplink, name: &str) -> Option<Uplink> {
+pub(super) fn check(
+    document: &mut Document<'_>,
+    file: &file::Uplink,
+    name: &str,
+    is_own: &dyn Fn(IpAddr) -> bool,
+) -> Option<Uplink> {
+    let door = ClearTextDoor { allowed: file.allow_clear_text, is_own };
     let url = server(document, "uplink.url", &file.url, file.protocol);
     let fallback_urls = fallback_urls(document, file);
     let janus = janus(document, file, name);
-    let token = token(document, file);
+    let token = token(document, file, &door);
     let trusted_origins = trusted_origins(document, &file.trusted_origins);
     if token.is_some() || file.api_secret.is_some() || file.room_pin.is_some() {
         let what = if token.is_some() { "token" } else { "secret" };
-        keep_off_the_clear(document, what, url.as_ref(), &fallback_urls, &trusted_origins);
+        keep_off_the_clear(document, what, &door, url.as_ref(), &fallback_urls, &trusted_origins);
     }
+    let fingerprints = fingerprints(document, file.fingerprint.as_ref());
     let ice_servers = ice_servers(document, &file.ice_servers);
     let relay_only = file.ice_transport == file::IceTransport::Relay;
     let has_turn = ice_servers.iter().flat_map(|server| &server.urls).any(|url| is_turn(url));
@@ -33,10 +45,12 @@ pub(super) fn check(document: &mut Document<'_>, file: &file::Uplink, name: &str
         janus,
         token,
         ca_file: file.ca_file.as_ref().map(Into::into),
+        fingerprints,
+        allow_clear_text: file.allow_clear_text,
         ice_servers,
         relay_only,
         dtls_certificate: file.dtls_certificate,
-        trusted_origins: trusted_origins.iter().map(Url::origin).collect(),
+        trusted_origins: trusted_origins.into_iter().map(|(_, origin)| origin).collect(),
     })
 }
 
@@ -130,7 +144,7 @@ pub(super) fn is_loopback(url: &Url) -> bool {
 }
 
 /// The one source that is set. Of several each after the first gets a complaint.
-fn token(document: &mut Document<'_>, file: &file::Uplink) -> Option<TokenSource> {
+fn token(document: &mut Document<'_>, file: &file::Uplink, door: &ClearTextDoor<'_>) -> Option<TokenSource> {
     let token = file.token.as_ref().map(|token| {
         // RFC 6750, section 2.1; anything else cannot stand in an HTTP header or would end it.
         if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -143,7 +157,7 @@ fn token(document: &mut Document<'_>, file: &file::Uplink) -> Option<TokenSource
         ("uplink.token", token),
         ("uplink.tokenFile", file.token_file.as_ref().map(|path| TokenSource::File(path.into()))),
         ("uplink.tokenCommand", file.token_command.clone().map(TokenSource::Command)),
-        ("uplink.tokenUrl", file.token_url.as_ref().and_then(|text| token_url(document, text))),
+        ("uplink.tokenUrl", file.token_url.as_ref().and_then(|text| token_url(document, text, door))),
         ("uplink.tokenCredential", file.token_credential.as_ref().and_then(|name| credential(document, name))),
     ];
     let mut set = sources.into_iter().filter_map(|(key, source)| Some((key, source?)));
@@ -154,11 +168,13 @@ fn token(document: &mut Document<'_>, file: &file::Uplink) -> Option<TokenSource
     Some(source)
 }
 
-fn token_url(document: &mut Document<'_>, text: &str) -> Option<TokenSource> {
+fn token_url(document: &mut Document<'_>, text: &str, door: &ClearTextDoor<'_>) -> Option<TokenSource> {
     const SCHEMES: Schemes = &[("https", "https"), ("http", "http")];
     let words = match parse_url(text, SCHEMES, "https://host/token") {
-        Ok(url) if in_the_clear(&url) => "would fetch the token in the clear: use https".to_owned(),
-        Ok(url) => return Some(TokenSource::Url(url)),
+        Ok(url) => match door.objection(&url) {
+            None => return Some(TokenSource::Url(url)),
+            Some(how) => format!("would fetch the token in the clear: use https{how}"),
+        },
         Err(words) => words,
     };
     document.complain("uplink.tokenUrl", format!("`uplink.tokenUrl` {words}"), None);
@@ -175,44 +191,102 @@ fn credential(document: &mut Document<'_>, name: &str) -> Option<TokenSource> {
     Some(TokenSource::Credential(name.to_owned()))
 }
 
-/// Can everyone on the way read what goes there?
-fn in_the_clear(url: &Url) -> bool {
-    matches!(url.scheme(), "http" | "ws") && !is_loopback(url)
+/// Which addresses may be spoken to in the clear, as far as a text tells: what a name stands for is looked at when it is dialled.
+struct ClearTextDoor<'a> {
+    /// `uplink.allowClearText`
+    allowed: bool,
+    is_own: &'a dyn Fn(IpAddr) -> bool,
+}
+
+impl ClearTextDoor<'_> {
+    /// `None`: a secret may go there. Else what else there is besides encryption, as the end of a sentence.
+    fn objection(&self, url: &Url) -> Option<&'static str> {
+        let rule = if self.allowed { ClearText::PrivateNetworks } else { ClearText::ThisMachine };
+        if matches!(url.scheme(), "https" | "wss") || is_loopback(url) {
+            return None;
+        }
+        let ip = match url.host()? {
+            Host::Domain(_) if self.allowed => return None,
+            Host::Domain(_) => None,
+            Host::Ipv4(ip) => Some(IpAddr::V4(ip)),
+            Host::Ipv6(ip) => Some(IpAddr::V6(ip)),
+        };
+        match ip {
+            // On Linux this means: here.
+            Some(ip) if ip.is_unspecified() || rule.allows(ip, self.is_own) => None,
+            Some(ip) if !is_private(ip) => Some(""),
+            Some(_) | None => Some("; on a private network or VPN: allowClearText = true"),
+        }
+    }
 }
 
 /// A token over http is for everyone on the way to read.
-fn keep_off_the_clear(document: &mut Document<'_>, what: &str, url: Option<&Url>, fallback: &[Url], trusted: &[Url]) {
+fn keep_off_the_clear(
+    document: &mut Document<'_>,
+    what: &str,
+    door: &ClearTextDoor<'_>,
+    url: Option<&Url>,
+    fallback: &[Url],
+    trusted: &[(Url, TrustedOrigin)],
+) {
     let secure = match url.map(Url::scheme) {
         Some("ws" | "wss") => "use wss",
         Some(_) | None => "use https",
     };
-    if url.is_some_and(in_the_clear) {
-        document.complain("uplink.url", format!("`uplink.url` would send the {what} in the clear"), Some(secure));
+    if let Some(how) = url.and_then(|url| door.objection(url)) {
+        let words = format!("`uplink.url` would send the {what} in the clear");
+        document.complain("uplink.url", words, Some(&format!("{secure}{how}")));
     }
-    for (list, urls) in [("uplink.fallbackUrls", fallback), ("uplink.trustedOrigins", trusted)] {
+    let trusted: Vec<&Url> = trusted.iter().map(|(url, _)| url).collect();
+    for (list, urls) in [("uplink.fallbackUrls", fallback.iter().collect()), ("uplink.trustedOrigins", trusted)] {
         // After a complaint about one of the list the indices do not fit any more; the next run tells.
         if document.is_clean(list) {
-            for (index, _) in urls.iter().enumerate().filter(|(_, url)| in_the_clear(url)) {
+            for (index, how) in urls.iter().enumerate().filter_map(|(index, url)| Some((index, door.objection(url)?))) {
                 let key = format!("{list}[{index}]");
-                document.complain(&key, format!("`{key}` would send the {what} in the clear"), Some(secure));
+                let words = format!("`{key}` would send the {what} in the clear");
+                document.complain(&key, words, Some(&format!("{secure}{how}")));
             }
         }
     }
 }
 
-fn trusted_origins(document: &mut Document<'_>, file: &[String]) -> Vec<Url> {
+/// Each as an address, too.
+fn trusted_origins(document: &mut Document<'_>, file: &[String]) -> Vec<(Url, TrustedOrigin)> {
     let mut origins = Vec::new();
     for (index, text) in file.iter().enumerate() {
-        match parse_url(text, HTTP, "https://host") {
-            Ok(url) if url.path() == "/" && url.query().is_none() => origins.push(url),
-            Ok(_) | Err(_) => {
+        let checked = match parse_url(text, HTTP, "https://host") {
+            Ok(url) if url.path() == "/" && url.query().is_none() => {
+                TrustedOrigin::new(&url).map(|origin| (url, origin))
+            }
+            Ok(_) | Err(_) => Err("must be an origin such as \"https://host:8443\", without a path".to_owned()),
+        };
+        match checked {
+            Ok(origin) => origins.push(origin),
+            Err(words) => {
                 let key = format!("uplink.trustedOrigins[{index}]");
-                let words = format!("`{key}` must be an origin such as \"https://host:8443\", without a path");
-                document.complain(&key, words, None);
+                document.complain(&key, format!("`{key}` {words}"), None);
             }
         }
     }
     origins
+}
+
+fn fingerprints(document: &mut Document<'_>, file: Option<&OneOrMany>) -> Vec<Fingerprint> {
+    let texts: Vec<(String, &String)> = match file {
+        None => Vec::new(),
+        Some(OneOrMany::One(text)) => vec![("uplink.fingerprint".to_owned(), text)],
+        Some(OneOrMany::Many(texts)) => {
+            texts.iter().enumerate().map(|(at, text)| (format!("uplink.fingerprint[{at}]"), text)).collect()
+        }
+    };
+    let mut good = Vec::new();
+    for (key, text) in texts {
+        match Fingerprint::parse(text) {
+            Ok(fingerprint) => good.push(fingerprint),
+            Err(words) => document.complain(&key, format!("`{key}` {words}"), None),
+        }
+    }
+    good
 }
 
 fn ice_servers(document: &mut Document<'_>, file: &[file::IceServer]) -> Vec<IceServer> {

@@ -22,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::Uplink;
 use crate::supervisor::event::LocalAddress;
+use crate::uplink::failure::tls;
 
 use super::engine::now;
 use super::link::{self, Link, NoWay};
@@ -382,6 +383,11 @@ impl Shared {
 
 fn sentence(server: &Server, trouble: &Trouble) -> String {
     let name = server.name();
+    if let Trouble::NoWay(NoWay::Io(error)) | Trouble::Broken(error) = trouble
+        && let Some(why) = crate::signal::tls_trouble(error)
+    {
+        return format!("the TURN server `{name}` is of no use: {}", tls(&name, &why));
+    }
     match trouble {
         Trouble::NoWay(why) => format!("the TURN server `{name}` is of no use: {why}"),
         Trouble::Broken(error) => format!("the TURN server `{name}` is of no use: {error}"),
