@@ -10,8 +10,9 @@ use super::bus::{self, Fault, FaultKind, Side, Subject};
 use super::flow::{Change, Flow};
 use super::handover::{SharedClock, Track};
 use super::keyframes::Limiter;
+use super::passthrough;
 use super::playback::Playback;
-use super::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER};
+use super::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER, VIDEO_SOURCE};
 use crate::inbox::Inbox;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, MediaEvent, Phase, Retry};
@@ -151,6 +152,9 @@ impl Watcher {
             Some(Change::Stalled) => self.tell(MediaEvent::Stalled),
             None => {}
         }
+        if let Some(warnings) = self.track.new_warnings() {
+            self.tell(MediaEvent::Warnings(warnings));
+        }
     }
 
     fn now(&self) -> Duration {
@@ -173,6 +177,10 @@ impl Watcher {
                 .map_or_else(|| "pipeline".into(), |f| f.name().to_string()),
             words: without_credentials(error.message()),
             missing,
+            sent_instead: self
+                .pipeline
+                .by_name(VIDEO_SOURCE)
+                .and_then(|source| passthrough::sent_instead(&source, self.subject.passes_on)),
         }
     }
 }

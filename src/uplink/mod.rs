@@ -8,8 +8,10 @@ pub mod failure;
 pub mod ice;
 pub mod ice_server;
 mod messenger;
+pub mod offered;
 mod outlet;
 mod peer;
+mod picture;
 mod restart;
 pub mod rtcp;
 pub mod sdp;
@@ -24,7 +26,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{IceAgent, Network, Uplink, Video};
 use crate::inbox::Inbox;
-use crate::media::handover::{Hatch, SharedClock};
+use crate::media::handover::{Hatch, Promise, SharedClock};
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
 use crate::signal::{Ghost, LocalCandidate, Memory, RestartError, ResumeError, Signaller, Timeouts, Word};
@@ -50,6 +52,10 @@ pub struct Line {
     pub uplink: Uplink,
     /// Codec and size, for the m-line.
     pub video: Video,
+    /// What else is known of the picture before its first frame.
+    pub promise: Promise,
+    /// Two channels of sound are sent.
+    pub stereo: bool,
     /// Sum of the encoders' targets, bits per second.
     pub target: u64,
     /// Where the frames come from.
@@ -211,16 +217,18 @@ impl Life<'_> {
             *self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some(ghost);
         }
         let roaming = self.roaming(tell);
+        let offered = self.line.offered().await;
         let messenger = self.messenger.insert(Messenger::start(signaller, Arc::clone(self.line), say));
         let (line, uplink, tell) = (Arc::clone(self.line), self.uplink.clone(), tell.clone());
         let building = tokio::task::spawn_blocking(move || {
-            Peer::new(&line.hatch, &uplink, &line.video, &line.clock, line.certificate.as_ref(), roaming, &tell)
+            Peer::new(&line.hatch, &uplink, &offered, &line.clock, line.certificate.as_ref(), roaming, &tell)
         });
         let built = building.await.map_err(|_| internal("building webrtcbin panicked"))?;
         let peer = self.peer.insert(built?);
         let offer = peer.offer().await?;
         let accepted = messenger.publish(offer.clone()).await?;
         let answer = sdp::check_answer(&offer, &accepted.answer)?;
+        self.line.compare(&offered, &accepted.answer);
         let session_id = accepted.session_id.clone();
         self.line.inbox.post(Event::Session(self.attempt, SessionEvent::Accepted { session_id }));
         peer.gather(&offer, &self.uplink.ice_servers, &accepted).await?;
@@ -428,8 +436,7 @@ impl Life<'_> {
             self.keyframe_requests += u64::from(feedback.keyframe_requests);
             peer.request_keyframe();
         }
-        let leading = peer.leading_ssrc();
-        for report in feedback.reports.iter().filter(|report| Some(report.ssrc) == leading) {
+        for report in feedback.reports.iter().filter(|report| Some(report.ssrc) == peer.leading_ssrc()) {
             if self.acknowledged != Some(report.highest_sequence) {
                 self.acknowledged = Some(report.highest_sequence);
                 self.voice(SessionEvent::Acknowledged);
@@ -440,8 +447,7 @@ impl Life<'_> {
     async fn report(&mut self, meter: &mut stats::Meter, elapsed: Duration) {
         let Some(peer) = &self.peer else { return };
         let reading = peer.reading().await;
-        let line = self.line;
-        let mut figures = meter.measure(elapsed, reading, &line.hatch, line.target, self.keyframe_requests);
+        let mut figures = meter.measure(elapsed, reading, &self.line.hatch, self.line.target, self.keyframe_requests);
         figures.paths = peer.paths();
         if let Some(messenger) = &self.messenger {
             messenger.stats(&figures);

@@ -9,8 +9,8 @@ use gst_webrtc::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::Uplink;
 use crate::config::units::IceServer;
-use crate::config::{Uplink, Video};
 use crate::media::handover::{Hatch, SharedClock, shut_down};
 use crate::status::ErrorCode;
 use crate::status::path::PathStats;
@@ -20,6 +20,7 @@ use super::certificate::Certificate;
 use super::ice::Roaming;
 use super::ice::Servers;
 use super::ice::words::Told;
+use super::offered::Offered;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
 use super::stats::{self, Reading};
@@ -68,7 +69,7 @@ impl Peer {
     pub(crate) fn new(
         hatch: &Hatch,
         uplink: &Uplink,
-        video: &Video,
+        offered: &Offered,
         clock: &SharedClock,
         certificate: Option<&Certificate>,
         roaming: Option<Roaming>,
@@ -97,7 +98,7 @@ impl Peer {
         peer.hide_host_name();
         peer.listen(events);
         for track in hatch.tracks() {
-            let outlet = Outlet::new(track, video, fastrand::u32(1..)).map_err(|error| internal(&error))?;
+            let outlet = Outlet::new(track, offered, fastrand::u32(1..)).map_err(|error| internal(&error))?;
             peer.attach(&outlet)?;
             peer.outlets.push(outlet);
         }
@@ -420,7 +421,7 @@ fn bad_sdp(problem: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::handover::TrackKind;
+    use crate::media::handover::{Promise, TrackKind};
 
     /// A session can be opened while the camera is still waking up, or is gone.
     #[tokio::test]
@@ -431,7 +432,8 @@ mod tests {
         let certificate = Certificate::generate().unwrap();
         let (tell, _heard) = mpsc::unbounded_channel();
         let clock = SharedClock::start();
-        let peer = Peer::new(&hatch, &config.uplink, &config.video, &clock, Some(&certificate), None, &tell).unwrap();
+        let offered = Offered::new(&config.video, Promise::default(), None, true);
+        let peer = Peer::new(&hatch, &config.uplink, &offered, &clock, Some(&certificate), None, &tell).unwrap();
         let offer = peer.offer().await.unwrap();
         for part in [
             "a=group:BUNDLE video0 audio1",
@@ -441,6 +443,7 @@ mod tests {
             "a=rtpmap:97 rtx/90000",
             "a=ssrc-group:FID",
             "a=rtpmap:111 OPUS/48000/2",
+            "stereo=1;sprop-stereo=1",
             "a=sendonly",
             certificate.fingerprint(),
             &format!("a=ssrc:{} ", peer.leading_ssrc().unwrap()),

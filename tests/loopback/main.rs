@@ -9,6 +9,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test looks at the variants that it is about")]
 
 mod bad_input;
+mod cameras;
 #[cfg(feature = "ingest")]
 mod control;
 mod control_api;
@@ -34,12 +35,15 @@ mod media_devices;
 mod media_faults;
 mod media_file;
 mod media_kit;
+mod media_levels;
 mod media_rtsp;
 mod media_studio;
 #[cfg(feature = "ingest")]
 mod on_air;
 #[cfg(feature = "ingest")]
 mod on_air_browser;
+#[cfg(feature = "ingest")]
+mod on_air_from;
 #[cfg(feature = "ingest")]
 mod on_air_resume;
 mod receivers;
