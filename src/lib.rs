@@ -43,6 +43,7 @@
 //!   mod.rs           (-) Studio: start, stop, set_bitrate, force_keyframe
 //!   template.rs      (P) pipelines/*.launch + Config -> launch line, or a complaint
 //!   library.rs build.rs (-) where pipeline files are found; config -> checked plan -> GStreamer pipeline
+//!   promise.rs       (-) what is known of the picture before its first frame; passthrough.rs: what a source sends instead of it
 //!   bus.rs packages.rs nearest.rs (P) an error of the pipeline -> Failure in words; Debian packages; nearest names
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
 //!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
@@ -51,6 +52,7 @@
 //!   rehearsal.rs     (-) is there anything to play in a file?
 //!   devices.rs       (-) what is plugged in
 //!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
+//!   handover/h264.rs (P) what an H.264 stream says of itself: profile, level, B-frames
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
 //!   negotiate.rs     (-) from offer to answer; where a server refuses the sound, once more without
@@ -67,6 +69,7 @@
 //!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server
 //!     rehearsal.rs   (-) any bytes on all of these, for the fuzzer
 //!     glue.rs glue/methods.rs (-) the GObject face webrtcbin sees: the only `unsafe` in the house
+//!   offered.rs       (P) what our offer says of the formats, and what an answer may say of them; picture.rs (-): a camera is waited for
 //!   messenger.rs     (-) the task that owns the messenger of one session
 //!   certificate.rs   (-) ECDSA P-256 for DTLS
 //!   sdp.rs           (P) is the answer one that we can live with?

@@ -92,6 +92,7 @@ const fn is_for_people(notice: &Notice) -> bool {
         Notice::BroadcastError(_)
         | Notice::BroadcastStatus(_)
         | Notice::CaptureStatus(_)
+        | Notice::StreamWarning(_)
         | Notice::ReconnectStuck(_)
         | Notice::Gap(_)
         | Notice::PathChanged(_)

@@ -72,6 +72,8 @@ fn line(config: &Config, inbox: &Inbox, addresses: Option<watch::Receiver<Vec<Lo
     Line {
         uplink: config.uplink.clone(),
         video: config.video.clone(),
+        promise: crate::media::promise(config),
+        stereo: config.audio.as_ref().is_some_and(|audio| audio.channels == 2),
         target: u64::from(config.video.bitrate.bps()) + audio,
         hatch: Hatch::new(kinds),
         clock: SharedClock::start(),

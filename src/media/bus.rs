@@ -48,6 +48,8 @@ pub struct Fault {
     pub words: String,
     /// What a `missing-plugin` message before it named, such as `H.265 decoder`.
     pub missing: Option<String>,
+    /// What the source sends in place of what its pipeline takes, such as `H.265`.
+    pub sent_instead: Option<String>,
 }
 
 /// What the studio was told to open, for the sentences.
@@ -59,6 +61,8 @@ pub struct Subject {
     pub audio: String,
     /// The video source is a media file: trying again does not make it another file.
     pub is_media_file: bool,
+    /// The codec that goes out as the source sends it, such as `H.264`; `None`: its pictures are encoded here.
+    pub passes_on: Option<&'static str>,
 }
 
 /// The failure that a fault means.
@@ -73,6 +77,13 @@ pub fn failure(fault: &Fault, subject: &Subject) -> Failure {
         Side::Video | Side::Encoder => (format!("video source {}", subject.video), "video"),
         Side::Audio => (format!("audio source {}", subject.audio), "audio"),
     };
+    // Nobody takes what it sends: rtspsrc then says now that data flow, now that reading has failed.
+    if let (Side::Video, FaultKind::Other | FaultKind::Read, Some(sent)) = (fault.side, fault.kind, &fault.sent_instead)
+    {
+        let words = format!("{what} sends {sent}; {}", advice(subject));
+        // Somebody may set the camera right, with nobody near us.
+        return Failure::new(Phase::Capture, Retry::Backoff, ErrorCode::CaptureLost, words);
+    }
     // A microphone beside a file may be plugged in again.
     let is_of_file = subject.is_media_file && fault.side == Side::Video;
     let same_file_again = if is_of_file { Retry::Never } else { Retry::Backoff };
@@ -109,6 +120,17 @@ pub fn failure(fault: &Fault, subject: &Subject) -> Failure {
     Failure::new(Phase::Capture, retry, code, words)
 }
 
+/// What to do about a source that sends something else.
+fn advice(subject: &Subject) -> String {
+    match subject.passes_on {
+        Some(codec) => format!(
+            "this pipeline passes on nothing but {codec}: set the camera to {codec}, or take a pipeline that decodes and \
+             encodes anew (for an IP camera `video.pipeline = \"rtsp\"`)"
+        ),
+        None => "set the camera to send its picture, too, or name the address of its picture".to_owned(),
+    }
+}
+
 /// The failure of a source that ended though it should not.
 #[must_use]
 pub fn ended_early(subject: &Subject) -> Failure {
@@ -121,9 +143,40 @@ mod tests {
     use super::*;
 
     fn told(kind: FaultKind, side: Side, is_media_file: bool) -> Failure {
-        let fault = Fault { kind, side, element: "v4l2src".into(), words: "It broke.".into(), missing: None };
-        let subject = Subject { video: "`v4l2` (`/dev/video0`)".into(), audio: "`pulse`".into(), is_media_file };
-        failure(&fault, &subject)
+        let words = "It broke.".into();
+        let fault = Fault { kind, side, element: "v4l2src".into(), words, missing: None, sent_instead: None };
+        failure(&fault, &subject(is_media_file))
+    }
+
+    fn subject(is_media_file: bool) -> Subject {
+        Subject {
+            video: "`v4l2` (`/dev/video0`)".into(),
+            audio: "`pulse`".into(),
+            is_media_file,
+            passes_on: Some("H.264"),
+        }
+    }
+
+    #[test]
+    fn a_camera_of_another_codec_is_told_by_its_name_with_what_to_do() {
+        let fault = |sent: &str| Fault {
+            kind: FaultKind::Other,
+            side: Side::Video,
+            element: "rtspsrc".into(),
+            words: "Internal data stream error.".into(),
+            missing: None,
+            sent_instead: Some(sent.into()),
+        };
+        let told = failure(&fault("H.265"), &subject(false));
+        assert_eq!((told.retry, told.code), (Retry::Backoff, ErrorCode::CaptureLost));
+        assert_eq!(
+            told.words,
+            "video source `v4l2` (`/dev/video0`) sends H.265; this pipeline passes on nothing but H.264: set the camera to \
+             H.264, or take a pipeline that decodes and encodes anew (for an IP camera `video.pipeline = \"rtsp\"`)"
+        );
+        let decoded = Subject { passes_on: None, ..subject(false) };
+        let told = failure(&fault("sound alone, no picture"), &decoded);
+        assert!(told.words.contains("sends sound alone, no picture; set the camera"), "{told}");
     }
 
     #[test]

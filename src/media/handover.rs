@@ -3,11 +3,19 @@
 //! A [`Track`] outlives both sides: the studio may be rebuilt (camera lost) and sessions may come and go (network
 //! lost) without either noticing the other. Frames that nobody listens to are dropped; the encoder never waits.
 
+pub mod h264;
+
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
+use tokio::sync::watch;
+
+use crate::status::StreamWarning;
+
+use h264::{Inspection, Profile, ProfileLevelId};
 
 /// The one clock of the broadcast. Studio and session pipelines all run on it with the same base time, so that running
 /// time is the same everywhere and goes on through every rebuild of either side.
@@ -51,6 +59,15 @@ pub(crate) fn shut_down(pipeline: &gst::Pipeline) {
     }
 }
 
+/// What is known of the picture before its first frame has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Promise {
+    /// The source has encoded it already: the stream itself says what it is.
+    pub is_passthrough: bool,
+    /// The encoder declares at least this level_idc, whatever the picture needs; 0 where none is pinned.
+    pub level_idc: u8,
+}
+
 /// What a track carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrackKind {
@@ -92,6 +109,8 @@ pub struct Track {
     frames: AtomicU64,
     bytes: AtomicU64,
     next_id: AtomicU64,
+    /// What the H.264 stream says of itself, for those who wait for it.
+    made: watch::Sender<Option<ProfileLevelId>>,
     state: Mutex<State>,
 }
 
@@ -100,6 +119,34 @@ struct State {
     sink: Option<AppSink>,
     caps: Option<gst::Caps>,
     listeners: Vec<Listener>,
+    h264: Inspection,
+    warnings: BTreeSet<StreamWarning>,
+    told: BTreeSet<StreamWarning>,
+}
+
+impl State {
+    fn warn(&mut self, warning: StreamWarning, holds: bool) {
+        if holds {
+            self.warnings.insert(warning);
+        } else {
+            self.warnings.remove(&warning);
+        }
+    }
+
+    /// Looks at a frame; false: it is to be left out.
+    fn inspect(&mut self, buffer: &gst::Buffer, is_key: bool) -> bool {
+        let format = self.caps.as_ref().and_then(|caps| caps.structure(0)).filter(|s| s.name() == "video/x-h264");
+        let Some(format) = format.filter(|_| self.h264.is_of_interest(is_key)) else { return true };
+        let is_interlaced = is_interlaced(format);
+        let (Some(at), Ok(frame)) = (buffer.pts(), buffer.map_readable()) else { return true };
+        let goes_out = self.h264.let_through(&frame, is_key, at.into());
+        let profile = self.h264.made().map(ProfileLevelId::profile);
+        let is_common = matches!(profile, None | Some(Profile::ConstrainedBaseline | Profile::Baseline));
+        self.warn(StreamWarning::Profile, !is_common);
+        self.warn(StreamWarning::BFrames, self.h264.has_b_frames());
+        self.warn(StreamWarning::Interlaced, is_interlaced);
+        goes_out
+    }
 }
 
 struct Listener {
@@ -116,6 +163,7 @@ impl Track {
             frames: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             next_id: AtomicU64::new(0),
+            made: watch::Sender::new(None),
             state: Mutex::default(),
         }
     }
@@ -142,6 +190,35 @@ impl Track {
     #[must_use]
     pub fn caps(&self) -> Option<gst::Caps> {
         self.lock().caps.clone()
+    }
+
+    /// What the newest H.264 frames say of themselves; `None` until a keyframe has come, and for other codecs.
+    #[must_use]
+    pub fn made(&self) -> Option<ProfileLevelId> {
+        *self.made.borrow()
+    }
+
+    /// The same, once it is known. Never comes back for other codecs.
+    pub async fn wait_until_made(&self) {
+        let mut made = self.made.subscribe();
+        // Cannot fail: the sender is ours.
+        drop(made.wait_for(Option::is_some).await);
+    }
+
+    /// Session side: whether the far end has answered that it takes another H.264 profile than is sent.
+    pub fn answered_otherwise(&self, holds: bool) {
+        self.lock().warn(StreamWarning::AnsweredProfile, holds);
+    }
+
+    /// Studio side: what the operator should know of the stream, if that has changed since the last call.
+    #[must_use]
+    pub fn new_warnings(&self) -> Option<BTreeSet<StreamWarning>> {
+        let mut state = self.lock();
+        if state.warnings == state.told {
+            return None;
+        }
+        state.told = state.warnings.clone();
+        Some(state.told.clone())
     }
 
     /// Studio side: from now on the frames of this sink are the track. Replaces the sink of an earlier studio.
@@ -209,6 +286,13 @@ impl Track {
             state.listeners.iter().for_each(|listener| listener.src.set_caps(Some(&caps)));
             state.caps = Some(caps);
         }
+        if !state.inspect(&buffer, is_key) {
+            return;
+        }
+        self.made.send_if_modified(|made| {
+            let now = state.h264.made().or(*made);
+            std::mem::replace(made, now) != now
+        });
         for listener in &mut state.listeners {
             if listener.waits_for_keyframe && !is_key {
                 continue;
@@ -222,6 +306,12 @@ impl Track {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As h264parse says it: a frame of two fields, or fields as they come.
+fn is_interlaced(format: &gst::StructureRef) -> bool {
+    let says = |field, progressive| format.get::<&str>(field).is_ok_and(|value| value != progressive);
+    says("interlace-mode", "progressive") || says("coded-picture-structure", "frame")
 }
 
 /// The same frame, stamped with its running time. Encoders and files number time as they like (x264enc starts at 1000

@@ -10,7 +10,9 @@ pub mod keyframes;
 pub mod library;
 mod nearest;
 pub mod packages;
+mod passthrough;
 mod playback;
+mod promise;
 mod raw_video;
 mod rehearsal;
 mod still;
@@ -41,6 +43,7 @@ use template::{AUDIO_OUT, BitrateControl, Plan, VIDEO_ENCODER, VIDEO_OUT};
 use watch::{Wake, Watcher};
 
 pub use build::{check, source};
+pub use promise::promise;
 
 /// Gets GStreamer ready. Once for each process, before anything else of this room or the line.
 ///
@@ -190,6 +193,7 @@ fn subject(config: &Config, plan: &Plan) -> Subject {
         video: name(&config.video.pipeline, config.video.device.as_ref().or(config.video.uri.as_ref())),
         audio: config.audio.as_ref().map_or_else(String::new, |audio| name(&audio.pipeline, audio.device.as_ref())),
         is_media_file: plan.is_media_file,
+        passes_on: plan.passes_on.map(template::codec_name),
     }
 }
 

@@ -38,7 +38,7 @@ async fn first_word(inbox: &Inbox) -> Result<(), String> {
             Event::Media(_, MediaEvent::Flowing | MediaEvent::Ended) => return Ok(()),
             Event::Media(_, MediaEvent::Failed(failure)) => return Err(failure.words),
             // It may still come.
-            Event::Media(_, MediaEvent::Stalled | MediaEvent::Stopped) => {}
+            Event::Media(_, MediaEvent::Stalled | MediaEvent::Stopped | MediaEvent::Warnings(_)) => {}
             Event::Deadline
             | Event::Woke
             | Event::Command(_)

@@ -84,7 +84,7 @@ pub struct LaunchFile {
     name: String,
     header: BTreeMap<String, String>,
     /// The text, comment lines blanked, so that line numbers stay true.
-    body: String,
+    pub(super) body: String,
 }
 
 impl LaunchFile {
@@ -393,6 +393,8 @@ pub struct Plan {
     pub is_media_file: bool,
     /// The sound comes out of the same file.
     pub audio_from_file: bool,
+    /// What the source must give when it is encoded already; `None`: raw pictures of any kind.
+    pub passes_on: Option<VideoCodec>,
 }
 
 /// Joins the parts into one launch line. `encoder` is not looked at when the source is encoded already.
@@ -441,7 +443,7 @@ pub fn assemble(
         }
         write_audio(&mut launch, settings, &audio.fill(&values)?);
     }
-    Ok(Plan { launch, bitrate, is_media_file: video.is_media_file(), audio_from_file })
+    Ok(Plan { launch, bitrate, is_media_file: video.is_media_file(), audio_from_file, passes_on: video.codec()? })
 }
 
 /// Raw pictures never queue up: two wait while one is encoded, then the oldest is dropped.

@@ -10,8 +10,9 @@ use super::bus::{self, Fault, FaultKind, Side, Subject};
 use super::flow::{Change, Flow};
 use super::handover::{SharedClock, Track};
 use super::keyframes::Limiter;
+use super::passthrough;
 use super::playback::Playback;
-use super::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER};
+use super::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER, VIDEO_SOURCE};
 use crate::config::address::with_shown_addresses;
 use crate::inbox::Inbox;
 use crate::status::ErrorCode;
@@ -152,6 +153,9 @@ impl Watcher {
             Some(Change::Stalled) => self.tell(MediaEvent::Stalled),
             None => {}
         }
+        if let Some(warnings) = self.track.new_warnings() {
+            self.tell(MediaEvent::Warnings(warnings));
+        }
     }
 
     fn now(&self) -> Duration {
@@ -174,6 +178,10 @@ impl Watcher {
                 .map_or_else(|| "pipeline".into(), |f| f.name().to_string()),
             words: with_shown_addresses(error.message()),
             missing,
+            sent_instead: self
+                .pipeline
+                .by_name(VIDEO_SOURCE)
+                .and_then(|source| passthrough::sent_instead(&source, self.subject.passes_on)),
         }
     }
 }

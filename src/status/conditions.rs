@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::notice::TOKEN_FAILURES_TOLD;
-use super::{CaptureState, ErrorCode, Message, PlaneState, Status};
+use super::{CaptureState, ErrorCode, Message, PlaneState, Status, StreamWarning};
 
 /// Who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +127,53 @@ const CAPTURE_FAILED: Condition = row(
     "The last error names it; a camera: look at its cable, and whether another program uses it. It is opened again by itself.",
 );
 
+const PROFILE: Condition = row(
+    "PROFILE",
+    Severity::Warning,
+    AT_ONCE,
+    &["B_FRAMES"],
+    "the source sends H.264 of a profile above constrained baseline, which not every WebRTC player decodes; it goes out as it is",
+    "Set the camera to (constrained) baseline profile, or take a pipeline that encodes anew, such as `video.pipeline = \"rtsp\"`.",
+);
+
+const B_FRAMES: Condition = row(
+    "B_FRAMES",
+    Severity::Warning,
+    AT_ONCE,
+    &[],
+    "the source sends B-frames, which WebRTC cannot carry; those that can be left out are, so the picture moves less smoothly",
+    "Switch B-frames off in the camera (baseline profile has none), or take a pipeline that encodes anew, such as `video.pipeline = \"rtsp\"`.",
+);
+
+const INTERLACED: Condition = row(
+    "INTERLACED",
+    Severity::Warning,
+    AT_ONCE,
+    &[],
+    "the source sends interlaced pictures, which WebRTC players show with combed edges or not at all",
+    "Set the camera to progressive pictures, or take a pipeline that encodes anew, such as `video.pipeline = \"rtsp\"`.",
+);
+
+const ANSWERED_PROFILE: Condition = row(
+    "ANSWERED_PROFILE",
+    Severity::Warning,
+    AT_ONCE,
+    &[],
+    "the server has answered with another H.264 profile than is sent; it may not be able to play the picture",
+    "If viewers see nothing, set the camera to (constrained) baseline profile, or take a pipeline that encodes anew.",
+);
+
+/// The row of a warning about the stream.
+#[must_use]
+pub const fn of_stream(warning: StreamWarning) -> &'static Condition {
+    match warning {
+        StreamWarning::Profile => &PROFILE,
+        StreamWarning::BFrames => &B_FRAMES,
+        StreamWarning::Interlaced => &INTERLACED,
+        StreamWarning::AnsweredProfile => &ANSWERED_PROFILE,
+    }
+}
+
 /// The row of a capture state, if that state is wrong at all.
 #[must_use]
 pub const fn of_capture(state: CaptureState) -> Option<&'static Condition> {
@@ -220,13 +267,17 @@ pub fn active(status: &Status) -> Vec<&'static Condition> {
         of_proof(status),
         of_capture(status.capture),
     ];
-    let all: Vec<_> = all.into_iter().flatten().collect();
+    // A stream that is gone is wrong in another way.
+    let is_flowing = status.capture == CaptureState::Flowing;
+    let stream = status.warnings.iter().filter(|_| is_flowing).map(|warning| of_stream(*warning));
+    let all: Vec<_> = all.into_iter().flatten().chain(stream).collect();
     let hidden = |condition: &Condition| all.iter().any(|other| condition.hidden_by.contains(&other.id));
     all.iter().filter(|condition| !hidden(condition)).copied().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fmt::Write as _;
 
     use super::*;
@@ -241,10 +292,14 @@ mod tests {
         CaptureState::Ended,
     ];
 
+    const STREAM: [StreamWarning; 4] =
+        [StreamWarning::Profile, StreamWarning::BFrames, StreamWarning::Interlaced, StreamWarning::AnsweredProfile];
+
     fn all() -> Vec<&'static Condition> {
         let captures = STATES.into_iter().filter_map(of_capture);
         let planes = [&SIGNALLING_LOST, &SESSION_REPLACED, &GOING_AWAY, &OUTPUT_RECONNECTING, &MEDIA_UNPROVEN];
-        CODES.iter().map(|code| of(*code)).chain(captures).chain(planes).chain([&STUCK]).collect()
+        let stream = STREAM.into_iter().map(of_stream);
+        CODES.iter().map(|code| of(*code)).chain(captures).chain(planes).chain([&STUCK]).chain(stream).collect()
     }
 
     #[test]
@@ -252,6 +307,9 @@ mod tests {
         // `of` is exhaustive by itself; this holds the names, and that the list holds each code once.
         for code in CODES {
             assert_eq!(serde_json::to_value(code).expect("json"), of(*code).id);
+        }
+        for warning in STREAM {
+            assert_eq!(serde_json::to_value(warning).expect("json"), of_stream(warning).id);
         }
         let mut ids: Vec<_> = all().iter().map(|condition| condition.id).collect();
         ids.sort_unstable();
@@ -293,5 +351,10 @@ mod tests {
         status.capture = CaptureState::Stopped;
         assert_eq!(active(&status), [of(ErrorCode::CaptureLost)]);
         assert_eq!(active(&Status::default()), Vec::<&Condition>::new());
+        let warnings = BTreeSet::from([StreamWarning::Profile, StreamWarning::BFrames]);
+        status = Status { warnings, capture: CaptureState::Flowing, ..Status::default() };
+        assert_eq!(active(&status), [&B_FRAMES], "B-frames are why the profile matters");
+        status.capture = CaptureState::Failed;
+        assert_eq!(active(&status), [&CAPTURE_FAILED], "there is no stream to warn of");
     }
 }

@@ -5,6 +5,8 @@ pub mod notice;
 pub mod path;
 pub mod text;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use path::{PathChange, PathStats};
@@ -23,6 +25,9 @@ pub struct Status {
     pub capture: CaptureState,
     /// What that is.
     pub source: Source,
+    /// What the operator should know of the stream that it gives; stays while it is gone.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub warnings: BTreeSet<StreamWarning>,
     /// The last thing that went wrong; stays when it is mended.
     pub error: Option<BroadcastError>,
     /// Things that went wrong since the process started. Tells two equal errors in a row apart.
@@ -341,6 +346,20 @@ impl Source {
             Some(_) | None => Self::Camera,
         }
     }
+}
+
+/// What is odd about the stream that is sent: it goes out, but not everybody can play it as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum StreamWarning {
+    /// H.264 of a profile above constrained baseline.
+    Profile,
+    /// H.264 with B-frames, which WebRTC does not carry.
+    BFrames,
+    /// Interlaced pictures that nobody deinterlaces here.
+    Interlaced,
+    /// The server has answered with another H.264 profile than is sent.
+    AnsweredProfile,
 }
 
 /// Figures of the link in use, once a second.

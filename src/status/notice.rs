@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::conditions;
 use super::path::PathChange;
 use super::{
     Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Source, Status,
-    StopReason, WaitingFor,
+    StopReason, StreamWarning, WaitingFor,
 };
 
 /// From so many failures in a row on the provider of tokens is worth an event (product.md: "failing 3x").
@@ -25,6 +26,8 @@ pub enum Notice {
     BroadcastStatus(Broadcast),
     /// The camera, or what else brings the pictures, began or ceased to deliver.
     CaptureStatus(CaptureStatus),
+    /// Something is odd about the stream that is sent. Told once as long as it stays so.
+    StreamWarning(StreamNotice),
     /// The outage has lasted longer than `reconnect.stuckAfter`.
     ReconnectStuck(ReconnectStuck),
     /// An interruption that viewers have seen is over.
@@ -61,6 +64,16 @@ pub struct CaptureStatus {
     pub state: CaptureState,
     /// What it is.
     pub source: Source,
+}
+
+/// `data` of a StreamWarning event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamNotice {
+    /// Its name.
+    pub code: StreamWarning,
+    /// One clear sentence.
+    pub words: &'static str,
 }
 
 /// `data` of a ReconnectStuck event.
@@ -115,6 +128,10 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
     let planes = planes.into_iter().filter(|(_, before, after)| before.state != after.state).map(connection_state);
     let broadcast = after.broadcast.clone().filter(|now| before.broadcast.as_ref().map(essence) != Some(essence(now)));
     let capture = Some(after.capture).filter(|state| *state != before.capture);
+    let warnings = after
+        .warnings
+        .difference(&before.warnings)
+        .map(|code| Notice::StreamWarning(StreamNotice { code: *code, words: conditions::of_stream(*code).words }));
     let stuck = after.stuck.filter(|_| before.stuck.is_none());
     let gap = after.gap.filter(|_| after.gaps != before.gaps);
     let path = after.path_change.clone().filter(|_| after.path_changes != before.path_changes);
@@ -127,6 +144,7 @@ pub fn notices(before: &Status, after: &Status) -> Vec<Notice> {
         .chain(planes)
         .chain(broadcast.map(Notice::BroadcastStatus))
         .chain(capture.map(|state| Notice::CaptureStatus(CaptureStatus { state, source: after.source })))
+        .chain(warnings)
         .chain(stuck.map(|since| Notice::ReconnectStuck(ReconnectStuck { since })))
         .chain(gap.map(|seconds| Notice::Gap(Gap { from: None, to: None, seconds })))
         .chain(path.map(Notice::PathChanged))
@@ -179,6 +197,7 @@ impl Notice {
             Self::ConnectionState(_) => "ConnectionState",
             Self::BroadcastStatus(_) => "BroadcastStatus",
             Self::CaptureStatus(_) => "CaptureStatus",
+            Self::StreamWarning(_) => "StreamWarning",
             Self::ReconnectStuck(_) => "ReconnectStuck",
             Self::Gap(_) => "Gap",
             Self::PathChanged(_) => "PathChanged",
@@ -270,6 +289,10 @@ mod tests {
                 r#"{"event":"CaptureStatus","time":"t","seq":1,"data":{"state":"stalled","source":"testPicture"}}"#,
             ),
             (
+                Notice::StreamWarning(StreamNotice { code: StreamWarning::BFrames, words: "w" }),
+                r#"{"event":"StreamWarning","time":"t","seq":1,"data":{"code":"B_FRAMES","words":"w"}}"#,
+            ),
+            (
                 Notice::ReconnectStuck(ReconnectStuck { since: 30.0 }),
                 r#"{"event":"ReconnectStuck","time":"t","seq":1,"data":{"since":30.0}}"#,
             ),
@@ -324,6 +347,21 @@ mod tests {
         let failures = |token_failures| Status { token_failures, ..Status::default() };
         let told = |before, after| !notices(&failures(before), &failures(after)).is_empty();
         assert_eq!([told(0, 1), told(1, 2), told(2, 3), told(3, 4), told(4, 0)], [false, false, true, true, false]);
+    }
+
+    #[test]
+    fn a_warning_of_the_stream_is_told_once_while_it_holds() {
+        let status =
+            |warnings: &[StreamWarning]| Status { warnings: warnings.iter().copied().collect(), ..Status::default() };
+        let told = |before: &[StreamWarning], after: &[StreamWarning]| {
+            notices(&status(before), &status(after)).iter().map(Notice::line).collect::<Vec<_>>()
+        };
+        use StreamWarning::{BFrames, Profile};
+        let help = conditions::of_stream(BFrames).help;
+        let line = format!("{}. {help}", conditions::of_stream(BFrames).words);
+        assert_eq!(told(&[Profile], &[Profile, BFrames]), [line.replacen("the", "The", 1)]);
+        assert_eq!(told(&[Profile, BFrames], &[Profile, BFrames]), [""; 0]);
+        assert_eq!(told(&[Profile, BFrames], &[]), [""; 0]);
     }
 
     #[test]

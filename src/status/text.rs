@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::conditions::{self, Condition, Severity};
-use super::notice::{CaptureStatus, ConnectionState, Notice};
+use super::notice::{CaptureStatus, ConnectionState, Notice, StreamNotice};
 use super::path::{PathChange, PathChangeReason};
 use super::{
     Broadcast, BroadcastError, CaptureState, ErrorCode, Layer, LinkStats, Message, PlaneState, Reason, RetryAdvice,
@@ -22,6 +22,10 @@ impl Notice {
             }
             Self::BroadcastStatus(broadcast) => broadcast.line(),
             Self::CaptureStatus(capture) => capture_line(*capture),
+            Self::StreamWarning(StreamNotice { code, words }) => {
+                let help = conditions::of_stream(*code).help;
+                format!("T{}. {help}", words.trim_start_matches('t'))
+            }
             Self::ReconnectStuck(stuck) => {
                 let help = conditions::STUCK.help;
                 format!("Not on air for {:.0} s, still trying. {help}", stuck.since)
@@ -51,6 +55,7 @@ impl Notice {
             Self::CaptureStatus(capture) => {
                 conditions::of_capture(capture.state).map_or(Severity::Info, |condition| condition.severity)
             }
+            Self::StreamWarning(warning) => conditions::of_stream(warning.code).severity,
             Self::TokenProviderError(_) => conditions::of(ErrorCode::TokenProviderFailed).severity,
             Self::BroadcastStatus(_)
             | Self::Gap(_)

@@ -1,8 +1,9 @@
 //! Pure: the capture side - one studio at a time, opened again when it breaks. The network never stops it (law 3).
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::status::CaptureState;
+use crate::status::{CaptureState, StreamWarning};
 
 use super::Policy;
 use super::backoff::after;
@@ -51,6 +52,8 @@ pub(super) enum Heard {
     Hopeless(Failure),
     /// Played to the end.
     Ended,
+    /// What the operator should know of the stream.
+    Warnings(BTreeSet<StreamWarning>),
 }
 
 impl Capture {
@@ -94,6 +97,7 @@ impl Capture {
             return Heard::Fine;
         }
         match (&self.state, event) {
+            (_, MediaEvent::Warnings(warnings)) => Heard::Warnings(warnings),
             (State::Off | State::Waiting { .. }, _) => Heard::Fine,
             (State::Stopping { .. }, event) => {
                 if event == MediaEvent::Stopped {

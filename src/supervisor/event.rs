@@ -2,12 +2,13 @@
 //!
 //! Every room that reports to the brain speaks these words and no others.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::status::path::PathChange;
-use crate::status::{CaptureState, ErrorCode, LinkStats, StopReason};
+use crate::status::{ErrorCode, LinkStats, StopReason, StreamWarning};
 
 use super::Policy;
 
@@ -202,6 +203,8 @@ pub enum MediaEvent {
     Ended,
     /// The studio has let go of its devices.
     Stopped,
+    /// What the operator should know of the stream, all of it; sent when it changes.
+    Warnings(BTreeSet<StreamWarning>),
 }
 
 /// Our number among all encoders of a server, as it has told us: 0, 1, 2, ..., the lowest free one first. So the encoders of
@@ -332,17 +335,4 @@ pub enum Action {
     },
     /// End the process. Comes last, when everything is closed or has had its time.
     Exit(StopReason),
-}
-
-/// The capture state an event implies, for the notice board.
-impl From<&MediaEvent> for CaptureState {
-    fn from(event: &MediaEvent) -> Self {
-        match event {
-            MediaEvent::Flowing => Self::Flowing,
-            MediaEvent::Stalled => Self::Stalled,
-            MediaEvent::Failed(_) => Self::Failed,
-            MediaEvent::Ended => Self::Ended,
-            MediaEvent::Stopped => Self::Stopped,
-        }
-    }
 }

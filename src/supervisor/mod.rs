@@ -288,6 +288,7 @@ impl Supervisor {
             }
             Heard::Hopeless(failure) => self.judge(now, trouble::terminal(&failure), orders),
             Heard::Ended => self.leave(now, StopReason::EndOfMedia, orders),
+            Heard::Warnings(warnings) => self.status.warnings = warnings,
         }
     }
 

@@ -88,7 +88,8 @@ impl Run {
                 Notice::TokenProviderError(error) => {
                     self.story.push(format!("no token {}", error.consecutive_failures))
                 }
-                Notice::ConnectionState(_) | Notice::CaptureStatus(_) | Notice::Stats(_) => {}
+                Notice::ConnectionState(_) | Notice::CaptureStatus(_) | Notice::StreamWarning(_) | Notice::Stats(_) => {
+                }
             }
         }
         for order in &orders {

@@ -9,8 +9,10 @@ pub mod ice;
 pub mod ice_server;
 mod messenger;
 mod negotiate;
+pub mod offered;
 mod outlet;
 mod peer;
+mod picture;
 mod restart;
 pub mod rtcp;
 pub mod sdp;
@@ -26,7 +28,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{Network, Uplink, Video};
 use crate::inbox::Inbox;
-use crate::media::handover::{Hatch, SharedClock};
+use crate::media::handover::{Hatch, Promise, SharedClock};
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
 use crate::signal::{Ghost, LocalCandidate, Memory, RestartError, ResumeError, Timeouts, Word};
@@ -53,6 +55,10 @@ pub struct Line {
     pub uplink: Uplink,
     /// Codec and size, for the m-line.
     pub video: Video,
+    /// What else is known of the picture before its first frame.
+    pub promise: Promise,
+    /// Two channels of sound are sent.
+    pub stereo: bool,
     /// Sum of the encoders' targets, bits per second.
     pub target: u64,
     /// Where the frames come from.
@@ -399,8 +405,7 @@ impl Life<'_> {
     async fn report(&mut self, meter: &mut stats::Meter, elapsed: Duration) {
         let Some(peer) = &self.peer else { return };
         let reading = peer.reading().await;
-        let line = self.line;
-        let mut figures = meter.measure(elapsed, reading, &line.hatch, line.target, self.keyframe_requests);
+        let mut figures = meter.measure(elapsed, reading, &self.line.hatch, self.line.target, self.keyframe_requests);
         figures.paths = peer.paths();
         if let Some(messenger) = &self.messenger {
             messenger.stats(&figures);

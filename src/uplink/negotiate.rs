@@ -19,6 +19,7 @@ use crate::supervisor::event::{Event, Failure, SessionEvent};
 
 use super::ice::Roaming;
 use super::messenger::{Messenger, Said};
+use super::offered::Offered;
 use super::peer::{Peer, PeerEvent};
 use super::sdp::{self, Answer, Rejection};
 use super::{Life, Line, TEARDOWN_DEADLINE, internal};
@@ -44,12 +45,13 @@ impl Life<'_> {
         if let Some(ghost) = remembered.and_then(|memory| signaller.recall(memory)) {
             *self.line.ghost.lock().unwrap_or_else(PoisonError::into_inner) = Some(ghost);
         }
+        let offered = self.line.offered().await;
         self.messenger = Some(Messenger::start(signaller, Arc::clone(self.line), say));
-        let agreed = match self.negotiate(&[TrackKind::Video, TrackKind::Audio]).await {
+        let agreed = match self.negotiate(&[TrackKind::Video, TrackKind::Audio], offered).await {
             Err(Rejection { failure, sound_alone: true }) => {
                 say_that_sound_is_refused(self.line, &failure);
                 self.put_peer_away().await;
-                self.negotiate(&[TrackKind::Video]).await?
+                self.negotiate(&[TrackKind::Video], offered).await?
             }
             other => other?,
         };
@@ -66,13 +68,13 @@ impl Life<'_> {
     }
 
     /// One offer of these tracks, and its answer.
-    async fn negotiate(&mut self, kinds: &[TrackKind]) -> Result<Agreement, Rejection> {
+    async fn negotiate(&mut self, kinds: &[TrackKind], offered: Offered) -> Result<Agreement, Rejection> {
         let (tell, heard) = mpsc::unbounded_channel();
         let roaming = self.roaming(&tell);
         let tracks = self.line.hatch.tracks().iter().filter(|track| kinds.contains(&track.kind())).cloned();
         let (tracks, line, uplink) = (tracks.collect::<Vec<_>>(), Arc::clone(self.line), self.uplink.clone());
         let building = spawn_blocking(move || {
-            Peer::new(&tracks, &uplink, &line.video, &line.clock, line.certificate.as_ref(), roaming, &tell)
+            Peer::new(&tracks, &uplink, &offered, &line.clock, line.certificate.as_ref(), roaming, &tell)
         });
         let built = building.await.map_err(|_| internal("building webrtcbin panicked"))?;
         let peer = self.peer.insert(built?);
@@ -80,6 +82,7 @@ impl Life<'_> {
         let Some(messenger) = &self.messenger else { return Err(internal("nobody carries the offer").into()) };
         let accepted = messenger.publish(offer.clone()).await?;
         let answer = sdp::check_answer(&offer, &accepted.answer)?;
+        self.line.compare(&offered, &accepted.answer);
         for why in &answer.left_out {
             info!("a candidate of the server is left out: {why}");
         }

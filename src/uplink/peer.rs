@@ -12,8 +12,8 @@ use gst_webrtc::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::Uplink;
 use crate::config::units::IceServer;
-use crate::config::{Uplink, Video};
 use crate::media::handover::{SharedClock, Track, shut_down};
 use crate::status::ErrorCode;
 use crate::status::path::PathStats;
@@ -23,6 +23,7 @@ use super::certificate::Certificate;
 use super::ice::Roaming;
 use super::ice::Servers;
 use super::ice::words::Told;
+use super::offered::Offered;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
 use super::sdp::{self, Answer, Candidate};
@@ -74,7 +75,7 @@ impl Peer {
     pub(crate) fn new(
         tracks: &[Arc<Track>],
         uplink: &Uplink,
-        video: &Video,
+        offered: &Offered,
         clock: &SharedClock,
         certificate: Option<&Certificate>,
         roaming: Option<Roaming>,
@@ -103,7 +104,7 @@ impl Peer {
         peer.hide_host_name();
         peer.listen(events);
         for track in tracks {
-            let outlet = Outlet::new(track, video, fastrand::u32(1..)).map_err(|error| internal(&error))?;
+            let outlet = Outlet::new(track, offered, fastrand::u32(1..)).map_err(|error| internal(&error))?;
             peer.attach(&outlet)?;
             peer.outlets.push(outlet);
         }
@@ -469,7 +470,7 @@ fn bad_sdp(problem: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::handover::{Hatch, TrackKind};
+    use crate::media::handover::{Hatch, Promise, TrackKind};
 
     /// A session can be opened while the camera is still waking up, or is gone.
     #[tokio::test]
@@ -480,8 +481,9 @@ mod tests {
         let certificate = Certificate::generate().unwrap();
         let (tell, _heard) = mpsc::unbounded_channel();
         let clock = SharedClock::start();
+        let offered = Offered::new(&config.video, Promise::default(), None, true);
         let peer =
-            Peer::new(hatch.tracks(), &config.uplink, &config.video, &clock, Some(&certificate), None, &tell).unwrap();
+            Peer::new(hatch.tracks(), &config.uplink, &offered, &clock, Some(&certificate), None, &tell).unwrap();
         let offer = peer.offer().await.unwrap();
         for part in [
             "a=group:BUNDLE video0 audio1",
@@ -491,6 +493,7 @@ mod tests {
             "a=rtpmap:97 rtx/90000",
             "a=ssrc-group:FID",
             "a=rtpmap:111 OPUS/48000/2",
+            "stereo=1;sprop-stereo=1",
             "a=sendonly",
             certificate.fingerprint(),
             &format!("a=ssrc:{} ", peer.ssrcs()[0]),

@@ -7,7 +7,7 @@ use glib::translate::IntoGlib;
 use roamcast::config::{JanusRoom, Protocol};
 use roamcast::inbox::Inbox;
 use roamcast::media::Studio;
-use roamcast::media::handover::{Hatch, SharedClock, TrackKind};
+use roamcast::media::handover::{Hatch, Promise, SharedClock, TrackKind};
 use roamcast::signal::token::Tokens;
 use roamcast::status::LinkStats;
 use roamcast::supervisor::event::{Attempt, Event, LocalAddress, SessionEvent};
@@ -59,6 +59,8 @@ impl Air {
         let line = Line {
             uplink: config.uplink.clone(),
             video: config.video.clone(),
+            promise: Promise::default(),
+            stereo: true,
             target: 564_000,
             hatch,
             clock,

@@ -10,6 +10,7 @@
 
 mod answerers;
 mod bad_input;
+mod cameras;
 #[cfg(feature = "ingest")]
 mod control;
 mod control_api;
@@ -38,6 +39,7 @@ mod media_devices;
 mod media_faults;
 mod media_file;
 mod media_kit;
+mod media_levels;
 mod media_raw;
 mod media_rtsp;
 mod media_studio;
@@ -45,6 +47,8 @@ mod media_studio;
 mod on_air;
 #[cfg(feature = "ingest")]
 mod on_air_browser;
+#[cfg(feature = "ingest")]
+mod on_air_from;
 #[cfg(feature = "ingest")]
 mod on_air_resume;
 #[cfg(feature = "ingest")]

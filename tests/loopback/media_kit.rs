@@ -185,7 +185,7 @@ impl Rig {
         loop {
             match self.next().1 {
                 MediaEvent::Failed(failure) => return failure,
-                MediaEvent::Flowing | MediaEvent::Stalled => {}
+                MediaEvent::Flowing | MediaEvent::Stalled | MediaEvent::Warnings(_) => {}
                 other @ (MediaEvent::Ended | MediaEvent::Stopped) => panic!("expected a failure, got {other:?}"),
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roamcast::driver::Driver;
 use roamcast::house::board::{Board, Output};
 use roamcast::inbox::Inbox;
-use roamcast::media::handover::{Hatch, SharedClock, TrackKind};
+use roamcast::media::handover::{Hatch, Promise, SharedClock, TrackKind};
 use roamcast::signal::token::Tokens;
 use roamcast::uplink::Line;
 
@@ -24,6 +24,8 @@ async fn a_process_that_stood_still_notices_and_an_idle_one_does_not() {
     let line = Arc::new(Line {
         uplink: config.uplink.clone(),
         video: config.video.clone(),
+        promise: Promise::default(),
+        stereo: true,
         target: 564_000,
         hatch: Hatch::new(&[TrackKind::Video, TrackKind::Audio]),
         clock: SharedClock::start(),

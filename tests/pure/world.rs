@@ -76,7 +76,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
-use roamcast::status::{ErrorCode, LinkStats, StopReason};
+use roamcast::status::{ErrorCode, LinkStats, StopReason, StreamWarning};
 use roamcast::supervisor::event::{
     Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent, TokenEvent,
 };
@@ -626,6 +626,7 @@ impl World {
                 MediaEvent::Failed(failure),
                 MediaEvent::Ended,
                 MediaEvent::Stopped,
+                MediaEvent::Warnings([StreamWarning::BFrames].into()),
             ];
             let voice = voices[self.dice.usize(..voices.len())].clone();
             if number != self.judge.studios {

@@ -463,7 +463,7 @@ impl Judge {
             },
             Event::Media(Attempt(number), event) => match &self.studio {
                 Some(studio) if studio.number == *number => match event {
-                    MediaEvent::Stopped => false,
+                    MediaEvent::Stopped | MediaEvent::Warnings(_) => false,
                     MediaEvent::Flowing => studio.stopping.is_some() || studio.flowing.is_some(),
                     _ => studio.stopping.is_some(),
                 },
