@@ -78,12 +78,14 @@
 //!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
 //!                        renewal.rs: when the one of a live session is renewed
+//! probe/             (-) mod.rs: one probe each time that the brain wants one; target.rs (P): what can be probed; packet.rs (P)
 //! network/             6 THE LOOKOUT - mod.rs (-) and netlink.rs (P): snapshot; diff.rs (P) -> PathEvent
 //! supervisor/          7 THE BRAIN - std and status types only
 //!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
 //!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
 //!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
-//!   broadcast/ heir.rs wait.rs loss.rs climb.rs shown.rs (P) make before break; what follows from a loss, of media alone; what is shown
+//!   reachability.rs  (P) whose outage is it, ours or the server's? What else answers
+//!   broadcast/ heir.rs wait.rs loss.rs climb.rs shown.rs outage.rs (P) make before break; what follows from a loss, of media alone; what is shown
 //!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
 //!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
 //!   endpoints.rs     (P) which server next: fallbackUrls, what is remembered of each, the way back
@@ -139,6 +141,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod media;
 pub mod network;
+pub mod probe;
 pub mod signal;
 pub mod status;
 pub mod supervisor;

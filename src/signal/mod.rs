@@ -1,7 +1,7 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
 mod courier;
-mod dns;
+pub(crate) mod dns;
 mod http;
 pub mod janus;
 pub mod janus_text;

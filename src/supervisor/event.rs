@@ -110,6 +110,20 @@ pub enum Event {
     Session(Attempt, SessionEvent),
     /// The provider of tokens speaks.
     Token(TokenEvent),
+    /// A probe was answered. Silence is not reported.
+    Answered(ProbeTarget),
+}
+
+/// Where a reachability probe goes. Whatever the probe is (a TCP connect, a DNS query, a STUN binding), any answer counts: it
+/// tells how far our packets get, and nothing of how its sender fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbeTarget {
+    /// The default gateways, any of them. They are on our own link: a modem answers though its uplink is dead.
+    Gateway,
+    /// Something beyond the gateway that is not the server (a resolver, a STUN server, another origin), by its number from 0.
+    Witness(usize),
+    /// The server of this number; numbers as in [`Action::Open`].
+    Server(usize),
 }
 
 /// What the provider of tokens reports.
@@ -258,6 +272,13 @@ pub enum Action {
         attempt: Attempt,
         /// Tell the server (WHIP: DELETE).
         goodbye: bool,
+    },
+    /// Send one probe there, and report an answer if it comes soon.
+    Probe {
+        /// Where to.
+        target: ProbeTarget,
+        /// The server that the next session is for: what has an address of this server is no witness.
+        endpoint: usize,
     },
     /// End the process. Comes last, when everything is closed or has had its time.
     Exit(StopReason),

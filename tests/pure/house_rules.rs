@@ -115,6 +115,9 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
         "uplink" => Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "media::handover"]),
         "signal" => Some(&["signal", "supervisor::event", "status", "config", "uplink::failure", "uplink::sdp"]),
         "control" => Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox"]),
+        "probe" => {
+            Some(&["probe", "supervisor::event", "config", "inbox", "signal::dns", "signal::whip_text::is_near_ip"])
+        }
         "systemd" => Some(&["systemd", "status"]),
         "ingest" => Some(&["ingest", "signal::whip_text", "signal::roamcast_text"]),
         "main" | "lib" | "cli" | "house" | "driver" => None,
