@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::inbox::Inbox;
 use crate::media::handover::TrackKind;
 use crate::media::{self, Studio};
+use crate::probe::Prober;
 use crate::status::{CaptureState, ErrorCode, StopReason};
 use crate::supervisor::Supervisor;
 use crate::supervisor::event::{Action, Attempt, Command, Event, Failure, MediaEvent, Phase, Retry};
@@ -39,6 +40,8 @@ pub struct Driver {
     line: Arc<Line>,
     config: Arc<Config>,
     board: Board,
+    /// `None`: no probes are sent.
+    prober: Option<Prober>,
     /// The line that systemd shows.
     told: String,
     sessions: HashMap<Attempt, Session>,
@@ -61,10 +64,19 @@ impl Driver {
             line,
             config,
             board,
+            prober: None,
             told: String::new(),
             sessions: HashMap::new(),
             studios: HashMap::new(),
         }
+    }
+
+    /// The same hands, which can send probes.
+    #[must_use]
+    pub fn with_prober(mut self, prober: Prober) -> Self {
+        self.brain = self.brain.with_witnesses(prober.witnesses());
+        self.prober = Some(prober);
+        self
     }
 
     /// Runs until the brain says that it is over.
@@ -157,6 +169,11 @@ impl Driver {
                 }
             }
             Action::RememberProof { endpoint } => self.remember_proof(endpoint),
+            Action::Probe { target, endpoint } => {
+                if let Some(prober) = &self.prober {
+                    prober.send(target, endpoint);
+                }
+            }
             Action::Exit(reason) => return Some(reason),
         }
         None

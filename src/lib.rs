@@ -90,13 +90,15 @@
 //!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
 //!                        renewal.rs: when the one of a live session is renewed
+//! probe/             (-) mod.rs: one probe each time that the brain wants one; target.rs (P): what can be probed; packet.rs (P)
 //! network/             6 THE LOOKOUT - mod.rs (-) and netlink.rs (P): snapshot; diff.rs (P) -> PathEvent
 //! supervisor/          7 THE BRAIN - std and status types only
 //!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
 //!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
 //!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
-//!   broadcast/ heir.rs wait.rs loss.rs climb.rs proof.rs shown.rs (P) make before break; what follows from a loss, of media
-//!                        alone; what a refusal means from a server that has taken our media; what is shown
+//!   reachability.rs  (P) whose outage is it, ours or the server's? What else answers
+//!   broadcast/ heir.rs wait.rs loss.rs climb.rs proof.rs shown.rs outage.rs (P) make before break; what follows from a loss, of
+//!                        media alone; what a refusal means from a server that has taken our media; what is shown
 //!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
 //!   acknowledgements.rs (P) how long the far end may be silent about our media, by its own rhythm
 //!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
@@ -158,6 +160,7 @@ pub mod inbox;
 pub mod ingest;
 pub mod media;
 pub mod network;
+pub mod probe;
 pub mod server;
 pub mod signal;
 pub mod status;

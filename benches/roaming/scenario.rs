@@ -16,13 +16,10 @@ pub(crate) enum Scenario {
     Silence,
     /// The only link passes nothing for so many seconds.
     ///
-    /// After 25 s the ingest has dropped the session (`resumeWindow`), and a try for a new one has to find the healed path. A
-    /// try that hears nobody dials for 5 s (a SYN each second), then the backoff waits 2 to 10 s. So what is measured is where
-    /// in that cycle second 25 falls, and contenders that lose the session at other times differ by luck: with our agent it
-    /// is lost 9.9 s into the outage, with libnice after 3 s. Reckoned (p50, s): 22.5 s of outage 1.0 and 6.3, 25 s 8.5 and
-    /// 3.8, 30 s 3.5 and 0.9; over all of 20 - 60 s 3.2 and 3.5. Knocking more often would be quicker (backoff counted from
-    /// the beginning of such a try: 1.3), but 1 000 encoders of a server that was silent for all of them would come back in
-    /// that second: 61 in 100 ms instead of 38, where item 12 allows 20. Nobody can tell from outside which end was cut off.
+    /// After 25 s the ingest has dropped the session (`resumeWindow`), and a new one has to find the healed path. Whoever waits
+    /// for its backoff then needs seconds: a try that hears nobody dials for 5 s, then the backoff waits 2 to 10 s, so what is
+    /// measured is where in that cycle second 25 falls. Ours knows by then that nothing answers (in this lab: the gateway and
+    /// the server), probes four times a second, and opens the session when something does.
     Outage(u64),
     /// Every TCP connection ends, and none can be made for [`WORDLESS`]; media passes.
     Wordless,

@@ -18,6 +18,7 @@ use crate::driver::Driver;
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock, TrackKind};
 use crate::network::Watch;
+use crate::probe::Prober;
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
 use crate::status::StopReason;
@@ -48,11 +49,12 @@ pub async fn run(config: Config, origin: Origin, board: Board, run_for: Option<D
     // Held to the end: dropping it ends the watch.
     let lookout = crate::network::watch(inbox.clone(), &config.network).await;
     let config = Arc::new(config);
+    let prober = Prober::new(&config.uplink, lookout.as_ref().map(Watch::gateways), inbox.clone());
     let line = Arc::new(line(&config, &inbox, lookout.as_ref().map(Watch::addresses)));
     inbox.post(Event::Command(Command::Start));
     systemd::ready();
     let state = line.state.clone();
-    let reason = Driver::new(inbox, line, config, board.with_feed(feed)).run().await;
+    let reason = Driver::new(inbox, line, config, board.with_feed(feed)).with_prober(prober).run().await;
     if let Some(state) = state.filter(|_| reason.exit_code() == 0) {
         // Also what was never taken up again: this broadcast is over.
         state.erase();

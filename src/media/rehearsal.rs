@@ -44,6 +44,7 @@ async fn first_word(inbox: &Inbox) -> Result<(), String> {
             | Event::Command(_)
             | Event::Network(_)
             | Event::Token(_)
+            | Event::Answered(_)
             | Event::Session(..) => {}
         }
     }

@@ -104,6 +104,13 @@ impl Snapshot {
         &self.ranked
     }
 
+    /// The default gateways, best first. Not those with an address of their link alone, which means nothing without it.
+    #[must_use]
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        let all = self.default_routes.iter().filter_map(|(_, gateway)| *gateway);
+        all.filter(|gateway| reaches_beyond_the_link(*gateway)).collect()
+    }
+
     /// Is there any network that media could leave by?
     #[must_use]
     pub fn is_usable(&self) -> bool {

@@ -7,6 +7,7 @@ pub mod diff;
 mod netlink;
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt, pin_mut};
@@ -33,6 +34,7 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Watch {
     addresses: watch::Receiver<Vec<LocalAddress>>,
+    gateways: watch::Receiver<Vec<IpAddr>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -41,6 +43,12 @@ impl Watch {
     #[must_use]
     pub fn addresses(&self) -> watch::Receiver<Vec<LocalAddress>> {
         self.addresses.clone()
+    }
+
+    /// The default gateways, best first, as they are now and as they will be.
+    #[must_use]
+    pub fn gateways(&self) -> watch::Receiver<Vec<IpAddr>> {
+        self.gateways.clone()
     }
 }
 
@@ -84,15 +92,18 @@ async fn open(inbox: Inbox, wanted: &Network) -> Result<Watch, Box<dyn Error + S
         inbox.post(Event::Network(PathEvent::AllRoutesLost));
     }
     let (publish, addresses) = watch::channel(seen.ranked().to_vec());
-    let looking = tokio::spawn(look(Lookout { handle, wanted: wanted.clone(), publish }, messages, seen, inbox));
+    let (publish_gateways, gateways) = watch::channel(seen.gateways());
+    let lookout = Lookout { handle, wanted: wanted.clone(), publish, publish_gateways };
+    let looking = tokio::spawn(look(lookout, messages, seen, inbox));
     // In the order in which they are ended: who looks must not see the connection go.
-    Ok(Watch { addresses, tasks: [looking, serving] })
+    Ok(Watch { addresses, gateways, tasks: [looking, serving] })
 }
 
 struct Lookout {
     handle: Handle,
     wanted: Network,
     publish: watch::Sender<Vec<LocalAddress>>,
+    publish_gateways: watch::Sender<Vec<IpAddr>>,
 }
 
 impl Lookout {
@@ -105,6 +116,7 @@ impl Lookout {
                     *known = now.ranked().to_vec();
                     is_new
                 });
+                self.publish_gateways.send_replace(now.gateways());
                 Some(now)
             }
             Err(err) => {

@@ -89,6 +89,14 @@ impl Resolver {
         }
     }
 
+    /// The addresses that it had when it was last asked for, at once; it is asked for only when there are none.
+    pub(crate) async fn remembered(&self, name: &str) -> Vec<IpAddr> {
+        match self.known(name) {
+            Some(known) => known,
+            None => self.resolve(name).await.unwrap_or_default(),
+        }
+    }
+
     async fn ask(&self, name: String) -> Option<Vec<IpAddr>> {
         let addresses = (self.0.lookup)(name.clone()).await.ok().filter(|addresses| !addresses.is_empty())?;
         let mut known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);

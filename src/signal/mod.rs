@@ -2,7 +2,7 @@
 
 mod clear_text;
 mod courier;
-mod dns;
+pub(crate) mod dns;
 mod http;
 pub mod janus;
 pub mod janus_text;

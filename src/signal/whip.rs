@@ -247,11 +247,13 @@ impl Whip {
         let began = Instant::now();
         self.endpoint.ask(letter).await.map_err(|failure| {
             let unheard = failure.phase == Phase::Dial && began.elapsed() >= self.timeouts.connect;
-            match failure.code {
+            if failure.code == ErrorCode::UntrustedRedirect {
                 // To where the token must not go: it will say so again.
-                ErrorCode::UntrustedRedirect => RestartError::Refused(failure),
-                _ if unheard => RestartError::Silence,
-                _ => RestartError::Failed(failure),
+                RestartError::Refused(failure)
+            } else if unheard {
+                RestartError::Silence
+            } else {
+                RestartError::Failed(failure)
             }
         })
     }

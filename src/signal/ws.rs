@@ -237,7 +237,7 @@ fn not_101(place: Place<'_>, token: Option<&Secret>, response: &Response) -> Fai
     let announced = header(header::CONTENT_LENGTH) != Some("0");
     let kind = match text::body_kind(content_type, body) {
         Body::Empty if announced => text::body_kind(content_type, b"-"),
-        kind => kind,
+        kind @ (Body::Empty | Body::Sdp | Body::Html | Body::Other) => kind,
     };
     let secrets: Vec<&str> = token.iter().map(|token| token.expose()).collect();
     let said = text::excerpt(content_type, body, &secrets);

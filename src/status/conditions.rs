@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::notice::TOKEN_FAILURES_TOLD;
-use super::{CaptureState, ErrorCode, Message, PlaneState, Status, StreamWarning};
+use super::{CaptureState, ErrorCode, Message, PlaneState, Status, StreamWarning, WaitingFor};
 
 /// Who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,15 @@ pub const STUCK: Condition = row(
     &[],
     "the broadcast has been off air for longer than `reconnect.stuckAfter`",
     "Look at the last error; `roamcast reconnect` (or SIGUSR1) tries again at once.",
+);
+
+const NO_CONNECTIVITY: Condition = row(
+    "NO_CONNECTIVITY",
+    Severity::Warning,
+    AT_ONCE,
+    &[],
+    "there is a network, and nothing beyond it answers: it is not the server that is away",
+    "Look at the modem or router and its signal; it connects at once when something answers.",
 );
 
 const SIGNALLING_LOST: Condition = row(
@@ -193,6 +202,12 @@ fn of_signalling(status: &Status) -> Option<&'static Condition> {
     }
 }
 
+/// It is our own path that is down, as far as anybody can tell.
+fn of_connectivity(status: &Status) -> Option<&'static Condition> {
+    let is_held = status.broadcast.as_ref().is_some_and(|it| it.waiting_for == Some(WaitingFor::Connectivity));
+    is_held.then_some(&NO_CONNECTIVITY)
+}
+
 fn of_output(status: &Status) -> Option<&'static Condition> {
     let is_broken = status.broadcast.as_ref().is_some_and(|broadcast| broadcast.message == Message::Reconnecting);
     is_broken.then_some(&OUTPUT_RECONNECTING)
@@ -232,17 +247,17 @@ errors! {
     NotFound "NOT_FOUND" Error AT_ONCE [] "the server knows no such endpoint" "Check the path of `uplink.url`.";
     NetworkDisconnect "NETWORK_DISCONNECT" Warning SOON [] "the server gave our session up" "Nothing; it reconnects. If it happens often, look at the network.";
     ReconnectionExhausted "RECONNECTION_EXHAUSTED" Error AT_ONCE [] "`reconnect.maxRetries` or `reconnect.giveUpAfter` is used up" "Mend what the message names, then start again; `reconnect.maxRetries = \"unlimited\"` never gives up.";
-    SignallingFailed "SIGNALLING_FAILED" Warning SOON [] "the server was not reached or answered with a fault" "Check `uplink.url`, that the server runs, and the network.";
+    SignallingFailed "SIGNALLING_FAILED" Warning SOON ["NO_CONNECTIVITY"] "the server was not reached or answered with a fault" "Check `uplink.url`, that the server runs, and the network.";
     IceConnectionFailed "ICE_CONNECTION_FAILED" Warning SOON [] "the media connection does not come up" "A firewall may block UDP: allow it, or set a TURN server in `uplink.iceServers`.";
-    IceConnectionDisconnected "ICE_CONNECTION_DISCONNECTED" Warning SOON [] "the media connection was lost" "Nothing; it reconnects. If it happens often, look at the network.";
-    MediaStalled "MEDIA_STALLED" Warning SOON ["CAPTURE_FAILED", "CAPTURE_STALLED"] "the server acknowledges no media" "Nothing; it reconnects. If it happens often, look at the server and at the network.";
+    IceConnectionDisconnected "ICE_CONNECTION_DISCONNECTED" Warning SOON ["NO_CONNECTIVITY"] "the media connection was lost" "Nothing; it reconnects. If it happens often, look at the network.";
+    MediaStalled "MEDIA_STALLED" Warning SOON ["CAPTURE_FAILED", "CAPTURE_STALLED", "NO_CONNECTIVITY"] "the server acknowledges no media" "Nothing; it reconnects. If it happens often, look at the server and at the network.";
     TlsUntrusted "TLS_UNTRUSTED" Error AT_ONCE [] "the server cannot be trusted, or speaks no TLS that we do" "Do what the message says. Often it is the clock of this machine or the host in `uplink.url`; a private CA goes into `uplink.caFile`, a certificate of the server's own into `uplink.fingerprint`.";
     BadAnswer "BAD_ANSWER" Error AT_ONCE [] "the server's answer cannot be used" "Check that `uplink.url` is a WHIP endpoint and that the server takes the codecs in `video.codec` and Opus.";
     UntrustedRedirect "UNTRUSTED_REDIRECT" Error AT_ONCE [] "the server sends us to another origin" "If that origin is yours, add it to `uplink.trustedOrigins`; the token goes nowhere else.";
     CaptureLost "CAPTURE_LOST" Warning AT_ONCE ["CAPTURE_FAILED", "CAPTURE_STALLED"] "a source (camera, microphone, screen, file) is gone" "The message names it; a camera: look at its cable, and whether another program uses it.";
     BadConfig "BAD_CONFIG" Error AT_ONCE [] "a pipeline or source in the config cannot be used" "Mend what the message names; `roamcast check` tells all that is wrong with the config.";
     EncoderFailed "ENCODER_FAILED" Error AT_ONCE [] "the encoder failed or is missing" "Set `video.encoder` to another one; the message names the package that is missing.";
-    TokenProviderFailed "TOKEN_PROVIDER_FAILED" Warning AT_ONCE [] "the token could not be read" "Check that `uplink.tokenFile` exists and may be read by the user that roamcast runs as.";
+    TokenProviderFailed "TOKEN_PROVIDER_FAILED" Warning AT_ONCE ["NO_CONNECTIVITY"] "the token could not be read" "Check that `uplink.tokenFile` exists and may be read by the user that roamcast runs as.";
     Internal "INTERNAL" Error AT_ONCE [] "something inside roamcast is broken" "Please report it with the log; the service starts afresh.";
 }
 
@@ -262,6 +277,7 @@ pub fn active(status: &Status) -> Vec<&'static Condition> {
         error.map(of),
         no_token.filter(|code| error != Some(*code)).map(of),
         of_signalling(status),
+        of_connectivity(status),
         going_away,
         of_output(status),
         of_proof(status),
@@ -281,7 +297,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use crate::status::{BroadcastError, RetryAdvice};
+    use crate::status::{Broadcast, BroadcastError, RetryAdvice};
 
     const STATES: [CaptureState; 6] = [
         CaptureState::Stopped,
@@ -297,7 +313,8 @@ mod tests {
 
     fn all() -> Vec<&'static Condition> {
         let captures = STATES.into_iter().filter_map(of_capture);
-        let planes = [&SIGNALLING_LOST, &SESSION_REPLACED, &GOING_AWAY, &OUTPUT_RECONNECTING, &MEDIA_UNPROVEN];
+        let planes =
+            [&NO_CONNECTIVITY, &SIGNALLING_LOST, &SESSION_REPLACED, &GOING_AWAY, &OUTPUT_RECONNECTING, &MEDIA_UNPROVEN];
         let stream = STREAM.into_iter().map(of_stream);
         CODES.iter().map(|code| of(*code)).chain(captures).chain(planes).chain([&STUCK]).chain(stream).collect()
     }
@@ -356,5 +373,15 @@ mod tests {
         assert_eq!(active(&status), [&B_FRAMES], "B-frames are why the profile matters");
         status.capture = CaptureState::Failed;
         assert_eq!(active(&status), [&CAPTURE_FAILED], "there is no stream to warn of");
+        let broadcast = Broadcast {
+            message: Message::ReconnectingBroadcast,
+            waiting_for: Some(WaitingFor::Connectivity),
+            ..Broadcast::on_air()
+        };
+        for code in [ErrorCode::SignallingFailed, ErrorCode::IceConnectionDisconnected, ErrorCode::MediaStalled] {
+            let error = Some(BroadcastError { code, retry: RetryAdvice::Backoff, words: String::new() });
+            let status = Status { broadcast: Some(broadcast.clone()), error, ..Status::default() };
+            assert_eq!(active(&status), [&NO_CONNECTIVITY], "{code:?}");
+        }
     }
 }

@@ -201,6 +201,9 @@ pub enum Reason {
 pub enum WaitingFor {
     /// There is no network at all; the next try comes when a route appears.
     Network,
+    /// There is a network, and nothing beyond it answers, the server or anything else: the next try comes as soon as
+    /// something does.
+    Connectivity,
     /// Our own backoff.
     Backoff,
     /// The server named a time.

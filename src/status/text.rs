@@ -111,13 +111,16 @@ impl Broadcast {
             (None, _) if self.attempt > 0 => return format!("{why}; {} is under way", self.retry_words()),
             (None, _) => return format!("{why}; it may come back by itself"),
             (Some(WaitingFor::Network), _) => return format!("{why}; waiting for a network"),
+            (Some(WaitingFor::Connectivity), _) => return format!("{why}; nothing answers, waiting for connectivity"),
             (Some(_), None) => self.retry_words(),
             (Some(_), Some(seconds)) => format!("{} in {seconds:.1} s", self.retry_words()),
         };
         match self.waiting_for {
             Some(WaitingFor::ServerRetryAfter) => format!("{why}; {next}, as the server asked"),
             Some(WaitingFor::Token) => format!("{why}; {next}, with the token read anew"),
-            Some(WaitingFor::Backoff | WaitingFor::Network) | None => format!("{why}; {next}"),
+            Some(WaitingFor::Backoff | WaitingFor::Network | WaitingFor::Connectivity) | None => {
+                format!("{why}; {next}")
+            }
         }
     }
 
@@ -222,6 +225,7 @@ mod tests {
         let because = |waiting_for| Broadcast { waiting_for, ..reconnecting() }.line();
         assert_eq!(because(Some(WaitingFor::Backoff)), "The server was not reached; retry 2 of 10 in 4.2 s");
         assert_eq!(because(Some(WaitingFor::Network)), "The server was not reached; waiting for a network");
+        assert!(because(Some(WaitingFor::Connectivity)).ends_with("nothing answers, waiting for connectivity"));
         assert!(because(Some(WaitingFor::ServerRetryAfter)).ends_with("retry 2 of 10 in 4.2 s, as the server asked"));
         assert!(because(Some(WaitingFor::Token)).ends_with("with the token read anew"));
         assert_eq!(because(None), "The server was not reached; retry 2 of 10 is under way");

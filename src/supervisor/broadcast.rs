@@ -7,6 +7,7 @@
 mod climb;
 mod heir;
 mod loss;
+mod outage;
 mod proof;
 mod shown;
 mod wait;
@@ -27,6 +28,7 @@ use super::teardown::Teardown;
 use super::trouble::{self, Trouble};
 
 use heir::Heir;
+pub(super) use outage::Outside;
 use wait::Wait;
 
 /// A session that was acknowledged for this long was sound, and the budget of retries is whole again. A minute: a server
@@ -89,14 +91,19 @@ struct Outage {
 pub(super) struct Around<'a> {
     pub(super) now: Instant,
     pub(super) policy: &'a Policy,
-    pub(super) network_up: bool,
+    pub(super) outside: Outside,
     pub(super) capture: &'a Capture,
 }
 
 impl Around<'_> {
     /// No try can succeed: there is no network, and the server is not this machine.
     const fn is_cut_off(&self) -> bool {
-        self.policy.needs_network && !self.network_up
+        self.policy.needs_network && !self.outside.network_up
+    }
+
+    /// It is our own path that is down: no server is to blame, and no try is spent.
+    const fn is_our_outage(&self) -> bool {
+        self.is_cut_off() || self.outside.hold.is_some()
     }
 }
 
@@ -167,7 +174,7 @@ impl Broadcast {
                 }
                 self.trouble = Some(Trouble::operator());
                 self.close(around.now, orders);
-                self.wait(around, around.now, WaitingFor::Backoff);
+                self.wait_for_operator(around, orders);
             }
         }
     }
@@ -371,7 +378,7 @@ impl Broadcast {
             State::Off => {}
             State::Waiting(wait) => {
                 if wait.is_over(now) {
-                    self.try_now(around, orders);
+                    self.wait_is_over(around, orders);
                 }
             }
             State::Live(_) => {

@@ -124,6 +124,20 @@ pub enum Event {
     Session(Attempt, SessionEvent),
     /// The provider of tokens speaks.
     Token(TokenEvent),
+    /// A probe was answered. Silence is not reported.
+    Answered(ProbeTarget),
+}
+
+/// Where a reachability probe goes. Whatever the probe is (a TCP connect, a DNS query, a STUN binding), any answer counts: it
+/// tells how far our packets get, and nothing of how its sender fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProbeTarget {
+    /// The default gateways, any of them. They are on our own link: a modem answers though its uplink is dead.
+    Gateway,
+    /// Something beyond the gateway that is not the server (a resolver, a STUN server, another origin), by its number from 0.
+    Witness(usize),
+    /// The server of this number; numbers as in [`Action::Open`].
+    Server(usize),
 }
 
 impl Event {
@@ -138,8 +152,16 @@ impl Event {
                 std::iter::once(session_id).chain(recovered_from).collect()
             }
             Self::Session(_, event) => event.failure_mut().map(|failure| &mut failure.words).into_iter().collect(),
-            Self::Media(_, MediaEvent::Flowing | MediaEvent::Stalled | MediaEvent::Ended | MediaEvent::Stopped)
+            Self::Media(
+                _,
+                MediaEvent::Flowing
+                | MediaEvent::Stalled
+                | MediaEvent::Warnings(_)
+                | MediaEvent::Ended
+                | MediaEvent::Stopped,
+            )
             | Self::Token(TokenEvent::Recovered)
+            | Self::Answered(_)
             | Self::Deadline
             | Self::Woke
             | Self::Command(_)
@@ -292,6 +314,7 @@ impl SessionEvent {
             | Self::IceFailed
             | Self::IceRestarted
             | Self::Acknowledged
+            | Self::Named
             | Self::Link(_)
             | Self::Moved(_)
             | Self::SignallingResumed { .. }
@@ -331,6 +354,13 @@ pub enum Action {
     /// Write down that this server has acknowledged media of ours, for the process that follows a crash.
     RememberProof {
         /// Which server, as in `Open`.
+        endpoint: usize,
+    },
+    /// Send one probe there, and report an answer if it comes soon.
+    Probe {
+        /// Where to.
+        target: ProbeTarget,
+        /// The server that the next session is for: what has an address of this server is no witness.
         endpoint: usize,
     },
     /// End the process. Comes last, when everything is closed or has had its time.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Supervisor --- Capture                      one studio at a time
+//!            |-- Reachability                     whose outage is it?
 //!            \-- Broadcast --- Session --- Signalling   has the server accepted us, does it still listen?
 //!                         |            |- Media        does the far end acknowledge us?
 //!                         |            \- Ladder       it does not: ICE restarts
@@ -18,6 +19,7 @@ mod endpoints;
 pub mod event;
 mod ladder;
 mod media;
+mod reachability;
 #[cfg(test)]
 mod rungs;
 mod session;
@@ -32,9 +34,10 @@ use std::time::{Duration, Instant};
 
 use crate::status::{BroadcastError, ErrorCode, Source, Status, StopReason};
 
-use broadcast::{Around, Broadcast, Verdict};
+use broadcast::{Around, Broadcast, Outside, Verdict};
 use capture::{Capture, Heard};
-use event::{Action, Attempt, Command, Event, MediaEvent, PathEvent, TokenEvent};
+use event::{Action, Attempt, Command, Event, MediaEvent, PathEvent, ProbeTarget, TokenEvent};
+use reachability::{News, Plight, Reachability};
 
 /// How many times the brain may try to get back on air before it gives up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +125,7 @@ pub struct Supervisor {
     now: Instant,
     /// Taken for granted until the lookout says otherwise: an encoder without a lookout must work too.
     network_up: bool,
+    reachability: Reachability,
     capture: Capture,
     broadcast: Broadcast,
     status: Status,
@@ -149,6 +153,7 @@ impl Supervisor {
             stage: Stage::Running,
             now,
             network_up: true,
+            reachability: Reachability::new(seed),
             capture: Capture::new(),
             broadcast,
             status: Status::default(),
@@ -170,6 +175,13 @@ impl Supervisor {
         self
     }
 
+    /// The same brain, which may order probes: at the gateway, the servers, and so many possible witnesses besides.
+    #[must_use]
+    pub fn with_witnesses(mut self, witnesses: usize) -> Self {
+        self.reachability.with_witnesses(witnesses);
+        self
+    }
+
     /// Hears one event and answers with what is to be done about it, in this order.
     ///
     /// Whatever is due is seen to at `Event::Deadline` alone. So that good news that waits in the inbox is not overtaken
@@ -186,13 +198,15 @@ impl Supervisor {
                 // Who asks twice does not want to wait.
                 Event::Command(Command::Shutdown(_)) => time_is_up = true,
                 Event::Media(..) | Event::Session(..) => self.hear(now, event, &mut orders),
-                Event::Woke | Event::Network(_) | Event::Command(_) | Event::Token(_) => {}
+                Event::Woke | Event::Network(_) | Event::Command(_) | Event::Token(_) | Event::Answered(_) => {}
             },
             Stage::Over => return orders,
         }
         if self.stage == Stage::Running && self.broadcast.teardown().is_hopeless() {
             self.judge(now, trouble::hopeless_teardowns(), &mut orders);
         }
+        let plight = self.plight();
+        self.reachability.observe(now, plight);
         self.finish(time_is_up, &mut orders);
         self.publish();
         orders
@@ -204,7 +218,9 @@ impl Supervisor {
     pub fn deadline(&self) -> Option<Instant> {
         let broadcast = self.broadcast.deadline(&self.policy);
         match self.stage {
-            Stage::Running => broadcast.into_iter().chain(self.capture.deadline()).min(),
+            Stage::Running => {
+                [broadcast, self.capture.deadline(), self.reachability.deadline()].into_iter().flatten().min()
+            }
             Stage::Leaving { until, .. } => Some(until),
             Stage::Over => None,
         }
@@ -226,18 +242,23 @@ impl Supervisor {
         match event {
             Event::Deadline => {
                 self.capture.due(now, &self.policy, orders);
-                let around = around(now, &self.policy, self.network_up, &self.capture);
+                let around = around(now, &self.policy, self.outside(), &self.capture);
                 for verdict in self.broadcast.due(around, orders) {
                     self.judge(now, verdict, orders);
                 }
+                self.probe(now, orders);
             }
-            Event::Woke => self.broadcast.woke_up(now),
+            Event::Woke => {
+                self.reachability.woke_up(now);
+                self.broadcast.woke_up(now);
+            }
+            Event::Answered(target) => self.hear_answer(now, target, orders),
             Event::Command(command) => self.obey(now, command, orders),
             Event::Network(event) => self.hear_network(now, event, orders),
             Event::Token(event) => self.hear_token(event),
             Event::Media(attempt, event) => self.hear_media(now, attempt, event, orders),
             Event::Session(attempt, event) => {
-                let around = around(now, &self.policy, self.network_up, &self.capture);
+                let around = around(now, &self.policy, self.outside(), &self.capture);
                 if let Some(verdict) = self.broadcast.hear(around, attempt, event, orders) {
                     self.judge(now, verdict, orders);
                 }
@@ -250,16 +271,16 @@ impl Supervisor {
             Command::Start => {
                 self.status.stopped = None;
                 self.capture.start(now, orders);
-                self.broadcast.start(around(now, &self.policy, self.network_up, &self.capture), orders);
+                self.broadcast.start(around(now, &self.policy, self.outside(), &self.capture), orders);
             }
             Command::Stop => self.go_off_air(now, StopReason::Requested, orders),
             Command::Shutdown(reason) => self.leave(now, reason, orders),
             Command::Reconnect => {
-                self.broadcast.reconnect(around(now, &self.policy, self.network_up, &self.capture), orders);
+                self.broadcast.reconnect(around(now, &self.policy, self.outside(), &self.capture), orders);
             }
             Command::Policy(policy) => {
                 self.policy = *policy;
-                let around = around(now, &self.policy, self.network_up, &self.capture);
+                let around = around(now, &self.policy, self.outside(), &self.capture);
                 if let Some(verdict) = self.broadcast.policy_changed(around, orders) {
                     self.judge(now, verdict, orders);
                 }
@@ -269,10 +290,41 @@ impl Supervisor {
 
     fn hear_network(&mut self, now: Instant, event: PathEvent, orders: &mut Vec<Action>) {
         self.network_up = event == PathEvent::RouteAppeared;
-        let around = around(now, &self.policy, self.network_up, &self.capture);
+        self.reachability.network_changed();
+        let around = around(now, &self.policy, self.outside(), &self.capture);
         match event {
             PathEvent::RouteAppeared => self.broadcast.route_appeared(around, orders),
             PathEvent::AllRoutesLost => self.broadcast.routes_lost(around),
+        }
+    }
+
+    /// Sends the probe that is due, if any.
+    fn probe(&mut self, now: Instant, orders: &mut Vec<Action>) {
+        let endpoint = self.broadcast.next_endpoint(now);
+        let (target, news) = self.reachability.due(now, endpoint);
+        orders.extend(target.map(|target| Action::Probe { target, endpoint }));
+        if news == Some(News::Lost) {
+            self.broadcast.connectivity_lost(around(now, &self.policy, self.outside(), &self.capture));
+        }
+    }
+
+    fn hear_answer(&mut self, now: Instant, target: ProbeTarget, orders: &mut Vec<Action>) {
+        if self.reachability.answered(now, target) == Some(News::Back) {
+            self.broadcast.connectivity_back(around(now, &self.policy, self.outside(), &self.capture), orders);
+        }
+    }
+
+    /// How far packets get, as far as is known.
+    const fn outside(&self) -> Outside {
+        Outside { network_up: self.network_up, hold: self.reachability.hold() }
+    }
+
+    /// What probes could find out now.
+    fn plight(&self) -> Plight {
+        if self.stage == Stage::Running && self.network_up && self.policy.needs_network {
+            self.broadcast.plight()
+        } else {
+            Plight::Other
         }
     }
 
@@ -348,7 +400,7 @@ impl Supervisor {
 
     fn publish(&mut self) {
         let (signalling, media) = self.broadcast.planes();
-        self.status.broadcast = self.broadcast.status(&self.policy);
+        self.status.broadcast = self.broadcast.status(&self.policy, self.reachability.hold().is_some());
         self.status.signalling = signalling;
         self.status.media = media;
         self.status.capture = self.capture.state();
@@ -364,6 +416,6 @@ impl Supervisor {
 }
 
 /// A function and no method, so that `capture` is borrowed apart from `broadcast`.
-const fn around<'a>(now: Instant, policy: &'a Policy, network_up: bool, capture: &'a Capture) -> Around<'a> {
-    Around { now, policy, network_up, capture }
+const fn around<'a>(now: Instant, policy: &'a Policy, outside: Outside, capture: &'a Capture) -> Around<'a> {
+    Around { now, policy, outside, capture }
 }

@@ -110,6 +110,14 @@ impl Signalling {
         !matches!(self, Self::Opening { .. })
     }
 
+    /// Since when the offer is on its way; `None`: the server has accepted it.
+    pub(super) fn opening_since(&self) -> Option<Instant> {
+        match self {
+            Self::Opening { until } => until.checked_sub(OPENING_TIMEOUT),
+            Self::Open | Self::Away(_) | Self::Orphaned => None,
+        }
+    }
+
     /// The server knows the session no more.
     pub(super) const fn is_orphaned(&self) -> bool {
         matches!(self, Self::Orphaned)

@@ -31,6 +31,8 @@ mod roaming_rig;
 #[cfg(feature = "ingest")]
 mod roaming_trips;
 #[cfg(feature = "ingest")]
+mod roaming_tunnel;
+#[cfg(feature = "ingest")]
 mod roaming_turn;
 #[cfg(feature = "ingest")]
 mod slot_held;

@@ -174,6 +174,7 @@ impl Rig {
             | Event::Command(_)
             | Event::Network(_)
             | Event::Token(_)
+            | Event::Answered(_)
             | Event::Session(..)) => {
                 panic!("not of the studio: {other:?}")
             }

@@ -107,9 +107,9 @@ async fn https_is_never_left_for_http_not_even_to_a_trusted_origin() {
         assert_eq!(
             (failure.code, failure.retry),
             (ErrorCode::UntrustedRedirect, Retry::IfProven { after: None }),
-            "{code}: {failure}"
+            "{status}: {failure}"
         );
-        assert!(failure.words.contains("https to http"), "{code}: {failure}");
+        assert!(failure.words.contains("https to http"), "{status}: {failure}");
     }
     assert!(plain.requests().is_empty());
 }

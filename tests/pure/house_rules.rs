@@ -118,6 +118,9 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
             Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox", "server"])
         }
         "server" => Some(&["server"]),
+        "probe" => {
+            Some(&["probe", "supervisor::event", "config", "inbox", "signal::dns", "signal::whip_text::is_near_ip"])
+        }
         "systemd" => Some(&["systemd", "status"]),
         "ingest" => Some(&["ingest", "server", "signal::whip_text", "signal::roamcast_text"]),
         "main" | "lib" | "cli" | "house" | "driver" => None,

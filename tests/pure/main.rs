@@ -12,6 +12,7 @@ mod control_page;
 mod corpus;
 mod house_rules;
 mod ladder;
+mod outage;
 mod page;
 mod pipelines;
 mod readme;

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use roamcast::config;
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{
-    Action, Attempt, Command, Event, Failure, MediaEvent, Phase, Retry, RetrySlot, SessionEvent,
+    Action, Attempt, Command, Event, Failure, MediaEvent, Phase, ProbeTarget, Retry, RetrySlot, SessionEvent,
 };
 use roamcast::supervisor::{Policy, Retries, Supervisor};
 
@@ -72,9 +72,11 @@ struct Loss {
     going_away: Option<Duration>,
     /// It has died before, half a minute ago.
     again: bool,
+    /// It can probe so many witnesses besides its gateway, and all of them answer; `None`: no probes are sent.
+    witnesses: Option<usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Knocks {
     /// Since the loss; the last one is accepted.
     knocks: Vec<Duration>,
@@ -95,10 +97,14 @@ impl Encoder {
     fn on_air(seed: u64, loss: Loss, start: Instant) -> Self {
         let before = start - Duration::from_secs(30);
         let mut brain = Supervisor::new(POLICY.clone(), seed, before);
+        if let Some(witnesses) = loss.witnesses {
+            brain = brain.with_witnesses(witnesses);
+        }
         brain.step(before, Event::Command(Command::Start));
         brain.step(before, Event::Media(Attempt(1), MediaEvent::Flowing));
         let mut one = Self { brain, live: Attempt(1), start, loss, heard: Knocks::default(), is_served: false };
         one.is_taken(before);
+        one.learns(before + Duration::from_secs(6));
         if loss.again {
             for event in [SessionEvent::Failed(refused()), SessionEvent::Closed] {
                 one.brain.step(before, Event::Session(one.live, event));
@@ -112,6 +118,17 @@ impl Encoder {
             one.brain.step(start - Duration::from_secs(second), Event::Session(one.live, SessionEvent::Acknowledged));
         }
         one
+    }
+
+    /// On air it finds out who answers.
+    fn learns(&mut self, end: Instant) {
+        while let Some(due) = self.brain.deadline().filter(|due| self.loss.witnesses.is_some() && *due <= end) {
+            for order in self.brain.step(due, Event::Deadline) {
+                if let Action::Probe { target, .. } = order {
+                    self.brain.step(due, Event::Answered(target));
+                }
+            }
+        }
     }
 
     /// The server has taken it, and its media.
@@ -147,6 +164,11 @@ impl Encoder {
                     (attempt, SessionEvent::IceRestartFailed(refused()))
                 }
                 Action::Close { attempt, .. } => (attempt, SessionEvent::Closed),
+                Action::Probe { target, .. } => {
+                    assert!(!matches!(target, ProbeTarget::Server(_)), "the dead server is probed");
+                    self.hear(now, Event::Answered(target));
+                    continue;
+                }
                 Action::StartCapture(_) | Action::StopCapture(_) | Action::RememberProof { .. } | Action::Exit(_) => {
                     continue;
                 }
@@ -217,6 +239,7 @@ struct Kind {
     away: Duration,
     going_away: Option<Duration>,
     again: bool,
+    witnesses: Option<usize>,
     /// They hear of the death of the server within so long, each at another moment.
     apart: Duration,
 }
@@ -230,6 +253,7 @@ impl Kind {
         away: AWAY,
         going_away: None,
         again: false,
+        witnesses: None,
         apart: Duration::ZERO,
     };
     const WHIP: Self = Self { name: "WHIP", has_slots: true, ..Self::DICE };
@@ -246,6 +270,7 @@ impl Kind {
             away: self.away,
             going_away: self.going_away,
             again: self.again,
+            witnesses: self.witnesses,
         }
     }
 }
@@ -393,6 +418,23 @@ fn a_thousand_encoders_that_know_nothing_of_each_other_come_back_spread_out_and_
         storms.away,
         storms.at_first
     );
+}
+
+/// A gateway or a witness answers each of them, so it is the server's outage: nothing changes, and nobody probes the server.
+#[test]
+fn a_thousand_encoders_that_can_probe_come_back_exactly_as_those_that_cannot() {
+    let start = base() + Duration::from_secs(100);
+    let mut dice = fastrand::Rng::with_seed(1);
+    for kind in [Kind::DICE, Kind::WHIP, Kind::SIGNALLING, Kind { again: true, ..Kind::SIGNALLING }] {
+        for brain in 0..BRAINS {
+            let loss = kind.loss(brain as u16, &mut dice);
+            let knocks = |witnesses| Encoder::on_air(brain, Loss { witnesses, ..loss }, start).comes_back();
+            let without = knocks(None);
+            for witnesses in [0, 1, 8] {
+                assert_eq!(knocks(Some(witnesses)), without, "{}: {brain}, {witnesses} witnesses", kind.name);
+            }
+        }
+    }
 }
 
 /// All have a retry behind them, in one instant: none of them may count on from there.

@@ -78,7 +78,8 @@ use std::time::{Duration, Instant};
 
 use roamcast::status::{ErrorCode, LinkStats, StopReason, StreamWarning};
 use roamcast::supervisor::event::{
-    Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent, TokenEvent,
+    Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, ProbeTarget, Retry, SessionEvent,
+    TokenEvent,
 };
 use roamcast::supervisor::{Policy, Retries, SignallingPolicy, Supervisor};
 
@@ -93,6 +94,8 @@ enum Happening {
     Media(u64, MediaEvent),
     /// The far end of a session may send a report.
     Report(u64),
+    /// A probe is answered.
+    Answer(ProbeTarget),
     Fault(Fault),
     /// From here on everything works.
     Heal,
@@ -217,7 +220,11 @@ impl World {
         let mut dice = fastrand::Rng::with_seed(seed);
         let policy = some_policy(&mut dice);
         let policy_endpoints = policy.endpoints;
-        let brain = Supervisor::new(policy.clone(), dice.u64(..), start);
+        let mut brain = Supervisor::new(policy.clone(), dice.u64(..), start);
+        // By the seed and not by the dice: worlds with probes and without are otherwise the same.
+        if seed % 2 == 1 {
+            brain = brain.with_witnesses(seed as usize % 9);
+        }
         let late_ms = if dice.u8(..4) == 0 { 50 } else { 0 };
         let hung_teardowns = if dice.u8(..4) == 0 { 3 } else { 200 };
         let mut world = Self {
@@ -386,6 +393,7 @@ impl World {
             Happening::Session(number, event) => self.session_speaks(number, event),
             Happening::Media(number, event) => self.studio_speaks(number, event),
             Happening::Report(number) => self.report(number),
+            Happening::Answer(target) => self.tell(Event::Answered(target)),
             Happening::Fault(fault) => self.fault(fault),
             Happening::Heal => self.heal(),
         }
@@ -680,6 +688,11 @@ impl World {
                     let in_ms = self.dice.u64(..800);
                     self.plan(in_ms, Happening::Media(*number, MediaEvent::Stopped));
                 }
+            }
+            // Something answers always: what is silent is a server.
+            Action::Probe { target: ProbeTarget::Server(_), .. } => panic!("seed {}: a server is probed", self.seed),
+            Action::Probe { target, .. } => {
+                self.plan(1 + self.planned % 200, Happening::Answer(*target));
             }
             Action::RestartIce(_) | Action::RememberProof { .. } | Action::Exit(_) => {}
         }

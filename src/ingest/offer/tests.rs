@@ -28,7 +28,7 @@ fn what_clients_send_may_pass() {
         ("the same codec in another case", and("a=rtpmap:111 opus/48000/2\r\n")),
         ("another stream's own parameters", good().replace("a=rtpmap:111", "a=fmtp:96 profile-level-id=42C028; packetization-mode=1;sprop-parameter-sets=Z0\r\na=rtpmap:96 h264/90000\r\na=rtpmap:111")),
         ("another group first", good().replace("a=group:BUNDLE", "a=group:LS v a\r\na=group:BUNDLE")),
-        ("a rejected section that is not bundled", and("m=video 0 UDP/TLS/RTP/SAVPF 98\r\na=mid:old\r\n").replace("BUNDLE v a", "BUNDLE v a")),
+        ("a rejected section that is not bundled", and("m=video 0 UDP/TLS/RTP/SAVPF 98\r\na=mid:old\r\n")),
         ("data channels", and("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:d\r\n")),
         ("two ports", good().replace("m=video 9 ", "m=video 9/2 ")),
         ("as many candidates as there may be", and(&many(|n| format!("a=candidate:{n} 1 UDP 1 192.0.2.1 9 typ host\r\n"), 100))),

@@ -50,7 +50,7 @@ impl Rhythm {
             Self::Regular { pause } => Some(dice.u64(pause / 2..=pause * 3 / 2)),
             Self::QuickThenSlow { quick, times, .. } if n < times => Some(quick),
             Self::QuickThenSlow { slow, .. } => Some(slow),
-            Self::Bursty { times, .. } if n % times != 0 => Some(dice.u64(..30)),
+            Self::Bursty { times, .. } if !n.is_multiple_of(times) => Some(dice.u64(..30)),
             Self::Bursty { pause, .. } | Self::Wishes { pause } => Some(pause),
             Self::OnOurs if n < 2 => Some([300, 200][n]),
             Self::OnOurs => Some(dice.u64(2_000..7_001)),
@@ -61,7 +61,9 @@ impl Rhythm {
     const fn event(&self) -> SessionEvent {
         match self {
             Self::Wishes { .. } => SessionEvent::Named,
-            _ => SessionEvent::Acknowledged,
+            Self::Regular { .. } | Self::QuickThenSlow { .. } | Self::Bursty { .. } | Self::OnOurs | Self::None => {
+                SessionEvent::Acknowledged
+            }
         }
     }
 

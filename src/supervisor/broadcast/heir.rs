@@ -9,7 +9,7 @@ use super::super::event::{Action, Failure, SessionEvent};
 use super::super::session::Session;
 use super::super::signalling::Due;
 use super::loss::{self, Next};
-use super::{Around, Broadcast, Policy, STABLE_SPELL, State, Verdict, Wait, WaitingFor, after, trouble};
+use super::{Around, Broadcast, Policy, STABLE_SPELL, State, Verdict, Wait, WaitingFor, after, outage, trouble};
 
 /// The session that is to take the place of the live one.
 #[derive(Debug)]
@@ -122,7 +122,8 @@ impl Broadcast {
                     }
                     heir.cause = cause; // A move to a better server that is under way.
                 } else {
-                    let at_once = self.tries <= 1 && what == WaitingFor::Backoff;
+                    let is_first = self.tries <= 1 && what == WaitingFor::Backoff;
+                    let at_once = is_first && !around.is_our_outage();
                     let wait = Wait::new(around, if at_once { around.now } else { until }, what);
                     self.heir = Some(Heir { cause, state: HeirState::Waiting(wait) });
                     if at_once {
@@ -252,7 +253,7 @@ impl Broadcast {
         let failure = match &mut self.heir.as_mut()?.state {
             HeirState::Waiting(wait) => {
                 if wait.is_over(around.now) {
-                    self.try_heir(around, orders);
+                    self.heir_wait_is_over(around, orders);
                 }
                 return None;
             }
@@ -271,6 +272,40 @@ impl Broadcast {
             },
         };
         Some(self.lose_heir(around, &failure, orders))
+    }
+
+    /// The wait of the heir, while it waits.
+    pub(super) fn heir_wait(&mut self) -> Option<&mut Wait> {
+        match &mut self.heir.as_mut()?.state {
+            HeirState::Waiting(wait) => Some(wait),
+            HeirState::Open(_) => None,
+        }
+    }
+
+    fn heir_wait_is_over(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        match self.heir_wait() {
+            Some(wait) if around.outside.hold.is_some() && wait.what != WaitingFor::Connectivity => {
+                *wait = Wait::new(around, around.now, WaitingFor::Backoff);
+            }
+            Some(_) | None => self.try_heir(around, orders),
+        }
+    }
+
+    /// Something answers again: an heir that waits for that is opened, one that has hung meanwhile is begun anew.
+    pub(super) fn heir_hears_of_connectivity(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
+        let Some(Heir { cause, state }) = &self.heir else { return };
+        match state {
+            HeirState::Waiting(wait) if wait.what == WaitingFor::Connectivity => self.try_heir(around, orders),
+            HeirState::Open(session) if cause.is_retry() && outage::has_hung(session, around.now) => {
+                let (attempt, cause) = (session.attempt, *cause);
+                self.teardown.close(around.now, attempt, orders);
+                self.tries = self.tries.saturating_sub(1);
+                let wait = Wait::new(around, around.now, WaitingFor::Backoff);
+                self.heir = Some(Heir { cause, state: HeirState::Waiting(wait) });
+                self.try_heir(around, orders);
+            }
+            HeirState::Waiting(_) | HeirState::Open(_) => {}
+        }
     }
 
     /// The heir failed; the live session feeds on.

@@ -153,7 +153,7 @@ impl Broadcast {
         self.hurried = Some(around.now);
         self.begin_outage(around.now);
         self.close_live(around.now, orders);
-        self.trouble = Some(Trouble::new(failure, around.is_cut_off()));
+        self.trouble = Some(Trouble::new(failure, around.is_our_outage()));
         self.in_the_way = Some(attempt);
         self.wait(around, after(around.now, OWN_SLOT_WAIT), WaitingFor::Backoff);
     }
@@ -172,7 +172,7 @@ impl Broadcast {
         let (endpoint, was_proved) = (session.endpoint, session.last_acknowledged().is_some());
         self.begin_outage(around.now);
         self.close_live(around.now, orders);
-        self.trouble = Some(Trouble::new(failure, around.is_cut_off()));
+        self.trouble = Some(Trouble::new(failure, around.is_our_outage()));
         match self.after_failure(around, endpoint, was_proved, failure) {
             Next::Final(verdict) => verdict,
             Next::Exhausted(verdict) => {
@@ -202,8 +202,8 @@ impl Broadcast {
     ) -> Next {
         let Around { now, policy, .. } = around;
         let no_token = failure.code == ErrorCode::TokenProviderFailed;
-        if (around.is_cut_off() || no_token) && !was_proved && policy.max_retries != Retries::AtMost(0) {
-            self.tries = self.tries.saturating_sub(1); // No try is spent while there is no network, or no token.
+        if (around.is_our_outage() || no_token) && !was_proved && policy.max_retries != Retries::AtMost(0) {
+            self.tries = self.tries.saturating_sub(1); // No try is spent while nothing can be reached, or without a token.
         }
         self.heed(around, endpoint, failure);
         match failure.retry {
@@ -215,11 +215,12 @@ impl Broadcast {
             Retry::Never | Retry::IfProven { .. } => return Next::Final(trouble::terminal(failure)),
             Retry::Once if self.refused_once => return Next::Final(trouble::terminal(failure)),
             Retry::Once => self.refused_once = true,
-            Retry::Backoff | Retry::After(_) | Retry::Busy { .. } if was_proved || around.is_cut_off() || no_token => {}
+            Retry::Backoff | Retry::After(_) | Retry::Busy { .. }
+                if was_proved || around.is_our_outage() || no_token => {}
             Retry::Backoff | Retry::After(_) | Retry::Busy { .. } => self.endpoints.failed(endpoint, now),
         }
         if let Some(max) = used_up(policy, self.tries) {
-            let last = Trouble::new(failure, around.is_cut_off());
+            let last = Trouble::new(failure, around.is_our_outage());
             return Next::Exhausted(trouble::retries_used_up(max, Some(&last)));
         }
         self.next_try(around, endpoint, was_proved, failure)

@@ -10,7 +10,8 @@ use super::super::ladder::Ladder;
 use super::{Broadcast, Policy, State, trouble};
 
 impl Broadcast {
-    pub(in super::super) fn status(&self, policy: &Policy) -> Option<status::Broadcast> {
+    /// `nothing_answers`: neither the server nor anything else.
+    pub(in super::super) fn status(&self, policy: &Policy, nothing_answers: bool) -> Option<status::Broadcast> {
         let (message, attempt, wait) = match &self.state {
             State::Off => return None,
             State::Waiting(wait) => (Message::ReconnectingBroadcast, self.tries, Some(wait)),
@@ -39,6 +40,7 @@ impl Broadcast {
             {
                 Some(status::WaitingFor::Network)
             }
+            State::Live(session) if session.is_disturbed() && nothing_answers => Some(status::WaitingFor::Connectivity),
             State::Off | State::Waiting(_) | State::Live(_) => wait.map(|wait| wait.what),
         };
         Some(status::Broadcast {

@@ -20,9 +20,14 @@ impl Wait {
     pub(super) fn new(around: Around<'_>, until: Instant, what: WaitingFor) -> Self {
         let since = around.now;
         if around.is_cut_off() {
-            Self { since, until: None, what: WaitingFor::Network }
-        } else {
-            Self { since, until: Some(until), what }
+            return Self { since, until: None, what: WaitingFor::Network };
+        }
+        match (what, around.outside.hold) {
+            // Our own pauses are for a server that needs them.
+            (WaitingFor::Backoff | WaitingFor::Token | WaitingFor::Connectivity, Some(hold)) => {
+                Self { since, until: Some(after(since, hold)), what: WaitingFor::Connectivity }
+            }
+            _ => Self { since, until: Some(until), what },
         }
     }
 
@@ -39,7 +44,7 @@ impl Wait {
                 let delay = backoff::refit(around.policy, until - self.since);
                 self.until = Some(after(self.since, delay).max(around.now));
             }
-            (WaitingFor::ServerRetryAfter, Some(_)) => {}
+            (WaitingFor::ServerRetryAfter | WaitingFor::Connectivity, Some(_)) => {}
         }
         false
     }

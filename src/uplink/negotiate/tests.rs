@@ -6,7 +6,7 @@ mod answers;
 use fastrand::Rng;
 use gst_webrtc::WebRTCRTPTransceiverDirection::Sendonly;
 
-use crate::media::handover::{Hatch, SharedClock};
+use crate::media::handover::{Hatch, Promise, SharedClock};
 use crate::uplink::certificate::Certificate;
 use crate::uplink::sdp::check_answer;
 
@@ -110,8 +110,8 @@ async fn into_webrtcbin(what: &str, answer: &str) {
     let hatch = Hatch::new(&[TrackKind::Video, TrackKind::Audio]);
     let (clock, certificate) = (SharedClock::start(), Certificate::generate().unwrap());
     let (tell, _heard) = mpsc::unbounded_channel();
-    let peer =
-        Peer::new(hatch.tracks(), &config.uplink, &config.video, &clock, Some(&certificate), None, &tell).unwrap();
+    let offered = Offered::new(&config.video, Promise::default(), None, true);
+    let peer = Peer::new(hatch.tracks(), &config.uplink, &offered, &clock, Some(&certificate), None, &tell).unwrap();
     let offer = peer.offer().await.unwrap();
     assert!(!offer.contains("bundle-only") && offer.contains("m=audio 9 "), "{offer}");
     let accepted = check_answer(&offer, answer).unwrap_or_else(|why| panic!("{what}: {why:?}\n{answer}"));

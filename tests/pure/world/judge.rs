@@ -485,6 +485,8 @@ impl Judge {
             }
             // Nobody is suspended in this world: tests of the supervisor and the real program see to that.
             Event::Woke => {}
+            // Something answers always here: whose outage it is changes nothing (`outage.rs` has the other worlds).
+            Event::Answered(_) => {}
             Event::Token(TokenEvent::Failed(_)) => self.token_failures += 1,
             Event::Token(TokenEvent::Recovered) => self.token_failures = 0,
             Event::Command(command) => self.hear_command(command),
@@ -743,6 +745,10 @@ impl Judge {
                 if *event == Event::Media(Attempt(*number), MediaEvent::Stopped) {
                     self.studio = None; // It had let go by itself.
                 }
+            }
+            Action::Probe { .. } => {
+                let is_wanted = self.wanted && self.leaving_since.is_none() && !self.is_cut_off();
+                self.hold(is_wanted && *event == Event::Deadline, "a probe that nobody wants");
             }
             Action::Exit(reason) => self.check_exit(*reason),
         }
