@@ -605,26 +605,31 @@ impl Judge {
             }
             SessionEvent::ResumeRefused(failure) => {
                 self.hear_hint(endpoint, failure);
-                if session_feeds(self.live.as_ref()) {
-                    if self.was_stable() {
-                        self.opened = if self.is_heir_a_retry() { 2 } else { 1 };
-                        self.allowed = self.policy.max_retries;
-                        self.broadcasting_since = Some(now);
-                    }
-                    if let Some(heir) = &mut self.heir
-                        && heir.is_failback
-                        && !matches!(self.allowed, Retries::AtMost(max) if self.opened > max)
-                    {
-                        heir.is_failback = false;
-                        self.opened += 1;
-                    }
-                    if let Some(live) = &mut self.live {
-                        live.signalling = Signalling::Orphaned;
-                    }
-                }
+                self.hear_resume_refused();
             }
             SessionEvent::Failed(failure) => self.hear_failure(number, endpoint, failure),
             _ => {}
+        }
+    }
+
+    /// The server is back and knows the session no more: a new one is opened beside it, while it feeds.
+    fn hear_resume_refused(&mut self) {
+        if session_feeds(self.live.as_ref()) {
+            if self.was_stable() {
+                self.opened = if self.is_heir_a_retry() { 2 } else { 1 };
+                self.allowed = self.policy.max_retries;
+                self.broadcasting_since = Some(self.now);
+            }
+            if let Some(heir) = &mut self.heir
+                && heir.is_failback
+                && !matches!(self.allowed, Retries::AtMost(max) if self.opened > max)
+            {
+                heir.is_failback = false;
+                self.opened += 1;
+            }
+            if let Some(live) = &mut self.live {
+                live.signalling = Signalling::Orphaned;
+            }
         }
     }
 
