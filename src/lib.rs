@@ -41,6 +41,7 @@
 //!   tests.rs             exact words for malformed configs
 //! media/               2 THE STUDIO - capture and encode; runs whether or not anyone listens
 //!   mod.rs           (-) Studio: start, stop, set_bitrate, force_keyframe
+//!   placeholder.rs   (P) what stands in braces there
 //!   template.rs      (P) pipelines/*.launch + Config -> launch line, or a complaint
 //!   library.rs build.rs (-) where pipeline files are found; config -> checked plan -> GStreamer pipeline
 //!   promise.rs       (-) what is known of the picture before its first frame; passthrough.rs: what a source sends instead of it
@@ -85,7 +86,7 @@
 //!   janus.rs janus/ghost.rs janus_text.rs (-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
 //!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
 //!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
-//!   tls.rs clear_text.rs (-) which certificates are trusted; which addresses of a name may get a secret unencrypted
+//!   tls.rs unencrypted.rs (-) which certificates are trusted; which addresses of a name may get a secret unencrypted
 //!   state.rs         (-) what outlives a kill -9; state/proofs.rs: which servers have taken our media
 //!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words

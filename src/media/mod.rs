@@ -11,6 +11,7 @@ pub mod library;
 mod nearest;
 pub mod packages;
 mod passthrough;
+mod placeholder;
 mod playback;
 mod promise;
 mod raw_video;

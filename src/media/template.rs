@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::nearest::did_you_mean;
+use super::placeholder::{Placeholder, escape};
 use crate::config::{Audio, Config, Video, VideoCodec};
 use crate::status::Source;
 
@@ -270,47 +271,6 @@ impl LaunchFile {
         let folder = if self.name.contains('/') { String::new() } else { format!("{}/", self.part.folder()) };
         Complaint(format!("pipeline file `{folder}{}`: {words}", self.name))
     }
-}
-
-/// `{name}`, or `{property=name?}`: the whole assignment, left out when the value is unset.
-struct Placeholder<'a> {
-    name: &'a str,
-    property: Option<&'a str>,
-}
-
-impl<'a> Placeholder<'a> {
-    fn parse(inner: &'a str) -> Option<Self> {
-        let is_word = |text: &str| {
-            text.starts_with(|first: char| first.is_ascii_lowercase())
-                && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
-        };
-        let (property, name) = match inner.strip_suffix('?').and_then(|optional| optional.split_once('=')) {
-            Some((property, name)) => (Some(property), name),
-            None => (None, inner),
-        };
-        (is_word(name) && property.is_none_or(is_word)).then_some(Self { name, property })
-    }
-}
-
-/// A value for gst-launch, unquoted, that stays one value whatever it holds: each unusual character gets a backslash.
-///
-/// `None` for what gst-launch's lexer cannot carry: a control character, and a backslash at the end, which it would
-/// take, escaped or quoted, as the escape of what follows.
-fn escape(value: &str) -> Option<String> {
-    if value.ends_with('\\') {
-        return None;
-    }
-    let mut escaped = String::with_capacity(value.len());
-    for c in value.chars() {
-        if c.is_control() {
-            return None;
-        }
-        if c.is_ascii() && !c.is_ascii_alphanumeric() && !"/._-".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    Some(escaped)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use crate::config::units::Secret;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Body, Place, Redirect, Refusal, Transport};
 
-use super::clear_text::{InTheClear, check_literal, rule_for};
 use super::http::{self, Reply, Timeouts};
+use super::unencrypted::{InTheClear, check_literal, rule_for};
 use super::whip_text::{self as text, Distrust, shown};
 
 /// Enough for a load balancer that sends us to a region and from there to a node.

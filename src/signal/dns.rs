@@ -17,7 +17,7 @@ use url::{Host, Url};
 
 use crate::config::clear_text::ClearText;
 
-use super::clear_text::permitted;
+use super::unencrypted::permitted;
 
 /// Below the 5 s that connecting may take, so that it is said what hangs.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(4);
@@ -126,7 +126,7 @@ impl Resolver {
     /// Eyeballs, RFC 8305).
     ///
     /// # Errors
-    /// [`NoSuchName`] or [`InTheClear`](super::clear_text::InTheClear) as an `io::Error`, or that of the address that failed
+    /// [`NoSuchName`] or [`InTheClear`](super::unencrypted::InTheClear) as an `io::Error`, or that of the address that failed
     /// last.
     pub(super) async fn dial(&self, url: &Url, rule: ClearText, limit: Duration) -> io::Result<TcpStream> {
         let connecting = async {
@@ -181,7 +181,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
-    use crate::signal::clear_text::Guarded;
+    use crate::signal::unencrypted::Guarded;
 
     const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);

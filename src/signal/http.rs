@@ -13,9 +13,9 @@ use crate::config::clear_text::ClearText;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Tls, Transport};
 
-use super::clear_text::{Guarded, InTheClear};
 use super::dns::{NoSuchName, Resolver};
 use super::tls::{self, tls};
+use super::unencrypted::{Guarded, InTheClear};
 use super::whip_text::{is_near, is_near_ip};
 
 /// An SDP answer has some kilobytes; more than this is an attack or a film.

@@ -1,6 +1,5 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
-mod clear_text;
 mod courier;
 pub(crate) mod dns;
 mod http;
@@ -11,6 +10,7 @@ pub mod roamcast_text;
 pub mod state;
 mod tls;
 pub mod token;
+mod unencrypted;
 mod watchdog;
 pub mod whip;
 pub mod whip_text;
@@ -31,11 +31,11 @@ use crate::status::LinkStats;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Place, Redirect};
 
-pub use clear_text::is_own_address;
 pub(crate) use dns::Resolver;
 pub use http::Timeouts;
 pub(crate) use tls::{tls, trouble as tls_trouble};
 use token::Tokens;
+pub use unencrypted::is_own_address;
 use whip_text::{may_carry_token, shown};
 
 /// What the server said to our offer.

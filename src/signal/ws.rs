@@ -23,10 +23,10 @@ use crate::supervisor::event::{Failure, Phase};
 pub(super) use crate::uplink::failure::Closed;
 use crate::uplink::failure::{self, Body, Place, Refusal, Transport};
 
-use super::clear_text::rule_for;
 use super::dns::Resolver;
 use super::http::{self, BODY_BYTES_MAX, Timeouts};
 use super::tls::tls;
+use super::unencrypted::rule_for;
 use super::whip_text::{self as text, shown};
 
 /// After this long without a word from the server it is asked for one (and the NAT on the way is kept awake).

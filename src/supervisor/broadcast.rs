@@ -95,18 +95,6 @@ pub(super) struct Around<'a> {
     pub(super) capture: &'a Capture,
 }
 
-impl Around<'_> {
-    /// No try can succeed: there is no network, and the server is not this machine.
-    const fn is_cut_off(&self) -> bool {
-        self.policy.needs_network && !self.outside.network_up
-    }
-
-    /// It is our own path that is down: no server is to blame, and no try is spent.
-    const fn is_our_outage(&self) -> bool {
-        self.is_cut_off() || self.outside.hold.is_some()
-    }
-}
-
 /// Something went wrong; with `halt` it was the last thing.
 #[derive(Debug)]
 pub(super) struct Verdict {

@@ -108,7 +108,7 @@ impl Air {
             self.figures -= step;
             self.next = self.next.map(|next| next.saturating_sub(step));
             let seconds = Duration::from_millis(step).as_secs_f64();
-            let orders = if next == Some(step) {
+            let mut orders = if next == Some(step) {
                 let is_lost = self.dice.u8(..100) < self.loss;
                 self.reports += 1;
                 self.next = self.rhythm.pause(self.reports, &mut self.dice);
@@ -121,6 +121,7 @@ impl Air {
             } else {
                 self.run.hear_nothing(seconds)
             };
+            orders.retain(|order| !matches!(order, Action::RememberProof { .. }));
             if !orders.is_empty() {
                 return Some((whole - left, orders));
             }

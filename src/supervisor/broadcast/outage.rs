@@ -120,3 +120,15 @@ fn hold(wait: &mut Wait, around: Around<'_>) {
         *wait = Wait::new(around, until, wait.what);
     }
 }
+
+impl Around<'_> {
+    /// No try can succeed: there is no network, and the server is not this machine.
+    pub(super) const fn is_cut_off(&self) -> bool {
+        self.policy.needs_network && !self.outside.network_up
+    }
+
+    /// It is our own path that is down: no server is to blame, and no try is spent.
+    pub(super) const fn is_our_outage(&self) -> bool {
+        self.is_cut_off() || self.outside.hold.is_some()
+    }
+}
