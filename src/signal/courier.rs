@@ -152,17 +152,19 @@ impl Courier {
             return Err(refuse(&Redirect::ChangesMethod(reply.status)));
         }
         let Some(target) = target else { return Err(refuse(&Redirect::Nowhere(reply.status))) };
-        self.trust(place, from, &target)?;
-        Ok(target)
+        self.distrust(from, &target).map_or(Ok(target), |why| Err(refuse(&why)))
     }
 
     /// May the token, sent to `from` so far, go to `target`?
     pub(super) fn trust(&self, place: Place<'_>, from: &Url, target: &Url) -> Result<(), Failure> {
-        let why = match text::may_carry_token(&self.endpoint, &self.uplink.trusted_origins, from, target) {
-            Ok(()) => return Ok(()),
-            Err(Distrust::Foreign) => Redirect::Foreign,
-            Err(Distrust::Downgrade) => Redirect::Downgrade,
-        };
-        Err(failure::redirect(place, Some(&shown(target)), &why))
+        self.distrust(from, target).map_or(Ok(()), |why| Err(failure::redirect(place, Some(&shown(target)), &why)))
+    }
+
+    fn distrust(&self, from: &Url, target: &Url) -> Option<Redirect> {
+        match text::may_carry_token(&self.endpoint, &self.uplink.trusted_origins, from, target) {
+            Ok(()) => None,
+            Err(Distrust::Foreign) => Some(Redirect::Foreign),
+            Err(Distrust::Downgrade) => Some(Redirect::Downgrade),
+        }
     }
 }

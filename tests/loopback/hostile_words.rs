@@ -28,10 +28,7 @@ fn a_log_that_nobody_reads_stops_neither_reconnects_nor_the_end() {
     let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
     let _ingest = ingest(port);
     let (socket, config) = (folder.path().join("control.sock"), folder.path().join("config.toml"));
-    let text = format!(
-        "{VIDEO}[uplink]\nurl = \"http://127.0.0.1:{port}/whip/live\"\n[control]\nsocket = \"{}\"\n",
-        socket.display()
-    );
+    let text = format!("{VIDEO}[uplink]\nurl = \"http://127.0.0.1:{port}/whip/live\"\n");
     std::fs::write(&config, text).unwrap();
     // A reader that never reads, behind a pipe that is full from the start.
     let (_reader, mut full) = UnixStream::pair().unwrap();
@@ -39,7 +36,11 @@ fn a_log_that_nobody_reads_stops_neither_reconnects_nor_the_end() {
     while full.write(&[b'x'; 1024]).is_ok() {}
     full.set_nonblocking(false).unwrap();
     let mut command = roamcast();
-    command.args(["run", "--events", "json", "-c"]).arg(&config).env("ROAMCAST_LOG", "debug");
+    command
+        .args(["run", "--events", "json", "-c"])
+        .arg(&config)
+        .env("ROAMCAST_LOG", "debug")
+        .env("ROAMCAST__CONTROL__SOCKET", &socket);
     let mut encoder =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(std::os::fd::OwnedFd::from(full)).spawn().unwrap();
     let mut events = std::io::BufRead::lines(std::io::BufReader::new(encoder.stdout.take().unwrap()));
@@ -133,11 +134,11 @@ fn no_password_of_a_camera_is_shown_wherever_it_stands_in_the_address() {
     ) {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let config = format!(
-            "[video]\npipeline = \"rtsp\"\nuri = \"{address}\"\n[uplink]\nurl = \"http://127.0.0.1:{port}/whip/live\"\n\
-             [control]\nsocket = \"{}\"\n",
-            folder.path().join("s").display()
+            "[video]\npipeline = \"rtsp\"\nuri = \"{address}\"\n[uplink]\nurl = \"http://127.0.0.1:{port}/whip/live\"\n"
         );
-        let mut encoder = Program::encoder(&config);
+        let mut encoder = Program::encoder_with(&config, |command| {
+            command.env("ROAMCAST__CONTROL__SOCKET", folder.path().join("s"));
+        });
         encoder.wait_for("the camera is lost", |event| {
             event["event"] == "CaptureStatus" && event["data"]["words"].is_string()
                 || event["event"] == "BroadcastError"

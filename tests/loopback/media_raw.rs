@@ -55,7 +55,7 @@ fn sources_that_tell_no_rate_no_duration_or_no_time_get_on_air() {
             "bytes_alone",
             format!(
                 "fakesrc name=video_source is-live=true sizetype=fixed sizemax=115200 filltype=zero \
-                 ! identity sleep-time=20000 ! {bare},pixel-aspect-ratio=1/1,interlace-mode=progressive"
+                 ! identity sleep-time=20000 ! {bare},framerate=0/1,pixel-aspect-ratio=1/1,interlace-mode=progressive"
             ),
         ),
     ] {

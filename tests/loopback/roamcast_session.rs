@@ -167,7 +167,7 @@ async fn an_offer_that_cannot_be_answered_is_final_but_leaves_the_connection_alo
     signaller.publish(offer().await).await.unwrap();
     let refused = signaller.restart("v=0\r\n").await.unwrap_err();
     let RestartError::Refused(failure) = refused else { panic!("{refused:?}") };
-    assert!(failure.words.contains("the same media"), "{failure}");
+    assert!(failure.words.contains("no media section"), "{failure}");
     signaller.restart(&restarted(offer().await)).await.unwrap();
 }
 

@@ -157,6 +157,15 @@ impl Stranger {
     }
 }
 
+impl Stranger {
+    /// Says goodbye and waits until that was heard: who just hangs up is expected back, and keeps the name for a while.
+    async fn leave(mut self) {
+        self.0.send(Message::text(r#"{"type":"bye"}"#)).await.unwrap();
+        let end = async { while self.0.next().await.is_some_and(|message| message.is_ok()) {} };
+        tokio::time::timeout(WITHIN, end).await.expect("the server closes after a goodbye");
+    }
+}
+
 async fn post(client: &Client, ingest: &Ingest, path: &str, offer: &str) -> (u16, Option<String>) {
     let request = client.post(format!("http://{}{path}", ingest.address())).header(SDP.0, SDP.1);
     let response = request.body(offer.to_owned()).send().await.unwrap();
@@ -201,7 +210,7 @@ async fn offers_of(seed: u64, count: usize, live: &Live, offer: &str) -> [usize;
             assert!(!words.contains("0x"), "{restarted}");
         }
         assert!(matches!(answer["type"].as_str(), Some("answer" | "error")), "{answer}");
-        stranger.0.send(Message::text(r#"{"type":"bye"}"#)).await.unwrap();
+        stranger.leave().await;
     }
     taken
 }
