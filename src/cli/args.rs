@@ -1,6 +1,6 @@
 //! What the command line may say. Help, man page and completions are made from these types.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -137,6 +137,9 @@ pub struct Demo {
     /// Stop by itself after this time, such as 30s or 5m
     #[arg(long = "for", value_name = "DURATION", value_parser = time)]
     pub stop_after: Option<Duration>,
+    /// Where media is reached
+    #[command(flatten)]
+    pub reach: Reach,
     /// HTTPS
     #[command(flatten)]
     pub tls: Tls,
@@ -161,12 +164,32 @@ pub struct Ingest {
     /// given more than once
     #[arg(long = "allow-host", value_name = "NAME", value_parser = host_name)]
     pub allow_hosts: Vec<String>,
+    /// Where media is reached
+    #[command(flatten)]
+    pub reach: Reach,
     /// HTTPS
     #[command(flatten)]
     pub tls: Tls,
     /// Answer POST /faults/<name> (docs/signalling.md): for tests only
     #[arg(long)]
     pub faults: bool,
+}
+
+/// `--media-port`, `--public-address`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct Reach {
+    /// The UDP port of all media; 0 takes any
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub media_port: u16,
+    /// An IP address that others know this machine by, such as that of a NAT which passes --media-port on; the machine's own
+    /// need not be given. May be given more than once
+    #[arg(long = "public-address", value_name = "ADDRESS", value_parser = public_address)]
+    pub public_addresses: Vec<IpAddr>,
+}
+
+fn public_address(text: &str) -> Result<IpAddr, String> {
+    let ip = text.parse::<IpAddr>().ok().filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+    ip.ok_or_else(|| "it must be the IP address of one machine, such as 203.0.113.9".to_owned())
 }
 
 /// `--tls-cert`, `--tls-key`, `--tls-self-signed`

@@ -11,8 +11,7 @@ use super::{Exit, default_config, load_config, logging, print, world};
 use crate::config::{Config, Protocol, TokenSource, Uplink};
 use crate::house;
 use crate::house::board::Board;
-use crate::ingest::Options;
-use crate::server::host::Hosts;
+use crate::ingest::{Options, addresses};
 
 /// Broadcasts to itself until it is stopped.
 #[must_use]
@@ -37,27 +36,37 @@ pub fn run(args: &Demo) -> Exit {
     };
     let token = token(&config);
     let manner = Manner { identity: identity.clone(), has_token: token.is_some() };
-    let hosts = Hosts::with(args.allow_hosts.iter().cloned());
-    let options = Options { status_feed: Some(feed), token, hosts, tls: identity, ..Options::new(args.listen) };
+    let options = super::ingest::options(args.listen, &args.allow_hosts, &args.reach);
+    let options = Options { status_feed: Some(feed), token, tls: identity, ..options };
+    let public = options.public_addresses.clone();
     let stop_after = args.stop_after;
     world::enter(async move {
         let mut server = match super::ingest::open(options).await {
             Ok(server) => server,
             Err(exit) => return exit,
         };
-        let door = format!("{}://{}", manner.scheme(), server.address());
-        let page = format!("{door}/live");
+        let door = format!("{}://{}", manner.scheme(), addresses::from_here(server.address()));
         match format!("{door}/whip/live").parse() {
             Ok(url) => {
                 let (protocol, fallback_urls) = (Protocol::Whip, Vec::new());
                 let fingerprints = manner.fingerprint().into_iter().collect();
-                config.uplink = Uplink { protocol, url, fallback_urls, janus: None, fingerprints, ..config.uplink };
+                // To one of our own addresses: it does not leave this machine.
+                let allow_clear_text = true;
+                config.uplink = Uplink {
+                    protocol,
+                    url,
+                    fallback_urls,
+                    janus: None,
+                    fingerprints,
+                    allow_clear_text,
+                    ..config.uplink
+                };
                 config.policy.endpoints = 1;
             }
             Err(error) => tracing::error!("the address of the ingest makes no URL: {error}"),
         }
         config.policy.needs_network = false;
-        print::err(&format!("watch at     {page}\nstop with    Ctrl-C"));
+        print::err(&format!("{}\nstop with    Ctrl-C", manner.pages(server.address(), &public).join("\n")));
         let exit = tokio::select! {
             reason = house::run(config, origin, board, stop_after) => reason.into(),
             () = server.dead() => return Exit::INTERNAL,

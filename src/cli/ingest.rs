@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{Ingest as Args, Tls};
+use super::args::{Ingest as Args, Reach, Tls};
 use super::{Exit, logging, print, world};
 use crate::config::fingerprint::Fingerprint;
 use crate::config::{Log, LogFormat};
 use crate::ingest::tls::Identity;
-use crate::ingest::{Ingest, Options};
+use crate::ingest::{Ingest, Options, addresses};
 use crate::server::host::Hosts;
 
 /// Serves until SIGINT or SIGTERM.
@@ -30,15 +30,16 @@ pub fn run(args: &Args) -> Exit {
         Err(exit) => return exit,
     };
     let manner = Manner { identity: identity.clone(), has_token: token.is_some() };
-    let hosts = Hosts::with(args.allow_hosts.iter().cloned());
-    let options = Options { token, hosts, tls: identity, faults: args.faults, ..Options::new(args.listen) };
+    let options =
+        Options { faults: args.faults, token, tls: identity, ..options(args.listen, &args.allow_hosts, &args.reach) };
+    let public = options.public_addresses.clone();
     world::enter(async move {
         let mut server = match open(options).await {
             Ok(server) => server,
             Err(exit) => return exit,
         };
         // Nobody has to read it.
-        let _ = print::out(&manner.greeting(server.address()));
+        let _ = print::out(&manner.greeting(server.address(), &public));
         tokio::select! {
             () = told_to_stop() => {}
             () = server.dead() => return Exit::INTERNAL,
@@ -46,6 +47,13 @@ pub fn run(args: &Args) -> Exit {
         server.stop().await;
         Exit::SUCCESS
     })
+}
+
+/// Where it listens, and by which names and addresses it is reached.
+pub(super) fn options(listen: SocketAddr, names: &[String], reach: &Reach) -> Options {
+    let public = &reach.public_addresses;
+    let hosts = Hosts::with(names.iter().cloned().chain(public.iter().map(ToString::to_string)));
+    Options { media_port: reach.media_port, public_addresses: public.clone(), hosts, ..Options::new(listen) }
 }
 
 /// How a server speaks to those who come.
@@ -65,13 +73,19 @@ impl Manner {
         self.identity.as_ref().map(|identity| Fingerprint::new(identity.fingerprint()))
     }
 
-    fn greeting(&self, address: SocketAddr) -> String {
+    /// The page of `live`, by each address that it can be opened at.
+    pub(super) fn pages(&self, address: SocketAddr, public: &[IpAddr]) -> Vec<String> {
+        let doors = addresses::to_open(address, public, &addresses::of_this_machine());
+        doors.iter().map(|door| format!("watch at     {}://{door}/live", self.scheme())).collect()
+    }
+
+    fn greeting(&self, address: SocketAddr, public: &[IpAddr]) -> String {
         let (http, ws) = (self.scheme(), if self.identity.is_some() { "wss" } else { "ws" });
-        let mut lines = vec![
-            format!("publish to   {http}://{address}/whip/live"),
-            format!("or by        {ws}://{address}/signal/live (roamcast signalling)"),
-            format!("watch at     {http}://{address}/live"),
-        ];
+        let doors = addresses::to_open(address, public, &addresses::of_this_machine());
+        let each = |write: &dyn Fn(&SocketAddr) -> String| doors.iter().map(write).collect::<Vec<_>>();
+        let mut lines = each(&|door| format!("publish to   {http}://{door}/whip/live"));
+        lines.extend(each(&|door| format!("or by        {ws}://{door}/signal/live (roamcast signalling)")));
+        lines.extend(self.pages(address, public));
         match self.fingerprint() {
             Some(fingerprint) => lines.push(format!("trust by     uplink.fingerprint = \"{fingerprint}\"")),
             None if self.has_token && !address.ip().to_canonical().is_loopback() => lines.push(

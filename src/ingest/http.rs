@@ -24,6 +24,7 @@ use crate::server::{self, Ends, files};
 use crate::signal::roamcast_text::IceServer;
 use crate::signal::whip_text::RETRY_SLOT;
 
+use super::addresses::MediaAddress;
 use super::faults::Faults;
 use super::media::{self, Address, Board, Busy, Denied, Guard, PatchError, Patched, Request};
 use super::offer;
@@ -46,6 +47,11 @@ const NAME_MAX: usize = 64;
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
+
+/// What scripts of other origins may read of an answer.
+const EXPOSED: &str =
+    "Location, ETag, Link, Allow, Accept-Patch, Accept-Post, Access-Control-Allow-Methods, Retry-After";
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -53,7 +59,7 @@ pub(super) struct Server {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) board: watch::Receiver<Board>,
     pub(super) certificate: DtlsCert,
-    pub(super) media_port: u16,
+    pub(super) media: MediaAddress,
     pub(super) token: Option<SecretString>,
     pub(super) status_feed: Option<watch::Receiver<String>>,
     /// Names by which we are reached, besides addresses.
@@ -82,11 +88,13 @@ fn routes(server: Server) -> Router {
         .route("/api/{name}/events", get(events::stream).options(async || StatusCode::NO_CONTENT))
         .route("/api/{name}/stats", get(stats).options(async || StatusCode::NO_CONTENT));
     for (path, role) in [("whip", Role::Publisher), ("whep", Role::Viewer)] {
-        let preflight = async || (StatusCode::NO_CONTENT, [(header::HeaderName::from_static("accept-post"), SDP)]);
+        let preflight = async || (StatusCode::NO_CONTENT, [(header::ALLOW, "POST, OPTIONS"), (ACCEPT_POST, SDP)]);
         let create = post(move |state, reached, path, headers, body| create(role, state, reached, path, headers, body));
         let patch = axum::routing::patch(move |state, path, headers, body| patch(role, state, path, headers, body))
             .delete(move |state, path, headers| delete(role, state, path, headers))
-            .options(async || (StatusCode::NO_CONTENT, [(ACCEPT_PATCH, FRAGMENT)]));
+            .options(async || {
+                (StatusCode::NO_CONTENT, [(header::ALLOW, "PATCH, DELETE, OPTIONS"), (ACCEPT_PATCH, FRAGMENT)])
+            });
         router = router
             .route(&format!("/{path}/{{name}}"), create.options(preflight))
             .route(&format!("/{path}/{{name}}/{{key}}"), patch);
@@ -167,8 +175,8 @@ impl Server {
 
     /// Negotiates on this task: a peculiar offer must not stop the media of others. Gives the answer as well.
     pub(super) fn negotiate(&self, offer: &str, role: Role, reached: SocketAddr) -> Result<(Peer, String), OfferError> {
-        let local = SocketAddr::new(reached.ip(), self.media_port);
-        Peer::accept(offer, role, local, self.certificate.clone(), media::now())
+        let candidates = self.media.candidates(reached.ip());
+        Peer::accept(offer, role, candidates, self.certificate.clone(), media::now())
     }
 
     async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<Joined, Denied>, Refusal> {
@@ -256,7 +264,7 @@ async fn patch(
     }
     let text = text_body(&headers, FRAGMENT, ACCEPT_PATCH, body)?;
     let fragment = Fragment::parse(&text).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-    let guard = guard(&headers)?;
+    let guard = guard(&headers);
     let at = Address { role, name, key };
     match server.ask(|reply| Request::Patch { at, fragment, guard, reply }).await? {
         Ok(Patched::Trickled) => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -268,6 +276,10 @@ async fn patch(
         Err(PatchError::Stale) => {
             let words = "the candidates belong to another ICE session; restart ICE with `If-Match: \"*\"`";
             Err(Refusal::new(StatusCode::PRECONDITION_FAILED, words))
+        }
+        Err(PatchError::Unguarded) => {
+            let words = "an ICE restart needs `If-Match: \"*\"`";
+            Err(Refusal::new(StatusCode::PRECONDITION_REQUIRED, words))
         }
         Err(PatchError::Refused(error)) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
     }
@@ -326,18 +338,18 @@ async fn keep_strangers_out(State(server): State<Server>, request: axum::extract
 /// Tells browsers that pages of other origins may come in: those that may not do not get as far as here.
 async fn cross_origin(method: Method, headers: HeaderMap, request: axum::extract::Request, next: Next) -> Response {
     let mut response = next.run(request).await;
-    let Some(origin) = headers.get(header::ORIGIN) else { return response };
     let answer = response.headers_mut();
-    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    answer.insert(header::VARY, HeaderValue::from_static("Origin"));
-    let exposed = HeaderValue::from_static("Location, ETag, Link, Accept-Patch, Retry-After");
-    answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     if method == Method::OPTIONS {
+        // Without an origin as well: web clients ask so whether they may trickle at all.
         let methods = HeaderValue::from_static("GET, POST, PATCH, DELETE, OPTIONS");
         answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
         let allowed = HeaderValue::from_static("Authorization, Content-Type, If-Match");
         answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     }
+    let Some(origin) = headers.get(header::ORIGIN) else { return response };
+    answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    answer.insert(header::VARY, HeaderValue::from_static("Origin"));
+    answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     response
 }
 
@@ -376,17 +388,16 @@ fn text_body(
 }
 
 /// `If-Match` as RFC 9725, section 4.3.1 wants it.
-fn guard(headers: &HeaderMap) -> Result<Guard, Refusal> {
+fn guard(headers: &HeaderMap) -> Guard {
     let Some(value) = headers.get(header::IF_MATCH) else {
-        let words = "PATCH needs `If-Match` with the session's ETag, or `\"*\"` to restart ICE";
-        return Err(Refusal::new(StatusCode::PRECONDITION_REQUIRED, words));
+        return Guard::None;
     };
     let value = value.to_str().unwrap_or_default().trim();
     match value {
         // The RFC quotes the star; plain HTTP does not.
-        "*" | "\"*\"" => Ok(Guard::Any),
+        "*" | "\"*\"" => Guard::Any,
         // A tag that is none of ours matches no session of ours.
-        tag => Ok(Guard::IceSession(tag.trim_matches('"').parse().unwrap_or(0))),
+        tag => Guard::IceSession(tag.trim_matches('"').parse().unwrap_or(0)),
     }
 }
 

@@ -81,6 +81,8 @@ pub(super) enum Denied {
 /// The `If-Match` of a PATCH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Guard {
+    /// None: RFC 9725 wants one, but clients trickle without.
+    None,
     /// `*`: an ICE restart.
     Any,
     /// The ICE session that the candidates belong to.
@@ -103,6 +105,8 @@ pub(super) enum PatchError {
     Gone,
     /// The ICE session is another one by now.
     Stale,
+    /// An ICE restart needs a guard.
+    Unguarded,
     /// The new credentials cannot be used.
     Refused(OfferError),
 }
@@ -407,7 +411,8 @@ impl Media {
                 let ours = peer.restart_ice(f).map_err(PatchError::Refused)?;
                 Patched::Restarted(ours, peer.ice_session)
             }
-            Guard::Any | Guard::IceSession(_) => {
+            Guard::None if restarts => return Err(PatchError::Unguarded),
+            Guard::None | Guard::Any | Guard::IceSession(_) => {
                 peer.trickle(&f.candidates);
                 Patched::Trickled
             }

@@ -6,6 +6,7 @@
 //!  HTTP: http.rs, events.rs, page.rs --Request--> media.rs (one task, one UDP socket)
 //!  WebSocket: signalling.rs (faults.rs) --Request-->|  sessions.rs   who holds which session of roamcast signalling
 //!                       ^                           |  peer.rs       one str0m connection
+//!                       |                           |  handshake.rs  has DTLS send again what was lost
 //!                       '--------- Board -----------'  broadcast.rs  who publishes, who watches, what viewers are told
 //!                                                      pulse.rs      does the loop still turn?
 //!                                                      room.rs       how many may be here
@@ -13,13 +14,16 @@
 //!                                                      contained.rs  str0m's panics, each at the cost of one connection
 //!                                                      slots.rs      who comes back when, should this server be lost
 //!                                                      timeline.rs   RTP time and wall clocks for viewers
+//!  addresses.rs: where we are reached
 //!  tls.rs: its certificate, the listener             tally.rs      frames, packets and holes of a publisher
 //! ```
 
+pub mod addresses;
 mod broadcast;
 mod contained;
 mod events;
 mod faults;
+mod handshake;
 mod http;
 mod media;
 pub mod offer;
@@ -38,7 +42,7 @@ mod timeline;
 pub mod tls;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,14 +52,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::server::host::Hosts;
+use addresses::MediaAddress;
 
 /// How the server is to run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where HTTP listens; port 0 takes any. Media uses the same IP address.
+    /// Where HTTP listens; port 0 takes any. Media uses the same IP address, unless that is loopback and others come all the
+    /// same, by a proxy on this machine: see [`Options::media_everywhere`].
     pub listen: SocketAddr,
     /// The UDP port of all media; 0 takes any.
     pub media_port: u16,
+    /// Addresses besides those of this machine at which the media port is reached, such as that of a NAT in front of it.
+    pub public_addresses: Vec<IpAddr>,
     /// The Bearer token that publishers and viewers need. Required unless `listen` is a loopback address.
     pub token: Option<SecretString>,
     /// The encoder's own BroadcastStatus (`data` as a JSON object), when it runs in this process; else viewers get one that
@@ -74,7 +82,33 @@ impl Options {
     /// Listens there, without a token, with any media port and without faults.
     #[must_use]
     pub const fn new(listen: SocketAddr) -> Self {
-        Self { listen, media_port: 0, token: None, status_feed: None, hosts: Hosts::none(), tls: None, faults: false }
+        Self {
+            listen,
+            media_port: 0,
+            public_addresses: Vec::new(),
+            token: None,
+            status_feed: None,
+            hosts: Hosts::none(),
+            tls: None,
+            faults: false,
+        }
+    }
+
+    /// Must media come in at every address of this machine? Who listens on loopback and asks for a token, or has a name or a
+    /// public address, stands behind a proxy that brings others: HTTP passes there, UDP does not.
+    #[must_use]
+    pub fn media_everywhere(&self) -> bool {
+        let for_others = self.token.is_some() || self.hosts != Hosts::none() || !self.public_addresses.is_empty();
+        self.listen.ip().is_unspecified() || (self.listen.ip().to_canonical().is_loopback() && for_others)
+    }
+
+    fn media_address(&self) -> SocketAddr {
+        let ip = match self.listen.ip() {
+            ip if !self.media_everywhere() => ip,
+            IpAddr::V4(_) if self.public_addresses.iter().all(IpAddr::is_ipv4) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V4(_) | IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        SocketAddr::new(ip, self.media_port)
     }
 }
 
@@ -142,7 +176,7 @@ impl Ingest {
         let listener = TcpListener::bind(options.listen).await;
         let listener = listener.map_err(|error| IngestError::Listen(options.listen, error))?;
         let address = listener.local_addr().map_err(|error| IngestError::Listen(options.listen, error))?;
-        let media_address = SocketAddr::new(options.listen.ip(), options.media_port);
+        let media_address = options.media_address();
         let socket = UdpSocket::bind(media_address).await.map_err(|error| IngestError::Media(media_address, error))?;
         let media_address = socket.local_addr().map_err(|error| IngestError::Media(media_address, error))?;
 
@@ -158,7 +192,7 @@ impl Ingest {
             requests,
             board,
             certificate,
-            media_port: media_address.port(),
+            media: MediaAddress { bound: media_address, public: options.public_addresses },
             token: options.token,
             status_feed: options.status_feed,
             hosts: options.hosts,

@@ -12,7 +12,9 @@ use str0m::media::{KeyframeRequestKind, MediaData, MediaKind, MediaTime, Mid, Pt
 use str0m::net::{DatagramRecv, Protocol, Receive};
 use str0m::{Candidate, Event, IceConnectionState, Input, Output, Rtc, RtcConfig};
 
+use super::addresses::Candidates;
 use super::contained::Contained;
+use super::handshake::{Handshake, NUDGE};
 use super::offer::{self, Unfit};
 use super::outage::Outage;
 use super::sdp::{self, Fragment};
@@ -92,8 +94,8 @@ pub(super) struct Peer {
     rtc: Contained<Rtc>,
     /// The offer, to be made again at an ICE restart.
     offer: String,
-    /// Our address as the other end knows it.
-    local: SocketAddr,
+    /// Our addresses as the other end knows them.
+    candidates: Candidates,
     tracks: Vec<(Kind, Mid)>,
     /// When str0m wants to be woken.
     deadline: Instant,
@@ -101,6 +103,7 @@ pub(super) struct Peer {
     since: Instant,
     /// Candidates that were trickled in this ICE session.
     trickled: usize,
+    handshake: Handshake,
     outage: Outage,
     /// By how much str0m's time is ahead of ours: see [`Peer::skip_wait`].
     ahead: Duration,
@@ -120,26 +123,28 @@ impl Peer {
     pub(super) fn accept(
         offer: &str,
         role: Role,
-        local: SocketAddr,
+        candidates: Candidates,
         certificate: DtlsCert,
         now: Instant,
     ) -> Result<(Self, String), OfferError> {
         offer::check(offer)?;
-        Self::answer(offer, role, local, certificate, now)
+        Self::answer(offer, role, candidates, certificate, now)
     }
 
     /// The same for an offer that was judged.
     fn answer(
         offer: &str,
         role: Role,
-        local: SocketAddr,
+        candidates: Candidates,
         certificate: DtlsCert,
         now: Instant,
     ) -> Result<(Self, String), OfferError> {
         let mut rtc = Contained::new(|| config(certificate).build(now)).ok_or(OfferError::Failed)?;
         let answered = rtc.run(|rtc| {
-            let candidate = Candidate::host(local, "udp").map_err(|_| OfferError::Unanswerable)?;
-            rtc.add_local_candidate(candidate);
+            for local in candidates.local() {
+                let candidate = Candidate::host(*local, "udp").map_err(|_| OfferError::Unanswerable)?;
+                rtc.add_local_candidate(candidate);
+            }
             answer_of(rtc, offer)
         });
         let answer = answered.ok_or(OfferError::Failed)??;
@@ -152,18 +157,25 @@ impl Peer {
         let peer = Self {
             rtc,
             offer: offer.to_owned(),
-            local,
+            candidates,
             tracks,
             deadline: now,
             since: now,
             trickled: 0,
+            handshake: Handshake::default(),
             outage: Outage::new(VIDEO_REORDERING),
             ahead: Duration::ZERO,
             unconnected_since: Some(now),
             ice_session: 1,
             tally: Tally::default(),
         };
-        Ok((peer, sdp::in_one_stream(&answer)))
+        let answer = peer.complete(&answer);
+        Ok((peer, answer))
+    }
+
+    /// An answer of str0m, as we give it.
+    fn complete(&self, answer: &str) -> String {
+        self.candidates.complete(&sdp::in_one_stream(answer))
     }
 
     /// When to call [`Self::tick`].
@@ -173,14 +185,14 @@ impl Peer {
 
     /// Is this datagram for us?
     pub(super) fn accepts(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> bool {
-        let (at, local) = (now + self.ahead, self.local);
+        let (at, Some(local)) = (now + self.ahead, self.candidates.facing(source)) else { return false };
         let accepts = |rtc: &mut Rtc| input(at, source, local, datagram).is_some_and(|input| rtc.accepts(&input));
         self.rtc.run(accepts).unwrap_or(false)
     }
 
     /// Takes a datagram in. Follow with [`Self::drain`].
     pub(super) fn receive(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) {
-        let (at, local) = (now + self.ahead, self.local);
+        let (at, Some(local)) = (now + self.ahead, self.candidates.facing(source)) else { return };
         let taken = self.rtc.run(|rtc| input(at, source, local, datagram).map(|input| feed(rtc, input)));
         if taken.flatten().is_some() {
             self.note_picture(now, datagram);
@@ -209,6 +221,13 @@ impl Peer {
         self.tick(now);
     }
 
+    /// Has OpenSSL look at its clock.
+    fn nudge(&mut self, now: Instant) {
+        if let Some(&local) = self.candidates.local().first() {
+            self.receive(now, local, NUDGE);
+        }
+    }
+
     /// Lets time pass. Follow with [`Self::drain`].
     pub(super) fn tick(&mut self, now: Instant) {
         let at = now + self.ahead;
@@ -227,8 +246,10 @@ impl Peer {
                 Some(Ok(Output::Transmit(transmit))) => send(transmit.destination, &transmit.contents),
                 Some(Ok(Output::Event(event))) => events.extend(self.understand(event, now)),
                 Some(Ok(Output::Timeout(_))) if self.outage.take_due() => self.skip_wait(now),
+                Some(Ok(Output::Timeout(_))) if self.handshake.take_due(now) => self.nudge(now),
                 Some(Ok(Output::Timeout(at))) => {
-                    self.deadline = at - self.ahead;
+                    let deadline = at - self.ahead;
+                    self.deadline = self.handshake.deadline().map_or(deadline, |at| at.min(deadline));
                     break;
                 }
                 Some(Err(error)) => {
@@ -245,10 +266,14 @@ impl Peer {
     }
 
     fn understand(&mut self, event: Event, now: Instant) -> Option<PeerEvent> {
+        if let Event::IceConnectionStateChange(state) = &event {
+            self.handshake.path(state.is_connected(), now);
+        }
         // `Event` is str0m's, large, and grows.
         #[allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum of which we need a few")]
         match event {
             Event::Connected => {
+                self.handshake.done();
                 self.unconnected_since = None;
                 Some(PeerEvent::Connected)
             }
@@ -344,7 +369,7 @@ impl Peer {
         self.offer = offer.to_owned();
         self.ice_session += 1;
         self.trickled = 0;
-        Ok(sdp::in_one_stream(&answer))
+        Ok(self.complete(&answer))
     }
 
     /// Says goodbye: RTCP BYE and DTLS close_notify.

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use str0m::config::DtlsCert;
 
+use super::addresses::MediaAddress;
 use super::media;
 use super::peer::{OfferError, Peer, Role};
 use super::sdp::Fragment;
@@ -34,8 +35,9 @@ pub fn offers(first: &str, again: &str) -> [Outcome; 2] {
 
 fn offer_as(role: Role, first: &str, again: &str) -> Outcome {
     let mut outcome = Outcome::default();
-    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
-    let Some((mut peer, _)) = outcome.note(Peer::accept(first, role, local, certificate(), media::now())) else {
+    let bound = SocketAddr::from((Ipv4Addr::LOCALHOST, 5000));
+    let candidates = MediaAddress { bound, public: Vec::new() }.candidates(bound.ip());
+    let Some((mut peer, _)) = outcome.note(Peer::accept(first, role, candidates, certificate(), media::now())) else {
         return outcome;
     };
     outcome.answered = true;

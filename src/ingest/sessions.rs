@@ -394,6 +394,7 @@ fn tell(line: &Line, order: Order) {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "a test needs some Instant to count from")]
 mod tests {
+    use super::super::addresses::MediaAddress;
     use super::*;
 
     fn session(line: Option<Line>, media: Option<PeerId>, lost: Instant) -> Session {
@@ -437,8 +438,9 @@ mod tests {
 
     fn peer() -> Peer {
         let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
-        let local = "127.0.0.1:5000".parse().unwrap();
-        Peer::accept(OFFER, Role::Publisher, local, certificate, Instant::now()).unwrap().0
+        let media = MediaAddress { bound: "127.0.0.1:5000".parse().unwrap(), public: vec![] };
+        let candidates = media.candidates("127.0.0.1".parse().unwrap());
+        Peer::accept(OFFER, Role::Publisher, candidates, certificate, Instant::now()).unwrap().0
     }
 
     fn new_session() -> New {

@@ -64,8 +64,8 @@ impl Hosts {
         let url = origin.parse::<Url>().ok();
         match url.as_ref().and_then(Url::host) {
             Some(url::Host::Domain(name)) => self.named(name),
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback() || self.named(&ip.to_string()),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback() || self.named(&ip.to_string()),
             None => false,
         }
     }
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn pages_are_judged_by_where_they_come_from() {
-        let hosts = Hosts::with(["studio.local".to_owned()]);
+        let hosts = Hosts::with(["studio.local".to_owned(), "203.0.113.9".to_owned(), "2001:db8::1".to_owned()]);
         const HERE: &[&str] = &["127.0.0.1:8080"];
         for (host, origin, ours, of_our_hosts) in [
             (HERE, &[][..], Ok(()), Ok(())),
@@ -212,6 +212,8 @@ mod tests {
             (&["192.0.2.1"], &["http://192.0.2.1"], Ok(()), Ok(())),
             (&["192.0.2.1"], &["https://192.0.2.1"], Err(Stranger::Origin), Ok(())),
             (HERE, &["http://192.0.2.1"], Err(Stranger::Origin), Err(Stranger::Origin)),
+            (HERE, &["https://203.0.113.9"], Err(Stranger::Origin), Ok(())),
+            (HERE, &["https://[2001:db8::1]:8443"], Err(Stranger::Origin), Ok(())),
             (HERE, &["https://evil.example"], Err(Stranger::Origin), Err(Stranger::Origin)),
             (HERE, &["http://localhost.evil.example"], Err(Stranger::Origin), Err(Stranger::Origin)),
             (HERE, &["null"], Err(Stranger::Origin), Err(Stranger::Origin)),

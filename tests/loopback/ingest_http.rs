@@ -1,7 +1,7 @@
 //! The embedded ingest's HTTP: every refusal has the right status and one sentence.
 
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
-use roamcast::ingest::{Ingest, IngestError, Options};
+use roamcast::ingest::{Ingest, IngestError, Options, addresses};
 
 use crate::publisher;
 
@@ -73,7 +73,7 @@ async fn requests_that_make_no_sense_are_refused_in_one_sentence() {
         (
             "PATCH without If-Match",
             server.request("PATCH", "/whip/live/none").header(FRAGMENT.0, FRAGMENT.1).body("a=end-of-candidates"),
-            428,
+            404,
         ),
         ("an offer that can be answered", post("/whip/live", offer.as_bytes()), 201),
         ("an offer to watch", post("/whep/live", watcher.as_bytes()), 201),
@@ -114,6 +114,12 @@ async fn a_session_lives_from_post_to_delete() {
     assert_eq!(status(patch(&etag, "a=candidate:nonsense\r\n")).await, 204, "a candidate of no use is skipped");
     assert_eq!(status(patch("\"other\"", candidate)).await, 412, "another ICE session");
     assert_eq!(status(patch(&etag, credentials)).await, 412, "new credentials need a star");
+    let unguarded = |body: &str| {
+        let request = server.request("PATCH", &resource).header(FRAGMENT.0, FRAGMENT.1);
+        request.body(body.to_owned())
+    };
+    assert_eq!(status(unguarded(candidate)).await, 204, "a client that trickles without If-Match");
+    assert_eq!(status(unguarded(credentials)).await, 428, "an ICE restart is guarded");
     let restarted = patch("\"*\"", credentials).send().await.unwrap();
     assert_eq!(restarted.status(), 200);
     assert_eq!(restarted.headers()["content-type"], FRAGMENT.1);
@@ -129,6 +135,60 @@ async fn a_session_lives_from_post_to_delete() {
     assert_eq!(status(server.request("DELETE", &resource)).await, 404, "twice");
     assert_eq!(status(post("/whip/live")).await, 201, "the name is free again");
     server.ingest.stop().await;
+}
+
+#[tokio::test]
+async fn web_clients_are_told_what_they_may_do() {
+    let server = Server::start(None).await;
+    for (path, allow, accept) in [
+        ("/whip/live", "POST, OPTIONS", ("accept-post", SDP.1)),
+        ("/whep/live", "POST, OPTIONS", ("accept-post", SDP.1)),
+        ("/whip/live/none", "PATCH, DELETE, OPTIONS", ("accept-patch", FRAGMENT.1)),
+        ("/whep/live/none", "PATCH, DELETE, OPTIONS", ("accept-patch", FRAGMENT.1)),
+    ] {
+        for origin in [None, Some("http://localhost:3000")] {
+            let request = server.request("OPTIONS", path);
+            let answer = origin.into_iter().fold(request, |request, origin| request.header("origin", origin)).send();
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status(), 204, "{path}");
+            let header = |name: &str| answer.headers()[name].to_str().unwrap();
+            assert_eq!((header("allow"), header(accept.0)), (allow, accept.1), "{path} {origin:?}");
+            assert!(header("access-control-allow-methods").contains("PATCH"), "{path} {origin:?}");
+            assert!(
+                origin.is_none() || header("access-control-expose-headers").contains("Access-Control-Allow-Methods")
+            );
+        }
+    }
+    server.ingest.stop().await;
+}
+
+/// Behind a proxy on this machine the address that HTTP has come to is no use to the other end.
+#[tokio::test]
+async fn behind_a_proxy_the_addresses_of_the_machine_are_offered() {
+    let loopback = Options::new("127.0.0.1:0".parse().unwrap());
+    let public = vec!["203.0.113.9".parse().unwrap()];
+    for (what, options, everywhere) in [
+        ("alone", loopback.clone(), false),
+        ("a token", Options { token: Some("secret".into()), ..loopback.clone() }, true),
+        ("a public address", Options { public_addresses: public.clone(), ..loopback }, true),
+        ("everywhere", Options { token: Some("secret".into()), ..Options::new("0.0.0.0:0".parse().unwrap()) }, true),
+    ] {
+        let mut expected = vec!["127.0.0.1".parse().unwrap()];
+        expected.extend(options.public_addresses.iter().copied());
+        if everywhere {
+            expected.extend(addresses::of_this_machine().into_iter().filter(std::net::IpAddr::is_ipv4));
+        }
+        let server = Server { ingest: Ingest::start(options).await.unwrap(), client: publisher::http_client() };
+        let port = server.ingest.media_address().port();
+        assert_eq!(server.ingest.media_address().ip().is_unspecified(), everywhere, "{what}");
+        let url = format!("http://127.0.0.1:{}/whip/live", server.ingest.address().port());
+        let request = server.client.post(url).header(SDP.0, SDP.1).header("authorization", "Bearer secret");
+        let answer = request.body(publisher::offer().await).send().await.unwrap().text().await.unwrap();
+        for ip in expected {
+            assert!(answer.contains(&format!(" {ip} {port} typ host")), "{what}: {ip}: {answer}");
+        }
+        server.ingest.stop().await;
+    }
 }
 
 #[tokio::test]

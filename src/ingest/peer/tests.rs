@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::super::addresses::MediaAddress;
 use super::*;
 
 /// As webrtcbin makes it, without what we do not read.
@@ -17,9 +18,13 @@ const OFFER: &str = "v=0\r\no=- 4643 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group
     a=ice-pwd:9l2Yl4C84hmNZwS0dPRsfAatesG2jued\r\na=bundle-only\r\na=rtcp-mux\r\na=sendonly\r\n\
     a=rtpmap:111 OPUS/48000/2\r\na=ssrc:569700414 cname:user3726676225\r\na=mid:audio1\r\n";
 
+fn candidates() -> Candidates {
+    MediaAddress { bound: SERVER.parse().unwrap(), public: vec![] }.candidates("127.0.0.1".parse().unwrap())
+}
+
 fn accept(offer: &str) -> Result<(Peer, String), OfferError> {
     let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
-    Peer::accept(offer, Role::Publisher, "127.0.0.1:5000".parse().unwrap(), certificate, Instant::now())
+    Peer::accept(offer, Role::Publisher, candidates(), certificate, Instant::now())
 }
 
 #[test]
@@ -42,6 +47,7 @@ fn an_ice_restart_answers_with_new_credentials_and_the_same_candidate() {
 
 const MS: Duration = Duration::from_millis(1);
 const PUBLISHER: &str = "127.0.0.1:4000";
+const SERVER: &str = "127.0.0.1:5000";
 /// Each way.
 const DELAY: Duration = Duration::from_millis(25);
 const FRAME: Duration = Duration::from_millis(33);
@@ -56,24 +62,31 @@ struct World {
     dead: bool,
     /// So many packets of media are lost next.
     torn: usize,
+    /// After so many datagrams of DTLS from the peer one is lost.
+    lost_dtls: Option<usize>,
     frames: u32,
     /// What the peer has put out: when, whether it is a keyframe, whether nothing is missing before it.
     out: Vec<(Instant, bool, bool)>,
 }
 
 impl World {
-    fn on_air() -> Self {
-        let now = Instant::now();
+    /// Before ICE. The offer is edited on its way.
+    fn new(now: Instant, edit: impl FnOnce(String) -> String) -> Self {
         let crypto = Arc::new(str0m::crypto::from_feature_flags());
         let mut publisher = Rtc::builder().set_crypto_provider(crypto).clear_codecs().enable_h264(true).build(now);
         publisher.add_local_candidate(Candidate::host(PUBLISHER.parse().unwrap(), "udp").unwrap());
         let mut changes = publisher.sdp_api();
         changes.add_media(MediaKind::Video, str0m::media::Direction::SendOnly, None, None, None);
         let (offer, pending) = changes.apply().unwrap();
-        let (peer, answer) = accept(&offer.to_sdp_string()).unwrap();
+        let (peer, answer) = accept(&edit(offer.to_sdp_string())).unwrap();
         let answer = str0m::change::SdpAnswer::from_sdp_string(&answer).unwrap();
         publisher.sdp_api().accept_answer(pending, answer).unwrap();
-        let mut world = Self { now, publisher, peer, flying: vec![], dead: false, torn: 0, frames: 0, out: vec![] };
+        let (flying, out) = (vec![], vec![]);
+        Self { now, publisher, peer, flying, dead: false, torn: 0, lost_dtls: None, frames: 0, out }
+    }
+
+    fn on_air() -> Self {
+        let mut world = Self::new(Instant::now(), |offer| offer);
         while !world.publisher.is_connected() {
             world.pass(MS);
         }
@@ -109,7 +122,7 @@ impl World {
     }
 
     fn carry(&mut self) {
-        let (publisher, peer): (SocketAddr, _) = (PUBLISHER.parse().unwrap(), self.peer.local);
+        let (publisher, peer): (SocketAddr, _) = (PUBLISHER.parse().unwrap(), SERVER.parse().unwrap());
         let (due, flying) = std::mem::take(&mut self.flying).into_iter().partition(|(at, ..)| *at <= self.now);
         self.flying = flying;
         for (_, to_peer, datagram) in due {
@@ -144,6 +157,13 @@ impl World {
     }
 
     fn fly(&mut self, to_peer: bool, datagram: Vec<u8>) {
+        if !to_peer && matches!(datagram[0], 20..=63) {
+            let lost = self.lost_dtls == Some(0);
+            self.lost_dtls = self.lost_dtls.and_then(|left| left.checked_sub(1));
+            if lost {
+                return;
+            }
+        }
         if to_peer && self.torn > 0 && rtp_time(&datagram).is_some() {
             self.torn -= 1;
         } else if !self.dead {
@@ -194,6 +214,39 @@ fn a_short_loss_is_filled_before_the_next_frame_is_put_out() {
         world.write(false);
     }
     assert!(world.out.len() >= 20 && world.out.iter().all(|(_, _, contiguous)| *contiguous), "{:?}", world.out);
+}
+
+/// A handshake of which this datagram of DTLS, counted from 0, of those that the peer sends is lost. In real time: OpenSSL has
+/// a clock of its own. Gives how long it took.
+fn handshake(setup: &str, lost: usize) -> Duration {
+    let began = Instant::now();
+    let mut world = World::new(began, |offer| offer.replace("a=setup:actpass", &format!("a=setup:{setup}")));
+    world.lost_dtls = Some(lost);
+    while !(world.publisher.is_connected() && world.peer.unconnected_since.is_none()) {
+        assert!(began.elapsed() < Duration::from_secs(8), "setup:{setup}, datagram {lost} lost: no end of it");
+        world.pass(MS);
+        // The other end of this test is str0m, which needs it as well.
+        if world.publisher.is_alive() {
+            let (source, destination) = (SERVER.parse().unwrap(), PUBLISHER.parse().unwrap());
+            world.publisher.handle_input(input(world.now, source, destination, NUDGE).unwrap()).unwrap();
+            world.carry();
+        }
+        std::thread::sleep(world.now.saturating_duration_since(Instant::now()));
+    }
+    // Of either role the first flight has so many at least.
+    assert!(lost > 0 || world.lost_dtls.is_none(), "setup:{setup}: nothing was lost");
+    began.elapsed()
+}
+
+#[test]
+fn what_is_lost_of_a_handshake_is_sent_again() {
+    let cases = ["passive", "active", "actpass"].into_iter().flat_map(|setup| (0..4).map(move |lost| (setup, lost)));
+    let all: Vec<_> =
+        cases.map(|(setup, lost)| (setup, lost, std::thread::spawn(move || handshake(setup, lost)))).collect();
+    for (setup, lost, handshake) in all {
+        let took = handshake.join().unwrap();
+        assert!(took < Duration::from_secs(4), "setup:{setup}, datagram {lost} lost: {took:?}");
+    }
 }
 
 /// Lines that an offer may have, in places where it should not have them.
@@ -295,10 +348,9 @@ fn offers_that_str0m_panics_on_are_refused_before_it_sees_them() {
 #[test]
 fn a_panic_of_str0m_is_an_answer_and_costs_one_connection() {
     let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().unwrap();
-    let local = "127.0.0.1:5000".parse().unwrap();
     let mut panicked = 0;
     for offer in offers_that_panic() {
-        let answered = Peer::answer(&offer, Role::Viewer, local, certificate.clone(), Instant::now());
+        let answered = Peer::answer(&offer, Role::Viewer, candidates(), certificate.clone(), Instant::now());
         panicked += usize::from(matches!(answered, Err(OfferError::Failed)));
     }
     assert!(panicked > 0, "str0m has learned: what does it panic on now?");
