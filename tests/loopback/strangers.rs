@@ -186,7 +186,8 @@ async fn offers_of(seed: u64, count: usize, live: &Live, offer: &str) -> [usize;
     let watch = offer.replace("a=sendrecv", "a=recvonly").replace("a=sendonly", "a=recvonly");
     let mut taken = [0; 2];
     for number in 0..count {
-        let name = format!("n{}", number % 7);
+        // A name of its own: whom the server hangs up on for his words is expected back, and keeps his for `resumeWindow`.
+        let name = format!("n{seed}-{number}");
         for (path, offer) in [("whip", offer), ("whep", &watch)] {
             let (_, resource) = post(&client, ingest, &format!("/{path}/{name}"), &dice.mutated(offer)).await;
             let Some(resource) = resource else { continue };
