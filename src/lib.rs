@@ -122,7 +122,7 @@
 //!                        strangers; seldom.rs (P): lines in the log that anybody can cause; files.rs: how many files are open
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
 //! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs, tls.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs, contained.rs (panics of
+//!                        loop), peer.rs (one connection), events.rs, page.rs, tls.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs, addresses.rs (where we are reached), handshake.rs (a lost DTLS flight is sent again), contained.rs (panics of
 //!                        str0m), pulse.rs (does the loop turn?), room.rs, rehearsal.rs (for the fuzzer); pure: broadcast.rs, offer.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
 //! ```
 //!
