@@ -68,7 +68,8 @@ async fn after_kill_9_the_next_start_buries_the_ghost_beside_its_own_publish() {
     second.signal("TERM");
     assert_eq!(second.wait_for_exit(), 0);
     assert!(relay.requests().contains(&format!("DELETE {own}")), "{:?}", relay.requests());
-    assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0, "a stop leaves nothing to take up again");
+    let left: Vec<_> = std::fs::read_dir(state.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["proofs.json"], "a stop leaves nothing to take up again, and what the server has proven");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,9 +182,10 @@ async fn a_slot_that_our_own_ghost_holds_costs_not_even_one_refusal() {
 /// The ghost is buried, and the slot is taken still: it is somebody else who has it. Or the server wants us to stay away for
 /// longer than for a slot, or is busy: then it gets no second offer.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slot_that_a_stranger_holds_is_left_alone_for_thirty_seconds() {
+async fn a_slot_that_a_stranger_holds_is_left_alone_as_long_as_the_server_says() {
     for (status, retry_after, offers, at_least, code) in [
-        ("409 Conflict", 5, 2, 30.0, "CONCURRENT_LIMIT"),
+        // 3 s, or what the server asks for: it may be the slot of our own lost session.
+        ("409 Conflict", 5, 2, 5.0, "CONCURRENT_LIMIT"),
         ("409 Conflict", 60, 1, 60.0, "CONCURRENT_LIMIT"),
         ("503 Service Unavailable", 5, 1, 5.0, "SIGNALLING_FAILED"),
     ] {

@@ -203,9 +203,15 @@ async fn a_server_of_tokens_that_is_unwell_is_one_sentence_without_secrets() {
 
 #[tokio::test]
 async fn a_token_is_not_fetched_in_the_clear_from_another_machine() {
-    for address in ["http://192.0.2.1/token", "http://tokens.example/", "http://localhost.example/"] {
+    let in_the_clear = "in the clear: its address is not one of this machine";
+    // Names of no machine (RFC 2606) may resolve where a provider catches them: then by their address.
+    for (address, words) in [
+        ("http://192.0.2.1/token", [in_the_clear; 2]),
+        ("http://tokens.example/", [in_the_clear, "does not resolve"]),
+        ("http://localhost.example/", [in_the_clear, "does not resolve"]),
+    ] {
         let said = Asked::new(TokenSource::Url(Url::parse(address).unwrap())).failure().await;
-        assert!(said.contains("in the clear; use https"), "{said}");
+        assert!(words.iter().any(|words| said.contains(words)), "{said}");
     }
 }
 

@@ -46,7 +46,8 @@ impl StateFile {
     /// Writes down that the server at `uplink.url` has acknowledged media of ours. A disk that is full or read-only is one
     /// warning: after a crash the server has to prove itself again.
     pub fn remember_proof(&self, uplink: &Uplink) {
-        let _one_at_a_time = self.lock();
+        // One at a time.
+        let mut inner = self.lock();
         let mut document = self.proofs().unwrap_or_else(Document::new);
         let mark = mark(&document.salt, uplink);
         if document.proven.contains(&mark) {
@@ -56,7 +57,9 @@ impl StateFile {
         let too_many = document.proven.len().saturating_sub(PROOFS_MAX);
         document.proven.drain(..too_many);
         let text = serde_json::to_vec(&document).map_err(std::io::Error::other);
-        if let Err(error) = text.and_then(|text| write_whole(&self.folder, NAME, &text)) {
+        if let Err(error) = text.and_then(|text| write_whole(&self.folder, NAME, &text))
+            && !std::mem::replace(&mut inner.has_complained, true)
+        {
             warn!("`{}` cannot be written: {error}", self.proofs_path().display());
         }
     }
