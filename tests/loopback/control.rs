@@ -187,6 +187,10 @@ fn a_stuck_encoder_tries_again_at_once_when_it_is_told_to() {
     encoder.wait_for("the notice", |event| event["event"] == "ReconnectStuck");
     let refused = |event: &Value| event["event"] == "BroadcastError" && event["data"]["code"] == "SIGNALLING_FAILED";
     let tries = |encoder: &Program| encoder.events.iter().filter(|(_, event)| refused(event)).count();
+    if tries(&encoder) == 0 {
+        // The first try of a process loads plugins: on a busy machine that alone takes a second.
+        encoder.wait_for("first try", refused);
+    }
     assert_eq!(tries(&encoder), 1);
     let said = verb(&folder.path().join("control.sock"), "reconnect");
     assert_eq!(said.code, 0, "{}", said.err);
