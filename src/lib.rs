@@ -61,7 +61,8 @@
 //!   ice/                 THE ROAMING AGENT - many paths, one connection
 //!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
 //!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders
-//!     consent.rs pulse.rs standing.rs awake.rs (P) our own checks; how a path is; how the connection stands; the time we were awake
+//!     consent.rs pacing.rs pulse.rs standing.rs awake.rs (P) our own checks; how soon checks follow each other; how a path is;
+//!                        how the connection stands; the time we were awake
 //!     paths.rs lines.rs (P) the rules of the road; which sockets there are. paths/ moves.rs (when media moves), trust.rs (who dies
 //!                        young), upkeep.rs (sockets come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
 //!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
@@ -83,7 +84,7 @@
 //!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
-//!   janus.rs janus/ghost.rs janus_text.rs (-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
+//!   janus.rs janus/ghost.rs janus/unasked.rs janus_text.rs (-)(-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
 //!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
 //!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
 //!   tls.rs unencrypted.rs (-) which certificates are trusted; which addresses of a name may get a secret unencrypted

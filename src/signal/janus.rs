@@ -1,6 +1,7 @@
 //! The Janus VideoRoom client: one session with one publisher, over one WebSocket at a time. Never retries.
 
 mod ghost;
+mod unasked;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,13 +9,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, info};
+use tracing::info;
 use url::Url;
 
 use crate::config::units::Secret;
 use crate::config::{JanusRoom, Uplink};
-use crate::status::ErrorCode;
-use crate::supervisor::event::{Failure, Phase, Retry};
+use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Closed, JanusError, Place, ROOM_EXISTS, Transport};
 use crate::uplink::sdp;
 
@@ -26,6 +26,7 @@ use super::watchdog::{Look, Watchdog};
 use super::whip_text::shown;
 use super::ws::Socket;
 use super::{Accepted, LocalCandidate, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
+use unasked::Ending;
 
 /// Janus drops the handshake of a client that does not ask for it.
 const SUBPROTOCOL: &str = "janus-protocol";
@@ -67,8 +68,7 @@ struct Session {
     handle: Option<u64>,
     /// Room and publisher: for people, and no key to anything.
     name: String,
-    /// The end was told; its echoes are not.
-    ended: bool,
+    ending: Ending,
 }
 
 /// Why a request has no answer.
@@ -116,7 +116,7 @@ impl Janus {
         self.line = Some(line);
         let id = self.made("create", Map::new()).await?;
         let name = self.room.room.to_string();
-        self.session = Some(Session { id, handle: None, name, ended: false });
+        self.session = Some(Session { id, handle: None, name, ending: Ending::Unsaid });
         let handle = self.made("attach", text::attach()).await?;
         if let Some(session) = &mut self.session {
             session.handle = Some(handle);
@@ -254,11 +254,13 @@ impl Janus {
             if let Some(word) = self.heard.pop_front() {
                 return word;
             }
+            let held = self.session.as_ref().and_then(Session::hangup_until);
             let Some(line) = &mut self.line else { return std::future::pending().await };
             let Line { socket, token, renewal, watchdog } = line;
+            let due = held.map_or(watchdog.due().into(), |until| until.min(watchdog.due().into()));
             tokio::select! {
                 biased;
-                received = timeout_at(watchdog.due().into(), socket.next()) => match received {
+                received = timeout_at(due, socket.next()) => match received {
                     Ok(Ok(text)) => {
                         if let Some(message) = self.read(&text) {
                             self.unasked(message);
@@ -267,6 +269,7 @@ impl Janus {
                     Ok(Err(closed)) => {
                         self.lost(&closed);
                     }
+                    Err(_due) if held == Some(due) => self.unexplained(),
                     Err(_due) => self.look().await,
                 },
                 // The next request carries it.
@@ -373,63 +376,6 @@ impl Janus {
         }
     }
 
-    /// A message that answers nothing that we wait for.
-    fn unasked(&mut self, message: Message) {
-        let ours = self.session.as_ref().map(|session| session.id);
-        if message.session.is_some() && message.session != ours {
-            return self.odd("a message is about a session that is not ours".to_owned());
-        }
-        let ended = |retry, code, how: &str| failure::janus_ended(&shown(&self.url), self.room.room, retry, code, how);
-        let lost = |how: &str| ended(Retry::Backoff, ErrorCode::NetworkDisconnect, how);
-        let failure = match message.said {
-            Said::Timeout => lost("our session has expired, because the server has not heard from us"),
-            Said::Error(error) if error.is_session_gone() => lost("our session is gone"),
-            Said::Error(error) if error.is_unauthorized() => return self.shut_out(error),
-            Said::Detached => lost("our handle is gone"),
-            Said::Hangup(reason) => {
-                let how = format!("the peer connection was taken down (it says: {reason})");
-                ended(Retry::Backoff, ErrorCode::IceConnectionDisconnected, &how)
-            }
-            Said::Plugin(Room::Kicked, _) => {
-                ended(Retry::Never, ErrorCode::AdminDisconnect, "an administrator has thrown us out")
-            }
-            Said::Plugin(Room::Destroyed, _) => ended(Retry::Backoff, ErrorCode::NotFound, "the room was destroyed"),
-            Said::Candidate { mline, candidate } => return self.candidate(mline, candidate),
-            Said::WebRtcUp => return debug!("Janus: ICE and DTLS are up"),
-            Said::Media { mid, receiving } => return debug!("Janus: media of `{mid}` come in: {receiving}"),
-            Said::SlowLink { lost } => return debug!("Janus: {lost} packets were lost lately"),
-            Said::Plugin(Room::Other, _) => return,
-            // Of a keepalive, or of something that we have given up waiting for.
-            Said::Ack | Said::Success(_) => return,
-            Said::Error(error) => return self.odd(format!("error {} answers nothing that we wait for", error.code)),
-            Said::Plugin(Room::Joined(_) | Room::Configured | Room::Exists(_) | Room::Created | Room::List(_), _) => {
-                return self.odd("an answer comes late or twice".to_owned());
-            }
-            Said::Unknown(name) => return self.odd(format!("`{name}` is not known")),
-        };
-        let Some(session) = self.session.as_mut().filter(|session| !session.ended) else { return };
-        session.ended = true;
-        self.heard.push_back(Word::Ended(failure));
-    }
-
-    /// The server takes our token or secret no more: whatever we ask over this connection is for nothing, so it counts as
-    /// lost. It stays open until the session is claimed over another one, with a fresh token: a server that keeps no
-    /// sessions without a connection would end it.
-    fn shut_out(&mut self, error: JanusError) {
-        let failure = self.failure(Unanswered::Refused(error));
-        self.heard.push_back(Word::Lost(failure));
-    }
-
-    fn candidate(&mut self, mline: u32, candidate: String) {
-        match sdp::check_candidate(&candidate) {
-            Ok(()) if self.heard.len() < sdp::CANDIDATES_MAX => {
-                self.heard.push_back(Word::Candidate { mline, candidate })
-            }
-            Ok(()) => self.odd("there are too many candidates".to_owned()),
-            Err(why) => self.odd(format!("a candidate is of no use: {why}")),
-        }
-    }
-
     /// Each kind is named once.
     fn odd(&mut self, what: String) {
         if self.oddities.is_news(&what) {
@@ -439,6 +385,7 @@ impl Janus {
 
     /// The connection is no more; whoever listens hears of it, too.
     fn lost(&mut self, closed: &Closed) -> Failure {
+        self.unexplained();
         self.line = None;
         let failure = failure::closed(&shown(&self.url), closed);
         self.heard.push_back(Word::Lost(failure.clone()));

@@ -32,7 +32,7 @@ fn uplink(url: Url) -> Uplink {
     Uplink { protocol: Protocol::Janus, janus: Some(room), ..http::uplink(url) }
 }
 
-/// Says `noise` around each answer of a healthy Janus, and at the end whatever `last` is.
+/// Says `noise` around each answer of a healthy Janus, and `last` after the one to the publish.
 struct Canned {
     url: Url,
     task: JoinHandle<()>,
@@ -44,7 +44,7 @@ impl Drop for Canned {
     }
 }
 
-async fn canned(noise: Vec<String>, last: Option<Message>) -> Canned {
+async fn canned(noise: Vec<String>, last: Vec<Message>) -> Canned {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let task = tokio::spawn(async move {
@@ -65,10 +65,10 @@ async fn canned(noise: Vec<String>, last: Option<Message>) -> Canned {
             for text in noise.iter().chain([&answer]).chain(&noise).chain([&answer]) {
                 socket.send(Message::text(text.clone())).await.unwrap();
             }
-            if request["janus"] == "message"
-                && let Some(last) = &last
-            {
-                socket.send(last.clone()).await.unwrap();
+            if request["janus"] == "message" {
+                for message in &last {
+                    socket.send(message.clone()).await.unwrap();
+                }
             }
         }
     });
@@ -103,7 +103,7 @@ async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_noth
         r#"{"janus":"media","session_id":11,"mid":"video0","receiving":false}"#,
         r#"{"janus":"event","session_id":11,"plugindata":{"data":{"videoroom":"event","publishers":[]}}}"#,
     ];
-    let server = canned(noise.map(str::to_owned).to_vec(), None).await;
+    let server = canned(noise.map(str::to_owned).to_vec(), Vec::new()).await;
     let mut signaller = crate::http::signaller(&uplink(server.url.clone())).unwrap();
     assert_eq!(signaller.publish(OFFER).await.unwrap().session_id, "7/13");
     signaller.candidates(&[], true).await.unwrap();
@@ -124,8 +124,8 @@ async fn nonsense_late_and_doubled_messages_are_named_once_each_and_disturb_noth
     }
 }
 
-async fn published(last: Message) -> (Canned, Signaller) {
-    let server = canned(Vec::new(), Some(last)).await;
+async fn published(last: Vec<Message>) -> (Canned, Signaller) {
+    let server = canned(Vec::new(), last).await;
     let mut signaller = crate::http::signaller(&uplink(server.url.clone())).unwrap();
     signaller.publish(OFFER).await.unwrap();
     (server, signaller)
@@ -139,11 +139,43 @@ async fn a_close_code_and_a_huge_message_end_the_connection_each_in_its_own_word
         (close(1001), ErrorCode::SignallingFailed, "so there"),
         (Message::text("x".repeat(256 * 1024 + 1)), ErrorCode::SignallingFailed, "a message longer than 262144 bytes"),
     ] {
-        let (_server, mut signaller) = published(last).await;
+        let (_server, mut signaller) = published(vec![last]).await;
         let word = timeout(PATIENCE, signaller.next()).await.unwrap();
         let Word::Lost(failure) = word else { panic!("{word:?}") };
         assert_eq!(failure.code, code, "{failure}");
         assert!(failure.words.contains(words), "{failure}");
+    }
+}
+
+/// Janus takes the media down before it says why: the reason counts, in whatever order, and once.
+#[tokio::test]
+async fn a_hangup_is_explained_by_what_follows_it() {
+    let say = |words: &str| Message::text(words.replace('{', r#"{"session_id":11,"sender":12,"#));
+    let hangup = || say(r#"{"janus":"hangup","reason":"DTLS alert"}"#);
+    let detached = || say(r#"{"janus":"detached"}"#);
+    let kicked = || {
+        let data = json!({ "videoroom": "event", "room": 7, "leaving": "ok", "reason": "kicked" });
+        let event = json!({ "janus": "event", "session_id": 11, "sender": 12,
+            "plugindata": { "plugin": "janus.plugin.videoroom", "data": data } });
+        Message::text(event.to_string())
+    };
+    let bye = || Message::Close(Some(CloseFrame { code: 1001.into(), reason: "so there".into() }));
+    for (last, code, then_lost) in [
+        (vec![hangup()], ErrorCode::IceConnectionDisconnected, false),
+        (vec![hangup(), hangup()], ErrorCode::IceConnectionDisconnected, false),
+        (vec![hangup(), detached()], ErrorCode::NetworkDisconnect, false),
+        (vec![detached(), hangup()], ErrorCode::NetworkDisconnect, false),
+        (vec![hangup(), kicked(), detached()], ErrorCode::AdminDisconnect, false),
+        (vec![hangup(), bye()], ErrorCode::IceConnectionDisconnected, true),
+    ] {
+        let (_server, mut signaller) = published(last.clone()).await;
+        let word = timeout(PATIENCE, signaller.next()).await.unwrap();
+        let Word::Ended(failure) = word else { panic!("{last:?}: {word:?}") };
+        assert_eq!(failure.code, code, "{last:?}: {failure}");
+        // Longer than a hangup is held: nothing is told twice.
+        let more = timeout(std::time::Duration::from_millis(400), signaller.next()).await;
+        assert_eq!(matches!(more, Ok(Word::Lost(_))), then_lost, "{last:?}: {more:?}");
+        assert!(then_lost || more.is_err(), "{last:?}: {more:?}");
     }
 }
 

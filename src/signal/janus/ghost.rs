@@ -6,6 +6,7 @@ use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure;
 
 use super::super::{Ghost, Memory, address_of_ghost};
+use super::unasked::Ending;
 use super::{Janus, Session};
 
 impl Janus {
@@ -28,7 +29,7 @@ impl Janus {
             }
         };
         self.url = address_of_ghost(&url, "destroy", &self.uplink)?;
-        self.session = Some(Session { id, handle: Some(handle), name: String::new(), ended: false });
+        self.session = Some(Session { id, handle: Some(handle), name: String::new(), ending: Ending::Unsaid });
         Ok(())
     }
 
