@@ -20,13 +20,12 @@ use is::{Candidate, CandidateKind, IceAgent, IceCreds, Protocol};
 
 use super::awake::Awake;
 use super::consent::{Consent, Question, local_priority};
+use super::pacing::{INTERVAL_MIN, Pacing};
 use super::paths::{Check, Paths, Step};
 use super::standing::{Facts, Standing};
 use super::words::{Again, CandidateFacts, CandidateType, Kind, Order, PathFigures, Plan, Route, SocketId};
 use crate::supervisor::event::LocalAddress;
 
-/// Time between two checks of `is`: the least that RFC 8445 (14.2) allows.
-const PACE: Duration = Duration::from_millis(5);
 /// `is` repeats a check after this, then after twice that and so on, and looks at every pair at least as often as `RTO_MAX`.
 const RTO: Duration = Duration::from_millis(100);
 const RTO_MAX: Duration = Duration::from_millis(500);
@@ -61,6 +60,7 @@ pub(crate) struct Agent {
     paths: Paths,
     consent: Consent,
     standing: Standing,
+    pacing: Pacing,
     /// By transaction.
     open: BTreeMap<TransId, Sent>,
     relay_only: bool,
@@ -73,7 +73,7 @@ impl Agent {
     /// Nothing happens before [`Agent::gather`].
     pub(crate) fn new(plan: Plan) -> Self {
         let mut ice = IceAgent::new(IceCreds { ufrag: String::new(), pass: String::new() });
-        ice.set_timing_advance(PACE);
+        ice.set_timing_advance(INTERVAL_MIN);
         ice.set_initial_stun_rto(RTO);
         ice.set_max_stun_rto(RTO_MAX);
         ice.set_max_stun_retransmits(RETRANSMITS_MAX);
@@ -85,6 +85,7 @@ impl Agent {
             paths: Paths::new(plan),
             consent: Consent::default(),
             standing: Standing::new(plan.suspect_after),
+            pacing: Pacing::default(),
             open: BTreeMap::new(),
             relay_only: plan.relay_only,
             loopback: plan.loopback,
@@ -407,6 +408,8 @@ impl Agent {
             if let Some(check) = StunMessage::parse(&packet).ok().filter(StunMessage::is_binding_request) {
                 self.note(check.trans_id(), Sent { route, at: now, nominating: check.use_candidate(), ours: false });
                 self.paths.asked(now, route);
+                self.pacing.sent(now);
+                self.ice.set_timing_advance(self.pacing.interval());
             }
             self.orders.push_back(Order::Send { route, packet });
         }

@@ -17,6 +17,7 @@ mod lines;
 mod link;
 mod mdns;
 mod names;
+mod pacing;
 mod paths;
 mod pulse;
 mod reflexive;

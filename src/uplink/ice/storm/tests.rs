@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::pacing;
 use super::words::{Health, IceState, Plan, Redundancy};
 use super::world::{Dice, Link, World, link, ms, plan};
 
@@ -18,6 +19,8 @@ const FULL_CHECKS_AGAIN_WITHIN: Duration = ms(3_500);
 const KEPT_MAX: Duration = ms(2_000);
 /// The longest that was seen, in milliseconds.
 static KEPT: AtomicU64 = AtomicU64::new(0);
+/// Most checks that left within a second.
+static CHECKS: AtomicU64 = AtomicU64::new(0);
 
 fn seeds() -> u64 {
     std::env::var("ROAMCAST_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS)
@@ -88,6 +91,8 @@ fn storm(seed: u64) {
     let moves = world.moves.len() as u64;
     assert!(moves <= 2 * strikes + 6, "{moves} moves after {strikes} strikes: {:?}", world.moves);
     let priorities: Vec<u32> = world.far.followed.iter().map(|(_, priority)| *priority).collect();
+    CHECKS.fetch_max(world.busiest.0 as u64, Ordering::Relaxed);
+    assert!(world.busiest.1 <= pacing::SECOND_MAX, "{} checks in a second to nobody that is known", world.busiest.1);
     assert_eq!(world.strays, 0, "packets left from an address that was gone");
     assert!(full || restarts > 0 || priorities.windows(2).all(|pair| pair[0] < pair[1]), "{priorities:?}");
 }
@@ -193,6 +198,7 @@ fn the_rules_hold_in_every_storm() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     println!("longest on a dead path while another one worked: {} ms", KEPT.load(Ordering::Relaxed));
+    println!("most checks within a second: {}", CHECKS.load(Ordering::Relaxed));
     assert!(failed.is_empty(), "{} of {} seeds: {failed:?}", failed.len(), seeds_wanted);
 }
 

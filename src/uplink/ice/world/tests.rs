@@ -1,7 +1,7 @@
 //! A fake network in virtual time: the agent on one side, a far end on the other, links between that fail in every way.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -225,6 +225,10 @@ pub(super) struct World {
     /// Packets that left from an address that the agent knew to be gone.
     pub(super) strays: u32,
     pub(super) stun_out: u64,
+    /// Checks of the last second, and whether each went where nobody has answered.
+    checks: VecDeque<(Instant, bool)>,
+    /// Most checks that left within a second, and most of those that went where nobody has answered.
+    pub(super) busiest: (usize, usize),
     /// Every socket gets a relay.
     pub(super) turn: bool,
     relays: u32,
@@ -314,6 +318,8 @@ impl World {
             opens: 0,
             strays: 0,
             stun_out: 0,
+            checks: VecDeque::new(),
+            busiest: (0, 0),
             turn: false,
             relays: 0,
             full_house: false,
@@ -468,6 +474,7 @@ impl World {
                 }
                 Order::Send { route, packet } => {
                     self.stun_out += 1;
+                    self.count_check(route, &packet);
                     self.send(route, Data::Stun(packet));
                 }
                 Order::Routes(routes) => {
@@ -485,6 +492,17 @@ impl World {
                 Order::Gathered => {}
                 Order::Moved(moved) => self.moves.push((self.now, moved)),
             }
+        }
+    }
+
+    fn count_check(&mut self, route: Route, packet: &[u8]) {
+        if StunMessage::parse(packet).is_ok_and(|message| message.is_binding_request()) {
+            self.checks.push_back((self.now, !self.validated.contains(&route)));
+            while self.checks.front().is_some_and(|(at, _)| self.now.saturating_duration_since(*at) >= ms(1_000)) {
+                self.checks.pop_front();
+            }
+            let unanswered = self.checks.iter().filter(|(_, unanswered)| *unanswered).count();
+            self.busiest = (self.busiest.0.max(self.checks.len()), self.busiest.1.max(unanswered));
         }
     }
 
