@@ -78,6 +78,9 @@ impl Listener for TcpListener {
 
     async fn accept(&self) -> io::Result<(TcpStream, Ends)> {
         let (stream, peer) = Self::accept(self).await?;
+        // Else an answer that comes in two writes, or after the session tickets of TLS, waits for a round trip and for the
+        // delayed acknowledgement of the first (Nagle): measured 57 to 92 ms at a round trip of 50.
+        let _slower = stream.set_nodelay(true);
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let ends = Ends { local: stream.local_addr().ok().map(canonical), peer: Some(peer.ip().to_canonical()) };
         Ok((stream, ends))

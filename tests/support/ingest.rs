@@ -78,6 +78,11 @@ impl RemoteIngest {
         self.uplink_to(&format!("url = \"https://{}/whip/live\"", self.https))
     }
 
+    /// The same without TLS.
+    pub(crate) fn uplink_in_the_clear(&self) -> String {
+        self.uplink_to(&format!("url = \"http://{}/whip/live\"\nallowClearText = true", self.behind))
+    }
+
     /// The same over roamcast signalling.
     pub(crate) fn uplink_by_signalling(&self) -> String {
         self.uplink_to(&format!("protocol = \"roamcast\"\nurl = \"wss://{}/signal/live\"", self.https))
@@ -129,6 +134,8 @@ async fn serve(listener: std::net::TcpListener, tls: TlsAcceptor, behind: Socket
         let (tls, mut hung_up) = (tls.clone(), hung_up.clone());
         hung_up.mark_unchanged();
         tokio::spawn(async move {
+            // As reverse proxies do it; else an answer in two writes waits for a round trip (Nagle).
+            client.set_nodelay(true).unwrap();
             // Errors: a client that does not trust us, a server that is down; either hangs up.
             let Ok(mut client) = tls.accept(client).await else { return };
             let Ok(mut server) = TcpStream::connect(behind).await else { return };
