@@ -78,10 +78,15 @@ impl Scenario {
         own.iter().any(|item| items.contains(item))
     }
 
-    /// With one path, copies by a second one make no difference.
+    /// With one path, copies by a second one make no difference; where no session is opened, TLS makes none.
     pub(crate) fn contenders(self) -> impl Iterator<Item = Who> {
         let one = matches!(self, Self::Outage(_));
-        Who::ALL.into_iter().filter(move |who| !(one && matches!(who, Who::Handover | Who::Always)))
+        let opens = self == Self::Outage(25);
+        Who::ALL.into_iter().filter(move |who| match who {
+            Who::Handover | Who::Always => !one,
+            Who::Clear => opens,
+            Who::Roaming | Who::Libnice | Who::Whipclientsink => true,
+        })
     }
 
     pub(crate) fn rig(self, who: Who) -> Rig {
