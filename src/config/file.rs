@@ -1,5 +1,5 @@
 //! Pure: what the TOML may say. The docs of the fields are the descriptions in `docs/config.schema.json`; the ranges and
-//! defaults here are the ones that [`super::document`] holds the text against.
+//! defaults here are the ones that `document.rs` holds the text against.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
