@@ -45,7 +45,7 @@
 //!   template.rs      (P) pipelines/*.launch + Config -> launch line, or a complaint
 //!   library.rs build.rs (-) where pipeline files are found; config -> checked plan -> GStreamer pipeline
 //!   promise.rs       (-) what is known of the picture before its first frame; passthrough.rs: what a source sends instead of it
-//!   bus.rs packages.rs nearest.rs (P) an error of the pipeline -> Failure in words; Debian packages; nearest names
+//!   bus.rs packages.rs (P) an error of the pipeline -> Failure in words; Debian packages
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
 //!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
 //!   raw_video.rs frame_rate.rs (-)(P) raw pictures are completed and thinned out before any element that asserts on them

@@ -8,7 +8,6 @@ pub mod frame_rate;
 pub mod handover;
 pub mod keyframes;
 pub mod library;
-mod nearest;
 pub mod packages;
 mod passthrough;
 mod placeholder;
