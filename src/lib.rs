@@ -53,7 +53,7 @@
 //!   rehearsal.rs     (-) is there anything to play in a file?
 //!   devices.rs       (-) what is plugged in
 //!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
-//!   handover/h264.rs (P) what an H.264 stream says of itself: profile, level, B-frames
+//!   handover/h264.rs (P) what an H.264 stream says of itself: profile, level, B-frames; rising.rs (P): time does not step back
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
 //!   negotiate.rs     (-) from offer to answer; where a server refuses the sound, once more without
