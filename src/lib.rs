@@ -67,6 +67,7 @@
 //!                        young), upkeep.rs (sockets come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
 //!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
 //!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address; encore.rs (P): what leaves once more
+//!     disguise.rs    (P) ICE credentials of odd characters on their way through webrtcbin
 //!     names.rs mdns.rs (-)(P) candidates at host names; one question of multicast DNS
 //!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server
 //!     rehearsal.rs   (-) any bytes on all of these, for the fuzzer

@@ -20,9 +20,9 @@ use crate::status::path::PathStats;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 use super::certificate::Certificate;
-use super::ice::Roaming;
 use super::ice::Servers;
 use super::ice::words::Told;
+use super::ice::{self, Roaming};
 use super::offered::Offered;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
@@ -178,7 +178,9 @@ impl Peer {
 
     /// Takes the checked answer: ICE and DTLS begin.
     pub(crate) async fn answer(&self, answer: &str) -> Result<(), Failure> {
-        self.describe("set-remote-description", WebRTCSDPType::Answer, answer).await
+        // webrtcbin's own agent takes its credentials from it.
+        let answer = if self.roaming.is_some() { ice::disguised(answer) } else { answer.into() };
+        self.describe("set-remote-description", WebRTCSDPType::Answer, &answer).await
     }
 
     /// Is there any way to the server? See [`Answer::check_reach`]. webrtcbin's own agent can be found by the server, and

@@ -13,6 +13,7 @@ use crate::status::path::{PathState, PathStats};
 use crate::supervisor::event::LocalAddress;
 
 use super::agent::Agent;
+use super::disguise::undisguised;
 use super::glue::{Face, Mind};
 use super::helpers::{Helpers, Word};
 use super::names::Names;
@@ -88,7 +89,7 @@ impl Mind for Ear {
     }
 
     fn remote_credentials(&self, ufrag: &str, pwd: &str) {
-        self.tell(Input::RemoteCredentials(ufrag.to_owned(), pwd.to_owned()));
+        self.tell(Input::RemoteCredentials(undisguised(ufrag), undisguised(pwd)));
     }
 
     fn set_controlling(&self, controlling: bool) {

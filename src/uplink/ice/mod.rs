@@ -8,6 +8,7 @@
 mod agent;
 mod awake;
 mod consent;
+mod disguise;
 mod encore;
 mod engine;
 #[allow(unsafe_code, reason = "the one file of the house that may, see its first lines")]
@@ -59,6 +60,7 @@ use crate::config::{Network, Uplink};
 use crate::status::path::{PathChange, PathChangeReason, PathStats};
 use crate::supervisor::event::LocalAddress;
 
+pub(crate) use disguise::disguised;
 pub(crate) use servers::Servers;
 
 use engine::{Ear, Engine};
