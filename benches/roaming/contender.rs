@@ -17,8 +17,6 @@ use crate::program::Program;
 pub(crate) enum Who {
     /// Our agent; media leaves by one path at a time.
     Roaming,
-    /// The same over HTTP, as the peer: without the round trip of TLS.
-    Clear,
     /// The same with copies while a path is in doubt: the default.
     Handover,
     /// The same with copies by two paths all the time.
@@ -30,13 +28,12 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Roaming, Self::Clear, Self::Handover, Self::Always, Self::Libnice, Self::Whipclientsink];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Roaming, Self::Handover, Self::Always, Self::Libnice, Self::Whipclientsink];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Roaming => "roamcast off",
-            Self::Clear => "roamcast off, HTTP",
             Self::Handover => "roamcast handover",
             Self::Always => "roamcast always",
             Self::Libnice => "roamcast libnice",
@@ -46,7 +43,7 @@ impl Who {
 
     /// Has it our agent, which tells of its paths?
     pub(crate) fn roams(self) -> bool {
-        matches!(self, Self::Roaming | Self::Clear | Self::Handover | Self::Always)
+        matches!(self, Self::Roaming | Self::Handover | Self::Always)
     }
 
     /// Lines of a config; `uplink`: how it reaches the server.
@@ -54,7 +51,7 @@ impl Who {
         let redundancy = match self {
             Self::Handover => "handover",
             Self::Always => "always",
-            Self::Roaming | Self::Clear | Self::Libnice | Self::Whipclientsink => "off",
+            Self::Roaming | Self::Libnice | Self::Whipclientsink => "off",
         };
         let agent = if self == Self::Libnice { "libnice" } else { "roaming" };
         format!(

@@ -128,7 +128,7 @@ const SAME_SESSION: Judgement = (
 const NEW_SESSION: Judgement = (
     Goal { p50: Some(450.0), p95: Some(700.0), max: None },
     "6.5 round trips (TCP, TLS, POST, ICE, 2 of DTLS, half for the frame) + frame phase = 325 - 358 from the first packet of \
-        the new session, + one round trip and up to 125 for the probe that says when = 375 - 533; over HTTP 50 less",
+        the new session, + one round trip and up to 125 for the probe that says when = 375 - 533",
 );
 
 const fn healed(

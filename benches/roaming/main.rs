@@ -189,7 +189,7 @@ fn words(items: &[u8], outcome: &Outcome, took: Duration, labs: usize) -> String
          RTT 50 ms, 320x180 at 30 frames/s, 400 kb/s. The receiver is the same for all: `roamcast ingest`; a viewer beside it counts \
          the frames that a decoder could show, after decryption. Times in ms; > means: stopped to look then. Frames lost by RTP time.\n\
          whipclientsink: started again 100 ms after it has ended (error, end of stream, or connection-state failed); HTTP \
-         where ours uses HTTPS, unless it says HTTP.\n\
+         where ours uses HTTPS.\n\
          {labs} labs at once; took {} s; load at the end {load} on {cores} cores; links late by at most {:.1} ms (p99 of the worst lab).\n\n",
         took.as_secs(),
         outcome.lateness.as_secs_f64() * 1e3,

@@ -81,11 +81,7 @@ impl Rig {
             let url = format!("http://{}/whip/live", door.address);
             Sender::Loop(Restarts::of(lab.encoder(), &url, door.token))
         } else {
-            let uplink = match words {
-                Words::Socket => ingest.uplink_by_signalling(),
-                Words::Whip if who == Who::Clear => ingest.uplink_in_the_clear(),
-                Words::Whip => ingest.uplink(),
-            };
+            let uplink = if words == Words::Socket { ingest.uplink_by_signalling() } else { ingest.uplink() };
             let program = Program::encoder_with(&who.config(&uplink), |command| *command = lab.encoder().wrap(command));
             Sender::Ours(Box::new(program))
         };

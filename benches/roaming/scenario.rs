@@ -78,15 +78,10 @@ impl Scenario {
         own.iter().any(|item| items.contains(item))
     }
 
-    /// With one path, copies by a second one make no difference; where no session is opened, TLS makes none.
+    /// With one path, copies by a second one make no difference.
     pub(crate) fn contenders(self) -> impl Iterator<Item = Who> {
         let one = matches!(self, Self::Outage(_));
-        let opens = self == Self::Outage(25);
-        Who::ALL.into_iter().filter(move |who| match who {
-            Who::Handover | Who::Always => !one,
-            Who::Clear => opens,
-            Who::Roaming | Who::Libnice | Who::Whipclientsink => true,
-        })
+        Who::ALL.into_iter().filter(move |who| !(one && matches!(who, Who::Handover | Who::Always)))
     }
 
     pub(crate) fn rig(self, who: Who) -> Rig {

@@ -78,11 +78,6 @@ impl RemoteIngest {
         self.uplink_to(&format!("url = \"https://{}/whip/live\"", self.https))
     }
 
-    /// The same without TLS.
-    pub(crate) fn uplink_in_the_clear(&self) -> String {
-        self.uplink_to(&format!("url = \"http://{}/whip/live\"\nallowClearText = true", self.behind))
-    }
-
     /// The same over roamcast signalling.
     pub(crate) fn uplink_by_signalling(&self) -> String {
         self.uplink_to(&format!("protocol = \"roamcast\"\nurl = \"wss://{}/signal/live\"", self.https))
