@@ -74,14 +74,13 @@
 //!   offered.rs       (P) what our offer says of the formats, and what an answer may say of them; picture.rs (-): a camera is waited for
 //!   messenger.rs     (-) the task that owns the messenger of one session
 //!   certificate.rs   (-) ECDSA P-256 for DTLS
-//!   sdp.rs           (P) is the answer one that we can live with?
-//!   sdp/             (P) description.rs, candidate.rs: others' SDP, read generously; normal.rs: a checked answer as webrtcbin
-//!                        takes it; edit.rs: the edits of the offer
 //!   rtcp.rs          (P) what tells us that the far end gets our media
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) figures of the RTP session -> LinkStats
 //!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
 //!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
+//! sdp/               (P) mod.rs: is the answer one that we can live with? description.rs, candidate.rs: others' SDP, read
+//!                        generously; normal.rs: a checked answer as webrtcbin takes it; edit.rs: the edits of the offer
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
 //!   janus.rs janus/ghost.rs janus/unasked.rs janus_text.rs (-)(-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
@@ -163,6 +162,7 @@ pub mod ingest;
 pub mod media;
 pub mod network;
 pub mod probe;
+pub mod sdp;
 pub mod server;
 pub mod signal;
 pub mod status;

@@ -11,9 +11,11 @@ use roamcast::config::{self, Uplink};
 use roamcast::ingest::rehearsal::offers as ingest_offers;
 use roamcast::ingest::sdp::{self as ingest_sdp, Fragment};
 use roamcast::media::template::{LaunchFile, Part, Values};
+use roamcast::sdp;
+use roamcast::sdp::LocalCandidate;
 use roamcast::signal::roamcast_text::{Message, ToClient, ToServer};
-use roamcast::signal::{LocalCandidate, janus_text, roamcast_text, state, token, whip_text};
-use roamcast::uplink::{ice, ice_server, rtcp, sdp};
+use roamcast::signal::{janus_text, roamcast_text, state, token, whip_text};
+use roamcast::uplink::{ice, ice_server, rtcp};
 use url::Url;
 
 /// Takes any bytes; panics when something is found.

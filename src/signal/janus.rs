@@ -14,9 +14,9 @@ use url::Url;
 
 use crate::config::units::Secret;
 use crate::config::{JanusRoom, Uplink};
+use crate::sdp;
 use crate::supervisor::event::{Failure, Phase};
 use crate::uplink::failure::{self, Closed, JanusError, Place, ROOM_EXISTS, Transport};
-use crate::uplink::sdp;
 
 use super::http::Timeouts;
 use super::janus_text::{self as text, Envelope, Message, Room, Said};
@@ -25,7 +25,8 @@ use super::token::renewal::Renewal;
 use super::watchdog::{Look, Watchdog};
 use super::whip_text::shown;
 use super::ws::Socket;
-use super::{Accepted, LocalCandidate, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
+use super::{Accepted, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
+use crate::sdp::LocalCandidate;
 use unasked::Ending;
 
 /// Janus drops the handshake of a client that does not ask for it.
@@ -413,6 +414,6 @@ impl Janus {
 
     fn unexpected(&self, verb: &str) -> Failure {
         let words = format!("the answer of Janus at `{}` to `{verb}` is not the one to that", shown(&self.url));
-        failure::garbled_answer(words)
+        sdp::garbled_answer(words)
     }
 }

@@ -7,8 +7,8 @@ use crate::config::JanusRoom;
 use crate::config::units::Secret;
 use crate::uplink::failure::JanusError;
 
-use super::LocalCandidate;
 use super::whip_text::CANDIDATES_MAX;
+use crate::sdp::LocalCandidate;
 
 /// Words of the server that we show: this much fits into one sentence.
 const SHOWN_CHARS_MAX: usize = 160;

@@ -27,6 +27,7 @@ use url::Url;
 
 use crate::config::units::IceServer;
 use crate::config::{Protocol, Uplink};
+use crate::sdp::LocalCandidate;
 use crate::status::LinkStats;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Place, Redirect};
@@ -41,7 +42,7 @@ use whip_text::{may_carry_token, shown};
 /// What the server said to our offer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
-    /// SDP answer, as it came; `uplink::sdp` checks it.
+    /// SDP answer, as it came; `sdp` checks it.
     pub answer: String,
     /// ICE servers that the server named and that passed the rules of `whip_text`.
     pub ice_servers: Vec<IceServer>,
@@ -161,17 +162,6 @@ impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Memory(***)")
     }
-}
-
-/// One local ICE candidate on its way to the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalCandidate {
-    /// `a=mid` of its m-line.
-    pub mid: String,
-    /// Number of its m-line.
-    pub mline: u32,
-    /// The candidate attribute without the leading `a=`.
-    pub candidate: String,
 }
 
 /// What became of local candidates.

@@ -12,10 +12,10 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::{IceServer, Secret};
+use crate::sdp;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Closed, Place, Transport};
-use crate::uplink::sdp;
 
 use super::http::{Timeouts, wall_clock};
 use super::roamcast_text::{
@@ -26,7 +26,8 @@ use super::token::renewal::Renewal;
 use super::watchdog::{Look, Watchdog};
 use super::whip_text::{is_near, shown};
 use super::ws::Socket;
-use super::{Accepted, LocalCandidate, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
+use super::{Accepted, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
+use crate::sdp::LocalCandidate;
 
 /// A fresh token is asked for this long before the server says that the one in use expires: enough for some tries.
 const REFRESH_BEFORE: Duration = Duration::from_secs(30);

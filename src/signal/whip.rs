@@ -10,17 +10,18 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
+use crate::sdp;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
 use crate::uplink::failure::{self, Body, Place};
-use crate::uplink::sdp;
 
 use super::courier::{Asked, Courier, Letter};
 use super::http::Timeouts;
 use super::token::Tokens;
 use super::token::renewal::Renewal;
 use super::whip_text::{self as text, shown};
-use super::{Accepted, Ghost, LocalCandidate, Memory, Oddities, RestartError, Trickle, Word};
+use super::{Accepted, Ghost, Memory, Oddities, RestartError, Trickle, Word};
+use crate::sdp::LocalCandidate;
 
 /// The client side of one WHIP endpoint, and of the session that the last POST made there.
 pub struct Whip {

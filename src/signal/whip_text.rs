@@ -11,7 +11,7 @@ use crate::config::origin::TrustedOrigin;
 use crate::config::units::{IceServer, Secret};
 use crate::uplink::failure::Body;
 
-use super::LocalCandidate;
+use crate::sdp::LocalCandidate;
 
 /// More ICE servers than this only slow gathering down.
 pub const ICE_SERVERS_MAX: usize = 10;

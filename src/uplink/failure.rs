@@ -384,19 +384,6 @@ pub fn not_sdp(place: Place<'_>, body: Body) -> Failure {
     Failure { phase: Phase::Negotiate, code: ErrorCode::BadAnswer, ..from_page(body, failure) }
 }
 
-/// The answer is SDP, but cut off or scrambled: worth another try.
-#[must_use]
-pub fn garbled_answer(words: impl Into<String>) -> Failure {
-    Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::BadAnswer, words)
-}
-
-/// The answer is sound SDP that we cannot live with: the server will say the same again, unless it is one that has given us
-/// better ones and is being replaced.
-#[must_use]
-pub fn unfit_answer(words: impl Into<String>) -> Failure {
-    Failure::new(Phase::Negotiate, Retry::IfProven { after: None }, ErrorCode::BadAnswer, words)
-}
-
 /// The far end has closed the media connection.
 #[must_use]
 pub fn hung_up() -> Failure {

@@ -13,8 +13,9 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::config::Protocol;
+use crate::sdp::LocalCandidate;
 use crate::signal::state::StateFile;
-use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, RestartError, ResumeError, Resumed, Signaller, Word};
+use crate::signal::{Accepted, Ghost, Memory, RestartError, ResumeError, Resumed, Signaller, Word};
 use crate::status::{ErrorCode, LinkStats};
 use crate::supervisor::event::{Failure, Phase, Retry};
 

@@ -15,7 +15,6 @@ mod peer;
 mod picture;
 mod restart;
 pub mod rtcp;
-pub mod sdp;
 mod stats;
 
 use std::sync::atomic::AtomicBool;
@@ -29,9 +28,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::config::{Network, Uplink, Video};
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, Promise, SharedClock};
+use crate::sdp::LocalCandidate;
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
-use crate::signal::{Ghost, LocalCandidate, Memory, RestartError, ResumeError, Timeouts, Word};
+use crate::signal::{Ghost, Memory, RestartError, ResumeError, Timeouts, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 

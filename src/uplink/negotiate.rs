@@ -21,8 +21,8 @@ use super::ice::Roaming;
 use super::messenger::{Messenger, Said};
 use super::offered::Offered;
 use super::peer::{Peer, PeerEvent};
-use super::sdp::{self, Answer, Rejection};
 use super::{Life, Line, TEARDOWN_DEADLINE, internal};
+use crate::sdp::{self, Answer, Rejection};
 
 /// What both sides have agreed on.
 struct Agreement {

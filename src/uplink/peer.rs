@@ -20,14 +20,13 @@ use crate::status::path::PathStats;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 use super::certificate::Certificate;
-use super::ice::Roaming;
-use super::ice::Servers;
 use super::ice::words::Told;
+use super::ice::{Roaming, Servers};
 use super::offered::Offered;
 use super::outlet::Outlet;
 use super::rtcp::{self, Feedback};
-use super::sdp::{self, Answer, Candidate};
 use super::stats::{self, Reading};
+use crate::sdp::{self, Answer, Candidate};
 use crate::signal::Accepted;
 
 /// What a peer connection reports.

@@ -112,8 +112,11 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
         "inbox" => Some(&["inbox", "supervisor::event", "status", "config::mask"]),
         "media" => Some(&["media", "supervisor::event", "status", "config", "inbox"]),
         "network" => Some(&["network", "supervisor::event", "config", "inbox"]),
-        "uplink" => Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "media::handover"]),
-        "signal" => Some(&["signal", "supervisor::event", "status", "config", "uplink::failure", "uplink::sdp"]),
+        "uplink" => {
+            Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "sdp", "media::handover"])
+        }
+        "sdp" => Some(&["sdp", "supervisor::event", "status"]),
+        "signal" => Some(&["signal", "supervisor::event", "status", "config", "uplink::failure", "sdp"]),
         "control" => {
             Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox", "server"])
         }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::sdp;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Retry};
 use crate::uplink::failure::{self, JanusError};
-use crate::uplink::sdp;
 
 use super::super::Word;
 use super::super::janus_text::{Message, Room, Said};

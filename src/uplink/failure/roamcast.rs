@@ -4,7 +4,8 @@ use crate::signal::roamcast_text::{ErrorName, ErrorText};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
-use super::{Closed, closed, unfit_answer};
+use super::{Closed, closed};
+use crate::sdp::unfit_answer;
 
 /// A request was answered with an error that leaves the connection as it is. `url` as `whip_text::shown` prints it.
 #[must_use]

@@ -10,8 +10,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use crate::sdp::{Candidate, CandidateHost, Reach};
 use crate::signal::Resolver;
-use crate::uplink::sdp::{Candidate, CandidateHost, Reach};
 
 use super::mdns;
 

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use gst_webrtc::WebRTCRTPTransceiverDirection::Sendonly;
 
 use crate::media::handover::{Hatch, Promise, SharedClock};
+use crate::sdp::check_answer;
 use crate::uplink::certificate::Certificate;
-use crate::uplink::sdp::check_answer;
 
 use super::*;
 use answers::{ANSWERS, illegal, legal, soundless};

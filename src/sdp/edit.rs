@@ -1,6 +1,6 @@
 //! Pure: the few edits that an SDP of ours needs before it goes out, or into the log. Everything else stays as it was.
 
-use crate::signal::LocalCandidate;
+use crate::sdp::LocalCandidate;
 
 use super::description::lines;
 use super::{CANDIDATES_MAX, ICE_PWD_MIN, ICE_UFRAG_MIN, check_candidate, is_ice_credential};

@@ -7,9 +7,9 @@ mod normal;
 
 use std::collections::BTreeSet;
 
-use crate::supervisor::event::Failure;
+use crate::status::ErrorCode;
+use crate::supervisor::event::{Failure, Phase, Retry};
 
-use super::failure::{garbled_answer, unfit_answer};
 use description::{Description, Section};
 
 pub use candidate::check_candidate;
@@ -417,6 +417,30 @@ fn is_strong_fingerprint(text: &str) -> bool {
 /// A word of the server's, short and printable enough for one of our sentences.
 fn plain(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_graphic() && *c != '`').take(32).collect()
+}
+
+/// The answer is SDP, but cut off or scrambled: worth another try.
+#[must_use]
+pub fn garbled_answer(words: impl Into<String>) -> Failure {
+    Failure::new(Phase::Negotiate, Retry::Backoff, ErrorCode::BadAnswer, words)
+}
+
+/// The answer is sound SDP that we cannot live with: the server will say the same again, unless it is one that has given us
+/// better ones and is being replaced.
+#[must_use]
+pub fn unfit_answer(words: impl Into<String>) -> Failure {
+    Failure::new(Phase::Negotiate, Retry::IfProven { after: None }, ErrorCode::BadAnswer, words)
+}
+
+/// One local ICE candidate on its way to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalCandidate {
+    /// `a=mid` of its m-line.
+    pub mid: String,
+    /// Number of its m-line.
+    pub mline: u32,
+    /// The candidate attribute without the leading `a=`.
+    pub candidate: String,
 }
 
 #[cfg(test)]
