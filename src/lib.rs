@@ -77,18 +77,20 @@
 //!   rtcp.rs          (P) what tells us that the far end gets our media
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) figures of the RTP session -> LinkStats
-//!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
-//!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
 //! sdp/               (P) mod.rs: is the answer one that we can live with? description.rs, candidate.rs: others' SDP, read
 //!                        generously; normal.rs: a checked answer as webrtcbin takes it; edit.rs: the edits of the offer
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
-//!   janus.rs janus/ghost.rs janus/unasked.rs janus_text.rs (-)(-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
-//!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
-//!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
-//!   tls.rs unencrypted.rs (-) which certificates are trusted; which addresses of a name may get a secret unencrypted
-//!   state.rs         (-) what outlives a kill -9; state/proofs.rs: which servers have taken our media
-//!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
+//!   failure/         (P) every error -> Failure { phase, retry, code, words }; websocket.rs: refused handshakes and closes
+//!   origin.rs        (P) which origins may see the token, which addresses a server may name
+//!   whip/ janus/ roamcast/ one folder a protocol: mod.rs (-) the conversation; text.rs (P) the words of RFC 9725, Janus
+//!                        VideoRoom, docs/signalling.md; failures.rs (P) their own errors; resume.rs (-) the session of a
+//!                        process that died; janus/ unasked.rs (-) what Janus says of itself
+//!   transport/       (-) shared by them: http.rs one request with limits, redirect.rs where it may lead, headers.rs (P) what
+//!                        all servers say alike; websocket.rs one WebSocket with limits, keepalive.rs (P) does its server hang?
+//!                        dns.rs names -> addresses, with a memory, Happy Eyeballs; tls.rs which certificates are trusted;
+//!                        unencrypted.rs guarded.rs which addresses of a name may get a secret unencrypted
+//!   state/           (-) what outlives a kill -9; proofs.rs: which servers have taken our media
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
 //!                        renewal.rs: when the one of a live session is renewed
 //! probe/             (-) mod.rs: one probe each time that the brain wants one; target.rs (P): what can be probed; packet.rs (P)

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::signal::roamcast_text::Stats;
+use crate::signal::roamcast::text::Stats;
 
 use super::broadcast::Phase;
 use super::http::{Refusal, Server, check_name};

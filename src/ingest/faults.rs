@@ -11,7 +11,7 @@ use axum::http::header::{self, HeaderMap};
 use axum::http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 
-use crate::signal::roamcast_text::{IceServer, OutputState, ToClient};
+use crate::signal::roamcast::text::{IceServer, OutputState, ToClient};
 
 use super::http::{Refusal, Server, check_name};
 use super::media;

@@ -21,18 +21,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::server::host::{Hosts, Pages, Stranger};
 use crate::server::seats::Limits;
 use crate::server::{self, Ends, files};
-use crate::signal::roamcast_text::IceServer;
-use crate::signal::whip_text::RETRY_SLOT;
+use crate::signal::roamcast::text::IceServer;
+use crate::signal::whip::text::RETRY_SLOT;
 
 use super::addresses::MediaAddress;
 use super::faults::Faults;
 use super::media::{self, Address, Board, Busy, Denied, Guard, PatchError, Patched, Request};
-use super::offer;
 use super::peer::{OfferError, Peer, Role};
 use super::pulse::Pulse;
 use super::sdp::Fragment;
 use super::tls::Door;
-use super::{events, faults, page, signalling};
+use super::{events, faults, offer, page, signalling};
 
 /// No body is as long as an offer may be.
 const BODY_MAX: usize = offer::BYTES_MAX;

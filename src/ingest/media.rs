@@ -9,7 +9,7 @@ use str0m::media::{MediaData, MediaTime};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::signal::roamcast_text::Stats;
+use crate::signal::roamcast::text::Stats;
 
 use super::broadcast::{Arrived, Broadcast, PeerId, Phase, Signalling};
 use super::peer::{Frame, OfferError, Peer, PeerEvent, Role};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::signal::roamcast_text::{Claim, ErrorName, ErrorText, Hidden, Stats, ToClient, ends_session};
+use crate::signal::roamcast::text::{Claim, ErrorName, ErrorText, Hidden, Stats, ToClient, ends_session};
 
 use super::broadcast::{PeerId, RESUME_WINDOW, Signalling};
 use super::media::{Address, Busy, Media};

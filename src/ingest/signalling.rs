@@ -18,7 +18,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::signal::roamcast_text::{
+use crate::signal::roamcast::text::{
     self as text, Claim, ErrorName, ErrorText, ParseError, ToClient, ToServer, VERSION,
 };
 

@@ -19,8 +19,8 @@ use crate::signal::{Accepted, Ghost, Memory, RestartError, ResumeError, Resumed,
 use crate::status::{ErrorCode, LinkStats};
 use crate::supervisor::event::{Failure, Phase, Retry};
 
-use super::failure::SLOT_BUSY_WAIT_MIN;
 use super::{Line, Parting};
+use crate::signal::failure::SLOT_BUSY_WAIT_MIN;
 
 /// Removing a file takes a millisecond; a disk that hangs must not keep us from the goodbye.
 const FORGET_DEADLINE: Duration = Duration::from_millis(300);
@@ -357,7 +357,7 @@ fn gone() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uplink::failure;
+    use crate::signal::failure;
 
     async fn heard(protocol: Protocol, words: Vec<Word>) -> Failure {
         let (tell, mut said) = mpsc::unbounded_channel();

@@ -4,7 +4,6 @@
 //! anything twice: when it fails it says so, waits to be closed, and is gone. The brain decides what comes next.
 
 pub mod certificate;
-pub mod failure;
 pub mod ice;
 pub mod ice_server;
 mod messenger;
@@ -282,7 +281,7 @@ impl Life<'_> {
                 let change = ice::path_change(&step);
                 change.into_iter().for_each(|change| self.voice(SessionEvent::Moved(change)));
             }
-            PeerEvent::HungUp => return Err(failure::hung_up()),
+            PeerEvent::HungUp => return Err(crate::signal::failure::hung_up()),
             PeerEvent::Broken(words) => return Err(internal(&words)),
         }
         Ok(())
@@ -384,7 +383,7 @@ impl Life<'_> {
                              needs `uplink.dtlsCertificate = \"rsa\"`)";
                 Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
             }
-            WebRTCPeerConnectionState::Closed => Err(failure::hung_up()),
+            WebRTCPeerConnectionState::Closed => Err(crate::signal::failure::hung_up()),
             _ => Ok(()),
         }
     }

@@ -116,16 +116,14 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
             Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "sdp", "media::handover"])
         }
         "sdp" => Some(&["sdp", "supervisor::event", "status"]),
-        "signal" => Some(&["signal", "supervisor::event", "status", "config", "uplink::failure", "sdp"]),
+        "signal" => Some(&["signal", "supervisor::event", "status", "config", "sdp"]),
         "control" => {
             Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox", "server"])
         }
         "server" => Some(&["server"]),
-        "probe" => {
-            Some(&["probe", "supervisor::event", "config", "inbox", "signal::dns", "signal::whip_text::is_near_ip"])
-        }
+        "probe" => Some(&["probe", "supervisor::event", "config", "inbox", "signal::transport::dns", "signal::origin"]),
         "systemd" => Some(&["systemd", "status"]),
-        "ingest" => Some(&["ingest", "server", "signal::whip_text", "signal::roamcast_text"]),
+        "ingest" => Some(&["ingest", "server", "signal::whip::text", "signal::roamcast::text"]),
         "main" | "lib" | "cli" | "house" | "driver" => None,
         room => panic!("`src/{room}` is a new room: say here what it may name"),
     }

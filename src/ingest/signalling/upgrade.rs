@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response;
 use tokio_tungstenite::tungstenite::protocol::{Role as Side, WebSocketConfig};
 
 use crate::server::Ends;
-use crate::signal::roamcast_text::{MESSAGE_BYTES_MAX, SUBPROTOCOL};
+use crate::signal::roamcast::text::{MESSAGE_BYTES_MAX, SUBPROTOCOL};
 
 use super::super::http::{Refusal, Server, check_name};
 use super::Conversation;

@@ -21,8 +21,8 @@ use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use crate::config::Uplink;
+use crate::signal::failure::tls;
 use crate::supervisor::event::LocalAddress;
-use crate::uplink::failure::tls;
 
 use super::engine::now;
 use super::link::{self, Link, NoWay};

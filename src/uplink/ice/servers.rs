@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use url::Host;
 
 use crate::config::units::{IceServer, Secret};
-use crate::signal::whip_text::is_near_ip;
+use crate::signal::origin::is_near_ip;
 
 /// Servers that are used; signalling names ten at most, and a config hardly more.
 const SERVERS_MAX: usize = 32;

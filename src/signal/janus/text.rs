@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::failures::JanusError;
 use crate::config::JanusRoom;
 use crate::config::units::Secret;
-use crate::uplink::failure::JanusError;
 
-use super::whip_text::CANDIDATES_MAX;
 use crate::sdp::LocalCandidate;
+use crate::signal::whip::text::CANDIDATES_MAX;
 
 /// Words of the server that we show: this much fits into one sentence.
 const SHOWN_CHARS_MAX: usize = 160;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use crate::signal::failure;
 use crate::supervisor::event::{Failure, Phase};
-use crate::uplink::failure;
 
 use super::super::{Ghost, Memory, address_of_ghost};
 use super::unasked::Ending;
 use super::{Janus, Session};
 
 impl Janus {
-    pub(in super::super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+    pub(in crate::signal) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let digger = Self::new(&self.uplink, Arc::clone(&self.tokens), self.timeouts);
         async move {
             let mut digger = digger?;
@@ -33,7 +33,7 @@ impl Janus {
         Ok(())
     }
 
-    pub(in super::super) fn memory(&self) -> Option<Memory> {
+    pub(in crate::signal) fn memory(&self) -> Option<Memory> {
         let session = self.session.as_ref()?;
         Some(Memory::Janus {
             url: self.url.to_string(),

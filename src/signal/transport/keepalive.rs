@@ -10,7 +10,7 @@ const ASK_EVERY_MIN: Duration = Duration::from_millis(250);
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(in crate::signal) enum Look {
     /// Nothing.
     Wait,
     /// Ask the server for a word.
@@ -21,7 +21,7 @@ pub(super) enum Look {
 
 /// Watches one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Watchdog {
+pub(in crate::signal) struct Watchdog {
     /// `signalling.inactivityTimeout`.
     patience: Duration,
     /// When the server last said something.
@@ -32,35 +32,35 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// From the opening of the connection on.
-    pub(super) fn new(patience: Duration, now: Instant) -> Self {
+    pub(in crate::signal) fn new(patience: Duration, now: Instant) -> Self {
         let mut watchdog = Self { patience, heard: now, ask_at: now };
         watchdog.asked(now);
         watchdog
     }
 
     /// Another patience holds from now on.
-    pub(super) fn set_patience(&mut self, patience: Duration, now: Instant) {
+    pub(in crate::signal) fn set_patience(&mut self, patience: Duration, now: Instant) {
         self.patience = patience;
         self.ask_at = self.ask_at.min(now + self.ask_every());
     }
 
     /// The server said something.
-    pub(super) fn heard(&mut self, now: Instant) {
+    pub(in crate::signal) fn heard(&mut self, now: Instant) {
         self.heard = now;
     }
 
     /// The server was asked for something.
-    pub(super) fn asked(&mut self, now: Instant) {
+    pub(in crate::signal) fn asked(&mut self, now: Instant) {
         self.ask_at = now + self.ask_every();
     }
 
     /// When to look next.
-    pub(super) fn due(&self) -> Instant {
+    pub(in crate::signal) fn due(&self) -> Instant {
         self.ask_at.min(self.heard + self.patience)
     }
 
     /// Looks.
-    pub(super) fn look(&mut self, now: Instant) -> Look {
+    pub(in crate::signal) fn look(&mut self, now: Instant) -> Look {
         if now < self.due() {
             return Look::Wait;
         }

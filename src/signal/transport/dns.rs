@@ -65,7 +65,7 @@ impl Resolver {
         SYSTEM.clone()
     }
 
-    pub(super) fn new(lookup: impl Fn(String) -> Answer + Send + Sync + 'static) -> Self {
+    pub(in crate::signal) fn new(lookup: impl Fn(String) -> Answer + Send + Sync + 'static) -> Self {
         Self(Arc::new(Inner { lookup: Box::new(lookup), known: Mutex::default() }))
     }
 
@@ -128,7 +128,7 @@ impl Resolver {
     /// # Errors
     /// [`NoSuchName`] or [`InTheClear`](super::unencrypted::InTheClear) as an `io::Error`, or that of the address that failed
     /// last.
-    pub(super) async fn dial(&self, url: &Url, rule: ClearText, limit: Duration) -> io::Result<TcpStream> {
+    pub(in crate::signal) async fn dial(&self, url: &Url, rule: ClearText, limit: Duration) -> io::Result<TcpStream> {
         let connecting = async {
             let addresses = match url.host() {
                 Some(Host::Domain(name)) => self.resolve(name).await.map_err(io::Error::other)?,
@@ -181,7 +181,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
-    use crate::signal::unencrypted::Guarded;
+    use crate::signal::transport::guarded::Guarded;
 
     const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);

@@ -1,6 +1,8 @@
 //! The client of roamcast signalling v1 (`docs/signalling.md`): one session, over one WebSocket at a time. Never retries.
 
-mod ghost;
+pub mod failures;
+mod resume;
+pub mod text;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,21 +15,19 @@ use url::Url;
 use crate::config::Uplink;
 use crate::config::units::{IceServer, Secret};
 use crate::sdp;
+use crate::signal::failure::{self, Closed, Place, Transport};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
-use crate::uplink::failure::{self, Closed, Place, Transport};
 
-use super::http::{Timeouts, wall_clock};
-use super::roamcast_text::{
-    self as text, Candidate, Claim, ErrorName, ErrorText, Hidden, OutputState, SUBPROTOCOL, ToClient, ToServer, VERSION,
-};
+use super::origin::{is_near, shown};
 use super::token::Tokens;
 use super::token::renewal::Renewal;
-use super::watchdog::{Look, Watchdog};
-use super::whip_text::{is_near, shown};
-use super::ws::Socket;
+use super::transport::http::{Timeouts, wall_clock};
+use super::transport::keepalive::{Look, Watchdog};
+use super::transport::websocket::Socket;
 use super::{Accepted, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
 use crate::sdp::LocalCandidate;
+use text::{Candidate, Claim, ErrorName, ErrorText, Hidden, OutputState, SUBPROTOCOL, ToClient, ToServer, VERSION};
 
 /// A fresh token is asked for this long before the server says that the one in use expires: enough for some tries.
 const REFRESH_BEFORE: Duration = Duration::from_secs(30);
@@ -426,7 +426,7 @@ impl Roamcast {
         self.socket = None;
         let error = self.last_error.take();
         let known = error.as_ref().and_then(ErrorText::known);
-        let failure = failure::roamcast_closed(&shown(&self.url), closed, error.as_ref());
+        let failure = failures::roamcast_closed(&shown(&self.url), closed, error.as_ref());
         match (closed, known) {
             // Another connection of ours speaks for the session: there is nothing left to say for this one.
             (Closed::ByServer { .. }, Some(ErrorName::TakenOver)) => self.session = None,
@@ -448,7 +448,7 @@ impl Roamcast {
     }
 
     fn refused(&self, error: &ErrorText) -> Failure {
-        failure::roamcast(&shown(&self.url), error)
+        failures::roamcast(&shown(&self.url), error)
     }
 }
 

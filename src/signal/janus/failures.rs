@@ -3,7 +3,7 @@
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
-use super::SLOT_BUSY_WAIT_MIN;
+use crate::signal::failure::SLOT_BUSY_WAIT_MIN;
 
 /// Wrong or missing API secret or token; asked of every request, keepalives too.
 const UNAUTHORIZED: u32 = 403;
@@ -39,7 +39,7 @@ impl JanusError {
     }
 }
 
-/// Janus refuses a request. `url` as `whip_text::shown` prints it. `token_sent`: with a token, that may have expired.
+/// Janus refuses a request. `url` as `origin::shown` prints it. `token_sent`: with a token, that may have expired.
 #[must_use]
 pub fn janus(url: &str, room: u64, token_sent: bool, error: &JanusError) -> Failure {
     use ErrorCode as Code;

@@ -10,16 +10,17 @@ use url::{Host, Url};
 
 use crate::config::Uplink;
 use crate::config::clear_text::ClearText;
+use crate::signal::failure::{self, Tls, Transport};
 use crate::supervisor::event::{Failure, Phase};
-use crate::uplink::failure::{self, Tls, Transport};
 
 use super::dns::{NoSuchName, Resolver};
+use super::guarded::Guarded;
 use super::tls::{self, tls};
-use super::unencrypted::{Guarded, InTheClear};
-use super::whip_text::{is_near, is_near_ip};
+use super::unencrypted::InTheClear;
+use crate::signal::origin::{is_near, is_near_ip};
 
 /// An SDP answer has some kilobytes; more than this is an attack or a film.
-pub(super) const BODY_BYTES_MAX: usize = 256 * 1024;
+pub(in crate::signal) const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// What tokio-rustls says when the other end hangs up in the middle of a handshake; the kind alone says that of any stream.
 const HANDSHAKE_EOF: &str = "tls handshake eof";
@@ -44,19 +45,19 @@ impl Default for Timeouts {
 }
 
 /// What came back.
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+pub(in crate::signal) struct Reply {
+    pub(in crate::signal) status: u16,
+    pub(in crate::signal) headers: HeaderMap,
+    pub(in crate::signal) body: Vec<u8>,
     /// The address that answered is on this machine or a private network.
-    pub(super) near: bool,
+    pub(in crate::signal) near: bool,
 }
 
 /// The client for this endpoint, with the CA of the uplink.
 ///
 /// # Errors
 /// `uplink.caFile` cannot be used.
-pub(super) fn client(endpoint: &Url, uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
+pub(in crate::signal) fn client(endpoint: &Url, uplink: &Uplink, timeouts: Timeouts) -> Result<Client, Failure> {
     let trusts_https = uplink.trusted_origins.iter().any(|origin| origin.scheme() == "https");
     let mut tls = tls(uplink, endpoint.scheme() == "https" || trusts_https)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -86,7 +87,7 @@ fn host(url: &Url) -> Option<Host<String>> {
 }
 
 /// Sends the request and reads the answer, not more than [`BODY_BYTES_MAX`].
-pub(super) async fn send(client: &Client, request: Request) -> Result<Reply, Transport> {
+pub(in crate::signal) async fn send(client: &Client, request: Request) -> Result<Reply, Transport> {
     let mut response = client.execute(request).await.map_err(|err| classify(&err))?;
     // Behind a proxy this is the proxy's address: then a LAN proxy makes its servers count as near.
     let by_address = response.remote_addr().is_some_and(|addr| is_near_ip(addr.ip()));
@@ -118,7 +119,7 @@ fn classify(error: &reqwest::Error) -> Transport {
 ///
 /// # Errors
 /// There is none; gives the words of the innermost.
-pub(super) fn known_cause(error: &(dyn Error + 'static)) -> Result<Transport, String> {
+pub(in crate::signal) fn known_cause(error: &(dyn Error + 'static)) -> Result<Transport, String> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     let mut innermost = String::new();
     while let Some(this) = cause {
@@ -149,7 +150,7 @@ pub(super) fn known_cause(error: &(dyn Error + 'static)) -> Result<Transport, St
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "enums of other crates, open-ended")]
-pub(super) fn classify_io(kind: io::ErrorKind) -> Option<Transport> {
+pub(in crate::signal) fn classify_io(kind: io::ErrorKind) -> Option<Transport> {
     use io::ErrorKind as Kind;
     match kind {
         Kind::ConnectionRefused => Some(Transport::Refused),
@@ -165,6 +166,6 @@ pub(super) fn classify_io(kind: io::ErrorKind) -> Option<Transport> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a Retry-After date is wall-clock time")]
-pub(super) fn wall_clock() -> SystemTime {
+pub(in crate::signal) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }

@@ -1,5 +1,7 @@
 //! The WHIP client (RFC 9725): POST the offer, PATCH candidates, DELETE the session. Never retries.
 
+pub mod text;
+
 use std::sync::Arc;
 
 use reqwest::Method;
@@ -11,15 +13,16 @@ use url::Url;
 use crate::config::Uplink;
 use crate::config::units::Secret;
 use crate::sdp;
+use crate::signal::failure::{self, Body, Place};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
-use crate::uplink::failure::{self, Body, Place};
 
-use super::courier::{Asked, Courier, Letter};
-use super::http::Timeouts;
+use super::origin::shown;
 use super::token::Tokens;
 use super::token::renewal::Renewal;
-use super::whip_text::{self as text, shown};
+use super::transport::headers;
+use super::transport::http::Timeouts;
+use super::transport::redirect::{Asked, Courier, Letter};
 use super::{Accepted, Ghost, Memory, Oddities, RestartError, Trickle, Word};
 use crate::sdp::LocalCandidate;
 
@@ -134,7 +137,7 @@ impl Whip {
     /// The session's own address out of a 201. One that may not be used costs the goodbye (and trickle, and ICE restarts), not
     /// the broadcast: no request goes there. Behind a proxy that ends TLS, servers are wont to name `http://`.
     fn resource_of(&mut self, asked: &Asked, place: Place<'_>) -> Option<Url> {
-        let named = asked.header(header::LOCATION).and_then(|value| text::location(asked.url(), value));
+        let named = asked.header(header::LOCATION).and_then(|value| headers::location(asked.url(), value));
         let (resource, why) = match named {
             None => (None, "names no usable `Location` for the session".to_owned()),
             Some(resource) => match self.endpoint.courier.trust(place, asked.url(), &resource) {

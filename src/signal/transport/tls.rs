@@ -22,8 +22,8 @@ use url::Host;
 
 use crate::config::Uplink;
 use crate::config::fingerprint::Fingerprint;
+use crate::signal::failure::{self, Tls};
 use crate::supervisor::event::{Failure, Phase};
-use crate::uplink::failure::{self, Tls};
 
 /// TLS for this uplink, without ALPN. `system_roots`: reading them takes milliseconds, so not where no TLS is possible.
 ///
@@ -211,7 +211,7 @@ pub(crate) fn trouble(error: &std::io::Error) -> Option<Tls> {
 
 /// Why a handshake has failed.
 #[allow(clippy::wildcard_enum_match_arm, reason = "enums of other crates, open-ended")]
-pub(super) fn classify(error: &Error) -> Tls {
+pub(in crate::signal) fn classify(error: &Error) -> Tls {
     use AlertDescription as Alert;
     match error {
         Error::InvalidCertificate(why) => classify_certificate(why),

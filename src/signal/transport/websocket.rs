@@ -19,15 +19,16 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
+pub(super) use crate::signal::failure::Closed;
+use crate::signal::failure::{self, Body, Place, Refusal, Transport};
 use crate::supervisor::event::{Failure, Phase};
-pub(super) use crate::uplink::failure::Closed;
-use crate::uplink::failure::{self, Body, Place, Refusal, Transport};
 
 use super::dns::Resolver;
+use super::headers;
 use super::http::{self, BODY_BYTES_MAX, Timeouts};
 use super::tls::tls;
 use super::unencrypted::rule_for;
-use super::whip_text::{self as text, shown};
+use crate::signal::origin::{shown, without_userinfo};
 
 /// After this long without a word from the server it is asked for one (and the NAT on the way is kept awake).
 const PING_AFTER: Duration = Duration::from_secs(5);
@@ -37,7 +38,7 @@ const PONG_WITHIN: Duration = Duration::from_secs(5);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// An open WebSocket for text messages of at most [`BODY_BYTES_MAX`].
-pub(super) struct Socket {
+pub(in crate::signal) struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Something was written that may not be on the wire yet.
     unflushed: bool,
@@ -52,8 +53,8 @@ impl Socket {
     /// redirects are not followed, so the token goes nowhere else.
     ///
     /// # Errors
-    /// The table of `uplink::failure`.
-    pub(super) async fn open(
+    /// The table of [`failure`].
+    pub(in crate::signal) async fn open(
         url: &Url,
         subprotocol: &str,
         token: Option<&Secret>,
@@ -83,7 +84,7 @@ impl Socket {
     ///
     /// # Errors
     /// The connection is no more.
-    pub(super) async fn send(&mut self, message: String) -> Result<(), Closed> {
+    pub(in crate::signal) async fn send(&mut self, message: String) -> Result<(), Closed> {
         self.unflushed = true;
         let sent = timeout(PING_AFTER + PONG_WITHIN, self.stream.send(Message::text(message))).await;
         sent.map_err(|_| Closed::HalfOpen(PING_AFTER + PONG_WITHIN))?.map_err(|error| broken(&error))?;
@@ -96,7 +97,7 @@ impl Socket {
     ///
     /// # Errors
     /// The connection is no more.
-    pub(super) async fn next(&mut self) -> Result<String, Closed> {
+    pub(in crate::signal) async fn next(&mut self) -> Result<String, Closed> {
         std::future::poll_fn(|cx| self.poll_message(cx)).await
     }
 
@@ -142,7 +143,7 @@ impl Socket {
     }
 
     /// Says goodbye with this code (RFC 6455, section 7.4) and waits a little for the server's own.
-    pub(super) async fn close(mut self, code: u16) {
+    pub(in crate::signal) async fn close(mut self, code: u16) {
         let closing = async {
             let frame = CloseFrame { code: code.into(), reason: "".into() };
             let _broken_already = self.stream.close(Some(frame)).await;
@@ -186,7 +187,7 @@ fn websocket_url(url: &Url) -> Url {
     let scheme = if matches!(url.scheme(), "https" | "wss") { "wss" } else { "ws" };
     // All four are special schemes, between which a change is always possible.
     let _never = url.set_scheme(scheme);
-    text::without_userinfo(&mut url);
+    without_userinfo(&mut url);
     url.set_fragment(None);
     url
 }
@@ -235,13 +236,13 @@ fn not_101(place: Place<'_>, token: Option<&Secret>, response: &Response) -> Fai
     let body = response.body().as_deref().unwrap_or_default();
     // The rest of the answer may not have been read: what came with the head is all that there is.
     let announced = header(header::CONTENT_LENGTH) != Some("0");
-    let kind = match text::body_kind(content_type, body) {
-        Body::Empty if announced => text::body_kind(content_type, b"-"),
+    let kind = match headers::body_kind(content_type, body) {
+        Body::Empty if announced => headers::body_kind(content_type, b"-"),
         kind @ (Body::Empty | Body::Sdp | Body::Html | Body::Other) => kind,
     };
     let secrets: Vec<&str> = token.iter().map(|token| token.expose()).collect();
-    let said = text::excerpt(content_type, body, &secrets);
-    let retry_after = header(header::RETRY_AFTER).and_then(|value| text::retry_after(value, http::wall_clock()));
+    let said = headers::excerpt(content_type, body, &secrets);
+    let retry_after = header(header::RETRY_AFTER).and_then(|value| headers::retry_after(value, http::wall_clock()));
     let refusal = Refusal { status: response.status().as_u16(), retry_after, body: kind, said: said.as_deref() };
     failure::upgrade(place, &refusal)
 }

@@ -6,19 +6,20 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
+use crate::signal::failure::{self, Body, Place, Redirect, Refusal, Transport};
 use crate::supervisor::event::{Failure, Phase};
-use crate::uplink::failure::{self, Body, Place, Redirect, Refusal, Transport};
 
+use super::headers;
 use super::http::{self, Reply, Timeouts};
 use super::unencrypted::{InTheClear, check_literal, rule_for};
-use super::whip_text::{self as text, Distrust, shown};
+use crate::signal::origin::{Distrust, may_carry_token, shown, without_userinfo};
 
 /// Enough for a load balancer that sends us to a region and from there to a node.
 const REDIRECTS_MAX: usize = 5;
 
 /// The way to one endpoint.
 #[derive(Clone)]
-pub(super) struct Courier {
+pub(in crate::signal) struct Courier {
     client: Client,
     endpoint: Url,
     uplink: Uplink,
@@ -27,19 +28,19 @@ pub(super) struct Courier {
 
 /// What is asked.
 #[derive(Clone)]
-pub(super) struct Letter {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
-    pub(super) token: Option<Secret>,
+pub(in crate::signal) struct Letter {
+    pub(in crate::signal) method: Method,
+    pub(in crate::signal) url: Url,
+    pub(in crate::signal) headers: HeaderMap,
+    pub(in crate::signal) body: String,
+    pub(in crate::signal) token: Option<Secret>,
 }
 
 /// A reply, and what was asked.
-pub(super) struct Asked {
+pub(in crate::signal) struct Asked {
     /// Its address is the one that answered, after all redirects.
     letter: Letter,
-    pub(super) reply: Reply,
+    pub(in crate::signal) reply: Reply,
 }
 
 impl Letter {
@@ -65,36 +66,36 @@ impl Letter {
 }
 
 impl Asked {
-    pub(super) const fn url(&self) -> &Url {
+    pub(in crate::signal) const fn url(&self) -> &Url {
         &self.letter.url
     }
 
-    pub(super) fn place<'a>(&'a self, url: &'a str) -> Place<'a> {
+    pub(in crate::signal) fn place<'a>(&'a self, url: &'a str) -> Place<'a> {
         self.letter.place(url)
     }
 
-    pub(super) fn header(&self, name: header::HeaderName) -> Option<&str> {
+    pub(in crate::signal) fn header(&self, name: header::HeaderName) -> Option<&str> {
         self.reply.headers.get(name)?.to_str().ok()
     }
 
-    pub(super) fn body(&self) -> Body {
-        text::body_kind(self.header(header::CONTENT_TYPE).unwrap_or_default(), &self.reply.body)
+    pub(in crate::signal) fn body(&self) -> Body {
+        headers::body_kind(self.header(header::CONTENT_TYPE).unwrap_or_default(), &self.reply.body)
     }
 
     /// The first words of a plain text or JSON body, without secrets.
-    pub(super) fn said(&self) -> Option<String> {
+    pub(in crate::signal) fn said(&self) -> Option<String> {
         let content_type = self.header(header::CONTENT_TYPE).unwrap_or_default();
         // Servers like to quote the request, and some carry a stream key in the query.
         let in_query: Vec<_> = self.url().query_pairs().map(|(_, value)| value).collect();
         let token = self.letter.token.as_ref().map(Secret::expose);
         let secrets: Vec<&str> = in_query.iter().map(AsRef::as_ref).chain(token).collect();
-        text::excerpt(content_type, &self.reply.body, &secrets)
+        headers::excerpt(content_type, &self.reply.body, &secrets)
     }
 
-    pub(super) fn refusal(&self, place: &Place<'_>) -> Failure {
+    pub(in crate::signal) fn refusal(&self, place: &Place<'_>) -> Failure {
         let said = self.said();
         let retry_after =
-            self.header(header::RETRY_AFTER).and_then(|value| text::retry_after(value, http::wall_clock()));
+            self.header(header::RETRY_AFTER).and_then(|value| headers::retry_after(value, http::wall_clock()));
         let refusal = Refusal { status: self.reply.status, retry_after, body: self.body(), said: said.as_deref() };
         failure::status(*place, &refusal)
     }
@@ -105,21 +106,21 @@ impl Courier {
     ///
     /// # Errors
     /// `uplink.caFile` cannot be used.
-    pub(super) fn new(endpoint: &Url, uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
+    pub(in crate::signal) fn new(endpoint: &Url, uplink: &Uplink, timeouts: Timeouts) -> Result<Self, Failure> {
         let mut endpoint = endpoint.clone();
         // It would go on the wire in the clear (`:authority` of HTTP/2); bearer tokens are all we know.
-        text::without_userinfo(&mut endpoint);
+        without_userinfo(&mut endpoint);
         let client = http::client(&endpoint, uplink, timeouts)?;
         Ok(Self { client, endpoint, uplink: uplink.clone(), timeouts })
     }
 
-    pub(super) fn address(&self) -> &Url {
+    pub(in crate::signal) fn address(&self) -> &Url {
         &self.endpoint
     }
 
     /// One request, redirects included, within the time it may take. Statuses are given back as they are, except
     /// redirects that are not followed.
-    pub(super) async fn exchange(&self, letter: Letter) -> Result<Asked, Failure> {
+    pub(in crate::signal) async fn exchange(&self, letter: Letter) -> Result<Asked, Failure> {
         let start = shown(&letter.url);
         let late = failure::transport(letter.place(&start), &Transport::TimedOut);
         tokio::time::timeout(self.timeouts.request, self.follow(letter)).await.unwrap_or(Err(late))
@@ -143,10 +144,11 @@ impl Courier {
     }
 
     fn next_hop(&self, place: Place<'_>, from: &Url, reply: &Reply) -> Result<Url, Failure> {
-        let target = reply.headers.get(header::LOCATION).and_then(|value| text::location(from, value.to_str().ok()?));
+        let target =
+            reply.headers.get(header::LOCATION).and_then(|value| headers::location(from, value.to_str().ok()?));
         let to = target.as_ref().map(shown);
         let content_type = reply.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let body = text::body_kind(content_type.unwrap_or_default(), &reply.body);
+        let body = headers::body_kind(content_type.unwrap_or_default(), &reply.body);
         let refuse = |why: &Redirect| failure::redirected(place, to.as_deref(), why, body);
         if !matches!(reply.status, 307 | 308) {
             return Err(refuse(&Redirect::ChangesMethod(reply.status)));
@@ -156,12 +158,12 @@ impl Courier {
     }
 
     /// May the token, sent to `from` so far, go to `target`?
-    pub(super) fn trust(&self, place: Place<'_>, from: &Url, target: &Url) -> Result<(), Failure> {
+    pub(in crate::signal) fn trust(&self, place: Place<'_>, from: &Url, target: &Url) -> Result<(), Failure> {
         self.distrust(from, target).map_or(Ok(()), |why| Err(failure::redirect(place, Some(&shown(target)), &why)))
     }
 
     fn distrust(&self, from: &Url, target: &Url) -> Option<Redirect> {
-        match text::may_carry_token(&self.endpoint, &self.uplink.trusted_origins, from, target) {
+        match may_carry_token(&self.endpoint, &self.uplink.trusted_origins, from, target) {
             Ok(()) => None,
             Err(Distrust::Foreign) => Some(Redirect::Foreign),
             Err(Distrust::Downgrade) => Some(Redirect::Downgrade),

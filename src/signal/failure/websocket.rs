@@ -25,7 +25,7 @@ pub enum Closed {
     Broken(String),
 }
 
-/// A WebSocket ended without our asking. `url` as `whip_text::shown` prints it.
+/// A WebSocket ended without our asking. `url` as `origin::shown` prints it.
 #[must_use]
 pub fn closed(url: &str, why: &Closed) -> Failure {
     match why {

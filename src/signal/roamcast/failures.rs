@@ -1,13 +1,13 @@
 //! Pure: the part of the table for roamcast signalling (`docs/signalling.md`): its errors and closes.
 
-use crate::signal::roamcast_text::{ErrorName, ErrorText};
+use crate::signal::roamcast::text::{ErrorName, ErrorText};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
-use super::{Closed, closed};
 use crate::sdp::unfit_answer;
+use crate::signal::failure::{Closed, closed};
 
-/// A request was answered with an error that leaves the connection as it is. `url` as `whip_text::shown` prints it.
+/// A request was answered with an error that leaves the connection as it is. `url` as `origin::shown` prints it.
 #[must_use]
 pub fn roamcast(url: &str, error: &ErrorText) -> Failure {
     let ErrorText { name, message: said, .. } = error;

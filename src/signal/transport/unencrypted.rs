@@ -1,22 +1,18 @@
 //! Secrets and unencrypted connections: which of the addresses behind a name may be dialled (`config::clear_text` has the rule).
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use crate::config::Uplink;
 use crate::config::clear_text::ClearText;
 
-use super::dns::Resolver;
-
 /// No address of the host may get our secret unencrypted.
 #[derive(Debug, thiserror::Error)]
 #[error("no secret goes there in the clear")]
-pub(super) struct InTheClear {
+pub(in crate::signal) struct InTheClear {
     /// `uplink.allowClearText`
-    pub(super) private: bool,
+    pub(in crate::signal) private: bool,
 }
 
 /// Does this address belong to this machine just now? Sends nothing: the kernel is asked for the way there, and the way to
@@ -38,7 +34,7 @@ pub fn is_own_address(ip: IpAddr) -> bool {
 ///
 /// # Errors
 /// There are addresses, but none of them may.
-pub(super) fn permitted(rule: ClearText, mut addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, InTheClear> {
+pub(in crate::signal) fn permitted(rule: ClearText, mut addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, InTheClear> {
     let is_empty = addresses.is_empty();
     addresses.retain(|ip| rule.allows(*ip, is_own_address));
     if addresses.is_empty() && !is_empty {
@@ -48,7 +44,7 @@ pub(super) fn permitted(rule: ClearText, mut addresses: Vec<IpAddr>) -> Result<V
 }
 
 /// The rule for connections to this address.
-pub(super) fn rule_for(url: &Url, uplink: &Uplink) -> ClearText {
+pub(in crate::signal) fn rule_for(url: &Url, uplink: &Uplink) -> ClearText {
     if matches!(url.scheme(), "https" | "wss") { ClearText::Anywhere } else { uplink.clear_text() }
 }
 
@@ -56,7 +52,7 @@ pub(super) fn rule_for(url: &Url, uplink: &Uplink) -> ClearText {
 ///
 /// # Errors
 /// It must not get our secret.
-pub(super) fn check_literal(url: &Url, rule: ClearText) -> Result<(), InTheClear> {
+pub(in crate::signal) fn check_literal(url: &Url, rule: ClearText) -> Result<(), InTheClear> {
     let ip = match url.host() {
         Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
         Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
@@ -65,43 +61,17 @@ pub(super) fn check_literal(url: &Url, rule: ClearText) -> Result<(), InTheClear
     permitted(rule, vec![ip]).map(drop)
 }
 
-/// A resolver that gives no address away where a secret would go to it unencrypted.
-pub(super) struct Guarded {
-    resolver: Resolver,
-    /// Names that are spoken to over http.
-    names: BTreeSet<String>,
-    rule: ClearText,
-}
-
-impl Guarded {
-    /// For requests to `endpoint` and to the trusted origins of `uplink`.
-    pub(super) fn new(resolver: Resolver, endpoint: &Url, uplink: &Uplink) -> Self {
-        let trusted = uplink.trusted_origins.iter().filter(|origin| origin.scheme() == "http");
-        let own = endpoint.host_str().filter(|_| endpoint.scheme() == "http");
-        let names = trusted.filter_map(|origin| origin.name()).chain(own).map(str::to_owned).collect();
-        Self { resolver, names, rule: uplink.clear_text() }
-    }
-}
-
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolver = self.resolver.clone();
-        let rule = if self.names.contains(name.as_str()) { self.rule } else { ClearText::Anywhere };
-        Box::pin(async move {
-            let addresses = permitted(rule, resolver.resolve(name.as_str()).await?)?;
-            // Port 0: reqwest puts in the one of the address.
-            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::from((ip, 0)))) as Addrs)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
     use std::time::Duration;
 
+    use reqwest::dns::Resolve;
+
+    use super::super::dns::Resolver;
     use super::*;
     use crate::config;
+    use super::super::guarded::Guarded;
 
     fn uplink(url: &str, more: &str) -> Uplink {
         let text = format!("[uplink]\nurl = \"{url}\"\ntoken = \"t\"\n{more}");

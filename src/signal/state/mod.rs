@@ -21,7 +21,7 @@ use url::Url;
 use crate::config::Uplink;
 
 use super::Memory;
-use super::http::wall_clock;
+use super::transport::http::wall_clock;
 
 mod proofs;
 

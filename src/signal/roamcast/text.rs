@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::whip_text::{ICE_SERVERS_MAX, check_ice_url};
 use crate::config::units;
+use crate::signal::origin::{ICE_SERVERS_MAX, check_ice_url};
 
 /// `Sec-WebSocket-Protocol`.
 pub const SUBPROTOCOL: &str = "roamcast.v1";
@@ -554,7 +554,7 @@ impl Candidate {
     }
 }
 
-/// The servers that may be used, by the rules of `whip_text` (`near`: the server itself is on this machine or a private
+/// The servers that may be used, by the rules of [`origin`](crate::signal::origin) (`near`: the server itself is on this machine or a private
 /// network), and why the others may not.
 #[must_use]
 pub fn usable(named: Vec<IceServer>, near: bool) -> (Vec<units::IceServer>, Vec<String>) {
@@ -575,7 +575,7 @@ mod tests {
 
     use super::*;
 
-    const DOCS: &str = include_str!("../../docs/signalling.md");
+    const DOCS: &str = include_str!("../../../docs/signalling.md");
 
     /// The examples of the documentation: whether the publisher says it, and the line.
     fn examples() -> Vec<(bool, &'static str)> {

@@ -1,6 +1,8 @@
 //! The Janus VideoRoom client: one session with one publisher, over one WebSocket at a time. Never retries.
 
-mod ghost;
+pub mod failures;
+mod resume;
+pub mod text;
 mod unasked;
 
 use std::collections::VecDeque;
@@ -15,18 +17,19 @@ use url::Url;
 use crate::config::units::Secret;
 use crate::config::{JanusRoom, Uplink};
 use crate::sdp;
+use crate::signal::failure::{self, Closed, Place, Transport};
 use crate::supervisor::event::{Failure, Phase};
-use crate::uplink::failure::{self, Closed, JanusError, Place, ROOM_EXISTS, Transport};
+use failures::{JanusError, ROOM_EXISTS};
 
-use super::http::Timeouts;
-use super::janus_text::{self as text, Envelope, Message, Room, Said};
+use super::origin::shown;
 use super::token::Tokens;
 use super::token::renewal::Renewal;
-use super::watchdog::{Look, Watchdog};
-use super::whip_text::shown;
-use super::ws::Socket;
+use super::transport::http::Timeouts;
+use super::transport::keepalive::{Look, Watchdog};
+use super::transport::websocket::Socket;
 use super::{Accepted, Oddities, RestartError, ResumeError, Resumed, Trickle, Word};
 use crate::sdp::LocalCandidate;
+use text::{Envelope, Message, Room, Said};
 use unasked::Ending;
 
 /// Janus drops the handshake of a client that does not ask for it.
@@ -407,7 +410,7 @@ impl Janus {
             }
             Unanswered::Refused(error) => {
                 let token = self.line.as_ref().and_then(|line| line.token.as_ref());
-                self.tokens.blamed(token, failure::janus(&url, self.room.room, token_sent, &error))
+                self.tokens.blamed(token, failures::janus(&url, self.room.room, token_sent, &error))
             }
         }
     }

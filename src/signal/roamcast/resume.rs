@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use crate::signal::failure;
 use crate::supervisor::event::{Failure, Phase};
-use crate::uplink::failure;
 
 use super::super::{Ghost, Memory, address_of_ghost};
 use super::{Claim, Hidden, Roamcast, Session};
 
 impl Roamcast {
-    pub(in super::super) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
+    pub(in crate::signal) fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         let mut digger = Self::new(&self.uplink, Arc::clone(&self.tokens), self.timeouts);
         async move {
             let Memory::Roamcast { url, session_id, resume_token } = ghost.0 else {
@@ -25,7 +25,7 @@ impl Roamcast {
         }
     }
 
-    pub(in super::super) fn recall(&mut self, memory: Memory) -> Option<Ghost> {
+    pub(in crate::signal) fn recall(&mut self, memory: Memory) -> Option<Ghost> {
         match memory {
             Memory::Roamcast { url, session_id, resume_token } if url == self.url.as_str() => {
                 let claim = Claim { session_id, resume_token: Hidden(resume_token) };
@@ -36,7 +36,7 @@ impl Roamcast {
         }
     }
 
-    pub(in super::super) fn memory(&self) -> Option<Memory> {
+    pub(in crate::signal) fn memory(&self) -> Option<Memory> {
         let Claim { session_id, resume_token } = self.session.as_ref()?.claim.clone();
         Some(Memory::Roamcast { url: self.url.to_string(), session_id, resume_token: resume_token.0 })
     }

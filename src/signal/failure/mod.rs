@@ -1,17 +1,13 @@
-//! Pure: every error of the line -> [`Failure`] { phase, retry, code, words }. One table; may we try again? (law 4)
+//! Pure: every error of signalling and transport -> [`Failure`] { phase, retry, code, words }. One table; may we try again? (law 4)
 
-mod closes;
-mod janus;
-mod roamcast;
+mod websocket;
 
 use std::time::Duration;
 
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
-pub use closes::{Closed, closed, upgrade, wrong_subprotocol};
-pub use janus::{JanusError, ROOM_EXISTS, janus, janus_ended};
-pub use roamcast::{roamcast, roamcast_closed};
+pub use websocket::{Closed, closed, upgrade, wrong_subprotocol};
 
 /// The least wait when the slot is taken (product.md: ">= 30 s between tries").
 pub const SLOT_BUSY_WAIT_MIN: Duration = Duration::from_secs(30);
@@ -21,7 +17,7 @@ pub const SLOT_BUSY_WAIT_MIN: Duration = Duration::from_secs(30);
 pub struct Place<'a> {
     /// HTTP method.
     pub method: &'a str,
-    /// The address as `whip_text::shown` prints it.
+    /// The address as `origin::shown` prints it.
     pub url: &'a str,
     /// Was a bearer token sent?
     pub token_sent: bool,
@@ -317,7 +313,7 @@ fn says_slot_is_busy(said: Option<&str>) -> bool {
     said.is_some_and(|said| said.to_ascii_lowercase().contains("already publishing"))
 }
 
-/// A redirect or a session's `Location` came that we do not follow. `to` as `whip_text::shown` prints it, if it is an address.
+/// A redirect or a session's `Location` came that we do not follow. `to` as `origin::shown` prints it, if it is an address.
 #[must_use]
 pub fn redirect(place: Place<'_>, to: Option<&str>, why: &Redirect) -> Failure {
     let Place { url, method, .. } = place;
