@@ -74,11 +74,11 @@
 //!   offered.rs       (P) what our offer says of the formats, and what an answer may say of them; picture.rs (-): a camera is waited for
 //!   messenger.rs     (-) the task that owns the messenger of one session
 //!   certificate.rs   (-) ECDSA P-256 for DTLS
-//!   rtcp.rs          (P) what tells us that the far end gets our media
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) figures of the RTP session -> LinkStats
 //! sdp/               (P) mod.rs: is the answer one that we can live with? description.rs, candidate.rs: others' SDP, read
 //!                        generously; normal.rs: a checked answer as webrtcbin takes it; edit.rs: the edits of the offer
+//! rtp/               (P) packet.rs: what a packet is; rtcp.rs: what tells us that the far end gets our media
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
 //!   failure/         (P) every error -> Failure { phase, retry, code, words }; websocket.rs: refused handshakes and closes
@@ -164,6 +164,7 @@ pub mod ingest;
 pub mod media;
 pub mod network;
 pub mod probe;
+pub mod rtp;
 pub mod sdp;
 pub mod server;
 pub mod signal;

@@ -11,6 +11,7 @@ use roamcast::config::{self, Uplink};
 use roamcast::ingest::rehearsal::offers as ingest_offers;
 use roamcast::ingest::sdp::{self as ingest_sdp, Fragment};
 use roamcast::media::template::{LaunchFile, Part, Values};
+use roamcast::rtp::rtcp;
 use roamcast::sdp;
 use roamcast::sdp::LocalCandidate;
 use roamcast::signal::janus::text as janus_text;
@@ -19,7 +20,7 @@ use roamcast::signal::roamcast::text::{Message, ToClient, ToServer};
 use roamcast::signal::transport::headers;
 use roamcast::signal::whip::text as whip_text;
 use roamcast::signal::{origin, state, token};
-use roamcast::uplink::{ice, ice_server, rtcp};
+use roamcast::uplink::{ice, ice_server};
 use url::Url;
 
 /// Takes any bytes; panics when something is found.

@@ -13,7 +13,6 @@ mod outlet;
 mod peer;
 mod picture;
 mod restart;
-pub mod rtcp;
 mod stats;
 
 use std::sync::atomic::AtomicBool;
@@ -34,11 +33,11 @@ use crate::signal::{Ghost, Memory, RestartError, ResumeError, Timeouts, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
+use crate::rtp::rtcp::{self, Proof};
 use certificate::Certificate;
 use ice::words::Told;
 use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
-use rtcp::Proof;
 
 /// A goodbye may hold up the end of the process: Ctrl-C has to be done within 2 s. What is not said in time is a ghost,
 /// and buried beside the next publish.

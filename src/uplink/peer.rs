@@ -24,8 +24,8 @@ use super::ice::words::Told;
 use super::ice::{Roaming, Servers};
 use super::offered::Offered;
 use super::outlet::Outlet;
-use super::rtcp::{self, Feedback};
 use super::stats::{self, Reading};
+use crate::rtp::rtcp::{self, Feedback};
 use crate::sdp::{self, Answer, Candidate};
 use crate::signal::Accepted;
 

@@ -112,9 +112,18 @@ fn allowed(source: &Source) -> Option<&'static [&'static str]> {
         "inbox" => Some(&["inbox", "supervisor::event", "status", "config::mask"]),
         "media" => Some(&["media", "supervisor::event", "status", "config", "inbox"]),
         "network" => Some(&["network", "supervisor::event", "config", "inbox"]),
-        "uplink" => {
-            Some(&["uplink", "supervisor::event", "status", "config", "inbox", "signal", "sdp", "media::handover"])
-        }
+        "uplink" => Some(&[
+            "uplink",
+            "supervisor::event",
+            "status",
+            "config",
+            "inbox",
+            "signal",
+            "sdp",
+            "rtp",
+            "media::handover",
+        ]),
+        "rtp" => Some(&["rtp"]),
         "sdp" => Some(&["sdp", "supervisor::event", "status"]),
         "signal" => Some(&["signal", "supervisor::event", "status", "config", "sdp"]),
         "control" => {

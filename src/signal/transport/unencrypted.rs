@@ -69,9 +69,9 @@ mod tests {
     use reqwest::dns::Resolve;
 
     use super::super::dns::Resolver;
+    use super::super::guarded::Guarded;
     use super::*;
     use crate::config;
-    use super::super::guarded::Guarded;
 
     fn uplink(url: &str, more: &str) -> Uplink {
         let text = format!("[uplink]\nurl = \"{url}\"\ntoken = \"t\"\n{more}");

@@ -23,7 +23,8 @@ use super::consent::{Consent, Question, local_priority};
 use super::pacing::{INTERVAL_MIN, Pacing};
 use super::paths::{Check, Paths, Step};
 use super::standing::{Facts, Standing};
-use super::words::{Again, CandidateFacts, CandidateType, Kind, Order, PathFigures, Plan, Route, SocketId};
+use super::words::{Again, CandidateFacts, CandidateType, Order, PathFigures, Plan, Route, SocketId};
+use crate::rtp::packet::Kind;
 use crate::supervisor::event::LocalAddress;
 
 /// `is` repeats a check after this, then after twice that and so on, and looks at every pair at least as often as `RTO_MAX`.

@@ -19,7 +19,8 @@ use super::names::Names;
 use super::relays::News;
 use super::servers::Servers;
 use super::sockets::{Outgoing, Packet, Sockets};
-use super::words::{CandidateFacts, Health, IceState, Kind, Order, PathFigures, Plan, SocketId, Told};
+use super::words::{CandidateFacts, Health, IceState, Order, PathFigures, Plan, SocketId, Told};
+use crate::rtp::packet::Kind;
 
 /// Packets of the far end that wait for the agent. It takes microseconds for each; a flood is dropped here.
 const INCOMING_MAX: usize = 512;

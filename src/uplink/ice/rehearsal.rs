@@ -7,8 +7,9 @@ use super::agent::Agent;
 use super::reflexive::Mirrors;
 use super::servers::Servers;
 use super::turn::{Event, Lease};
-use super::words::{Kind, Order, Plan, Redundancy, SocketId};
+use super::words::{Order, Plan, Redundancy, SocketId};
 use crate::config::units::{IceServer, Secret};
+use crate::rtp::packet::Kind;
 use crate::supervisor::event::LocalAddress;
 
 const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 5000);

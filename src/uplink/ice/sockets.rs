@@ -19,7 +19,8 @@ use crate::supervisor::event::LocalAddress;
 
 use super::encore::Encore;
 use super::relays::Outbox;
-use super::words::{Kind, Route, Routes, SocketId};
+use super::words::{Route, Routes, SocketId};
+use crate::rtp::packet::Kind;
 
 /// Largest datagram that is read; SRTP stays below 1 500 bytes, relays add 4 - 36.
 const DATAGRAM_MAX: usize = 2048;

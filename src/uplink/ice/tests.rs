@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::words::{CandidateType, Health, IceState, Kind, Plan, Redundancy, SocketId, Why};
+use super::words::{CandidateType, Health, IceState, Plan, Redundancy, SocketId, Why};
 use super::world::{Dice, FAR, World, base, link, ms, plan};
+use crate::rtp::packet::Kind;
 
 /// Wifi is preferred, the modem is there.
 pub(super) fn van(redundancy: Redundancy) -> World {

@@ -11,7 +11,8 @@ use is::{Candidate, DefaultSha1HmacProvider, IceAgent, IceAgentEvent, IceCreds, 
 
 use super::agent::Agent;
 use super::encore::Encore;
-use super::words::{IceState, Kind, Move, Order, Plan, Redundancy, Route, Routes, SocketId};
+use super::words::{IceState, Move, Order, Plan, Redundancy, Route, Routes, SocketId};
+use crate::rtp::packet::Kind;
 use crate::supervisor::event::LocalAddress;
 
 /// One moment for all tests.
