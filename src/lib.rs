@@ -20,13 +20,14 @@
 //! (P) = pure: std and our own types only; no IO, no clock, no tasks, no locks, no dice. (-) = touches the world.
 //!
 //! ```text
-//! main.rs            (-) args -> config -> house -> exit code
+//! main.rs            (-) args -> config -> app -> exit code
 //! cli/               (-) one file a command: args.rs (what may be said), run.rs, demo.rs, ingest.rs, check.rs, devices.rs,
 //!                        completions.rs, man.rs, status.rs, events.rs, wish.rs (start, stop, reconnect, set, reload);
-//!                        shared: client.rs (of the control socket), print.rs, lines.rs, logging.rs, journal.rs, writer.rs (a
-//!                        thread that writes what others read), world.rs (GStreamer, TLS, runtime)
-//! house/             (-) mod.rs opens the rooms and joins them; board.rs tells every window; signals.rs hears SIGTERM, SIGHUP
-//! driver.rs          (-) THE HANDS: the one loop, the one place that reads the clock
+//!                        shared: client.rs (of the control socket), print.rs, logging.rs, log_sink.rs (where the log leaves),
+//!                        journal.rs, world.rs (GStreamer, TLS, runtime)
+//! app/               (-) mod.rs opens the rooms and joins them; driver.rs: THE HANDS, the one loop, which reads the clock;
+//!                        publish.rs tells every window; stdout.rs; writer.rs: a thread that writes what others read;
+//!                        signals.rs hears SIGTERM, SIGHUP
 //! inbox.rs           (-) the one bounded queue into the brain
 //! config/              1 THE FRONT DOOR - nothing unchecked gets past
 //!   mod.rs           (P) Config (checked); load(text) -> Config, or every complaint at once
@@ -47,7 +48,7 @@
 //!   promise.rs       (-) what is known of the picture before its first frame; passthrough.rs: what a source sends instead of it
 //!   bus.rs packages.rs nearest.rs (P) an error of the pipeline -> Failure in words; Debian packages; nearest names
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
-//!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
+//!   watch.rs wake.rs (-) one thread: bus, frame counter, deferred keyframes; how it is woken
 //!   raw_video.rs frame_rate.rs (-)(P) raw pictures are completed and thinned out before any element that asserts on them
 //!   playback.rs still.rs test_card.rs (-) a file as a live source; a still picture; the clock, flash and beep of the test picture
 //!   rehearsal.rs     (-) is there anything to play in a file?
@@ -66,7 +67,7 @@
 //!     paths.rs lines.rs (P) the rules of the road; which sockets there are. paths/ moves.rs (when media moves), trust.rs (who dies
 //!                        young), upkeep.rs (sockets come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
 //!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
-//!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address; encore.rs (P): what leaves once more
+//!     engine.rs sockets.rs clock.rs (-) the hands: one task a session; one UDP socket an address; their clock; encore.rs (P): what leaves once more
 //!     names.rs mdns.rs (-)(P) candidates at host names; one question of multicast DNS
 //!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server
 //!     rehearsal.rs   (-) any bytes on all of these, for the fuzzer
@@ -96,7 +97,7 @@
 //! probe/             (-) mod.rs: one probe each time that the brain wants one; target.rs (P): what can be probed; packet.rs (P)
 //! network/             6 THE LOOKOUT - mod.rs (-) and netlink.rs (P): snapshot; diff.rs (P) -> PathEvent
 //! supervisor/          7 THE BRAIN - std and status types only
-//!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
+//!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status(); policy.rs: the numbers it lives by
 //!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
 //!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
 //!   reachability.rs  (P) whose outage is it, ours or the server's? What else answers
@@ -123,8 +124,9 @@
 //!                        stays when it is full; stream.rs: readers that do not read; host.rs (P): Host and Origin, for pages of
 //!                        strangers; seldom.rs (P): lines in the log that anybody can cause; files.rs: how many files are open
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
-//! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs, tls.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs, addresses.rs (where we are reached), handshake.rs (a lost DTLS flight is sent again), contained.rs (panics of
+//! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, server.rs (what all handlers share),
+//!                        refusal.rs, http/ (WHIP, WHEP; events.rs, page.rs, fault_orders.rs; signalling/ and its upgrade.rs: WebSocket), media/ (the
+//!                        loop; sessions.rs), peer.rs (one connection), tls.rs, faults.rs, addresses.rs (where we are reached), handshake.rs (a lost DTLS flight is sent again), contained.rs (panics of
 //!                        str0m), pulse.rs (does the loop turn?), room.rs, rehearsal.rs (for the fuzzer); pure: broadcast.rs, offer.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
 //! ```
 //!
@@ -143,7 +145,7 @@
 //! 9. Two config types, one door; all complaints at once; unknown keys are errors.
 //! 10. Small: functions <= 70 lines, files <= 400 code lines.
 //! 11. Comments say why; constants say why this number.
-//! 12. Laws are tests: `tests/pure/house_rules.rs`.
+//! 12. Laws are tests: `tests/pure/house_rules/mod.rs`.
 //! 13. `unsafe` lives in `uplink/ice/glue` alone.
 //!
 //! # Absent on purpose
@@ -153,11 +155,10 @@
 //! - No candidates in the offer: they are trickled once the server has named its ICE servers, so nothing is gathered twice.
 //! - No key in the config for what is not built yet.
 
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
-pub mod driver;
-pub mod house;
 pub mod inbox;
 #[cfg(feature = "ingest")]
 pub mod ingest;

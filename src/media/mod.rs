@@ -19,6 +19,7 @@ mod rehearsal;
 mod still;
 pub mod template;
 mod test_card;
+mod wake;
 mod watch;
 
 use std::sync::Arc;
@@ -41,7 +42,8 @@ use flow::Flow;
 use handover::{Hatch, SharedClock, Track, TrackKind};
 use library::Library;
 use template::{AUDIO_OUT, BitrateControl, Plan, VIDEO_ENCODER, VIDEO_OUT};
-use watch::{Wake, Watcher};
+use wake::Wake;
+use watch::Watcher;
 
 pub use build::{check, source};
 pub use promise::promise;
@@ -163,7 +165,7 @@ impl Drop for Studio {
             track.unplug(sink);
         }
         self.stopped.store(true, Ordering::Release);
-        watch::wake(&self.pipeline, Wake::Look);
+        wake::wake(&self.pipeline, Wake::Look);
         if let Some(watcher) = self.watcher.take() {
             // A watcher that panicked has nothing left to clean up.
             let _panicked = watcher.join();

@@ -12,7 +12,7 @@ use gst::prelude::*;
 use super::handover::SharedClock;
 use super::still;
 use super::template::{AUDIO_SOURCE, FILE};
-use super::watch::{Wake, wake};
+use super::wake::{Wake, wake};
 use crate::config::Video;
 
 /// From the first decoded frame to its turn: time for the decoders to fill the queues.

@@ -8,8 +8,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Policy;
 use super::backoff::after;
+use super::policy::Policy;
 
 /// Consent alone is believed after this (product.md): reports of most far ends have come by then.
 const BELIEVED_AFTER: Duration = Duration::from_secs(5);

@@ -14,18 +14,18 @@ mod wait;
 
 use std::time::{Duration, Instant};
 
+use crate::status::WaitingFor;
 use crate::status::path::PathChange;
-use crate::status::{BroadcastError, StopReason, WaitingFor};
 
-use super::Policy;
 use super::backoff::{self, Dice, after};
 use super::capture::Capture;
 use super::endpoints::Endpoints;
 use super::event::{Action, Attempt, SessionEvent};
+use super::policy::Policy;
 use super::session::Session;
 use super::signalling::{Due, Terms};
 use super::teardown::Teardown;
-use super::trouble::{self, Trouble};
+use super::trouble::{self, Trouble, Verdict};
 
 use heir::Heir;
 pub(super) use outage::Outside;
@@ -93,13 +93,6 @@ pub(super) struct Around<'a> {
     pub(super) policy: &'a Policy,
     pub(super) outside: Outside,
     pub(super) capture: &'a Capture,
-}
-
-/// Something went wrong; with `halt` it was the last thing.
-#[derive(Debug)]
-pub(super) struct Verdict {
-    pub(super) error: BroadcastError,
-    pub(super) halt: Option<StopReason>,
 }
 
 impl Broadcast {

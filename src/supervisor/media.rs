@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::status::{ErrorCode, PlaneState};
 
-use super::Policy;
 use super::acknowledgements::Acks;
 use super::backoff::after;
 use super::event::{Failure, Phase, Retry};
+use super::policy::Policy;
 
 /// From the answer to ICE and DTLS up: five STUN retransmissions and two DTLS flights on a bad link fit, a dead path
 /// does not hold us for longer.

@@ -1,8 +1,8 @@
 //! Pure: golden traces of the ICE restart ladder in the whole brain.
 
 use super::event::{Action, Attempt, Event, Failure, PathEvent, Phase, Retry, SessionEvent};
+use super::policy::{Policy, Retries};
 use super::tests::{Run, policy};
-use super::{Policy, Retries};
 use crate::status::{ErrorCode, Layer, Message, Reason, StopReason, WaitingFor};
 
 fn unreachable() -> Failure {

@@ -3,10 +3,11 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use super::Supervisor;
 use super::event::{
     Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent, TokenEvent,
 };
-use super::{Policy, Retries, Supervisor};
+use super::policy::{Policy, Retries};
 use crate::status::notice::{Notice, notices};
 use crate::status::path::{PathChange, PathChangeReason};
 use crate::status::{ErrorCode, Message, PlaneState, Reason, RetryAdvice, StopReason, WaitingFor};
@@ -37,7 +38,7 @@ pub(super) fn policy() -> Policy {
         capture_retry_delay: Duration::from_secs(2),
         watches_consent: true,
         needs_network: true,
-        signalling: super::SignallingPolicy::default(),
+        signalling: super::policy::SignallingPolicy::default(),
         endpoints: 1,
     }
 }

@@ -3,8 +3,9 @@
 use super::super::event::{Action, Failure, Phase, Retry, SessionEvent};
 use super::super::ladder::Step;
 use super::heir::Cause;
-use super::{Around, Broadcast, State, Trouble, Verdict, trouble};
+use super::{Around, Broadcast, State, Trouble, trouble};
 use crate::status::ErrorCode;
+use crate::supervisor::trouble::Verdict;
 
 impl Broadcast {
     /// Sees to the media of the live session.

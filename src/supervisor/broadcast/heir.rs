@@ -4,12 +4,13 @@
 
 use std::time::Instant;
 
-use super::super::Retries;
 use super::super::event::{Action, Failure, SessionEvent};
+use super::super::policy::Retries;
 use super::super::session::Session;
 use super::super::signalling::Due;
 use super::loss::{self, Next};
-use super::{Around, Broadcast, Policy, STABLE_SPELL, State, Verdict, Wait, WaitingFor, after, outage, trouble};
+use super::{Around, Broadcast, Policy, STABLE_SPELL, State, Wait, WaitingFor, after, outage, trouble};
+use crate::supervisor::trouble::Verdict;
 
 /// The session that is to take the place of the live one.
 #[derive(Debug)]

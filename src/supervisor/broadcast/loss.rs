@@ -6,8 +6,9 @@ use crate::status::{ErrorCode, WaitingFor};
 
 use super::super::endpoints::SLOT_BUSY_WAIT;
 use super::super::event::{Action, Failure, Retry};
-use super::super::{Policy, Retries};
-use super::{Around, Broadcast, Outage, STABLE_SPELL, State, Trouble, Verdict, after, backoff, trouble};
+use super::super::policy::{Policy, Retries};
+use super::{Around, Broadcast, Outage, STABLE_SPELL, State, Trouble, after, backoff, trouble};
+use crate::supervisor::trouble::Verdict;
 
 /// A goodbye takes no longer (`uplink`: 1.2 s); what holds our slot after that is not in our hands.
 const OWN_SLOT_WAIT: Duration = Duration::from_millis(1500);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::status::path::PathChange;
 use crate::status::{self, Message, Plane};
 
-use super::super::Retries;
 use super::super::ladder::Ladder;
+use super::super::policy::Retries;
 use super::{Broadcast, Policy, State, trouble};
 
 impl Broadcast {

@@ -13,6 +13,7 @@ use crate::status::path::{PathState, PathStats};
 use crate::supervisor::event::LocalAddress;
 
 use super::agent::Agent;
+use super::clock::now;
 use super::glue::{Face, Mind};
 use super::helpers::{Helpers, Word};
 use super::names::Names;
@@ -370,9 +371,4 @@ async fn at(deadline: Option<Instant>) {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the clock of the agent is read here and nowhere else")]
-pub(super) fn now() -> Instant {
-    Instant::now()
 }

@@ -7,6 +7,7 @@
 
 mod agent;
 mod awake;
+mod clock;
 mod consent;
 mod encore;
 mod engine;

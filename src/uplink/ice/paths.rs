@@ -27,7 +27,7 @@ use super::words::{Health, Move, PathFigures, Plan, Route, Routes, SocketId, Why
 use crate::supervisor::event::LocalAddress;
 use again::Ledger;
 use ears::Ears;
-use upkeep::Reputation;
+use trust::Reputation;
 
 /// Longest silence before the path in use is suspect.
 const SUSPECT_AFTER_MAX: Duration = Duration::from_millis(500);

@@ -24,9 +24,10 @@ use crate::config::Uplink;
 use crate::signal::failure::tls;
 use crate::supervisor::event::LocalAddress;
 
-use super::engine::now;
+use super::clock::now;
 use super::link::{self, Link, NoWay};
 use super::servers::{Server, Servers, Transport};
+use super::sockets::Outbox;
 use super::sockets::Packet;
 use super::turn::{End, Event, Lease};
 use super::words::SocketId;
@@ -46,9 +47,6 @@ const GOODBYE_MAX: Duration = Duration::from_secs(1);
 const OUTGOING_MAX: usize = 512;
 /// Ids of relays begin here; those of sockets never get there.
 const FIRST_ID: u32 = 1 << 31;
-
-/// Where packets for a relay are put: to whom, and what.
-pub(super) type Outbox = mpsc::Sender<(SocketAddr, Vec<u8>)>;
 
 /// What the tasks tell.
 pub(super) enum News {

@@ -18,7 +18,6 @@ use tracing::warn;
 use crate::supervisor::event::LocalAddress;
 
 use super::encore::Encore;
-use super::relays::Outbox;
 use super::words::{Route, Routes, SocketId};
 use crate::rtp::packet::Kind;
 
@@ -298,9 +297,12 @@ impl Outgoing {
     }
 }
 
+/// Where packets for a relay are put: to whom, and what.
+pub(super) type Outbox = mpsc::Sender<(SocketAddr, Vec<u8>)>;
+
 #[cfg(test)]
 mod tests {
-    use super::super::engine::now;
+    use super::super::clock::now;
     use super::super::words::Again;
     use super::*;
 

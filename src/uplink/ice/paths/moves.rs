@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::upkeep::{ANCHOR_REST, Reputation};
+use super::trust::Reputation;
+use super::upkeep::ANCHOR_REST;
 use super::{CADENCE_STANDBY, Left, Paths, REPLAY_WINDOW, Selected, usable};
 use crate::supervisor::event::LocalAddress;
 use crate::uplink::ice::lines::{Line, Place};

@@ -4,8 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::upkeep::doubled;
-
 /// A life (from the first answer after a silence to the last before the next) that is shorter was not worth a move: finding
 /// out that a path is dead, and moving, takes up to half of it. No trial is longer than this either.
 const LIFE_MIN: Duration = Duration::from_millis(1_250);
@@ -53,6 +51,58 @@ impl Trust {
         let life = self.alive_since.zip(self.proved).map(|(since, proved)| proved.saturating_duration_since(since));
         life.unwrap_or_default()
     }
+}
+
+/// Flaps are forgiven after so long without one.
+const FORGIVE_AFTER: Duration = Duration::from_secs(120);
+
+/// A path that was left or has come must be good for so long before media goes there by preference. Doubles with each flap.
+const RETURN_AFTER: Duration = Duration::from_secs(5);
+
+const RETURN_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// After a socket could not be opened. Doubles up to 10 s.
+const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+const OPEN_AGAIN_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// What is remembered of an address, also while it is away.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reputation {
+    flaps: u32,
+    pub(super) last_flap: Option<Instant>,
+    pub(super) refusals: u32,
+    pub(super) open_again: Option<Instant>,
+    pub(super) renewals: u32,
+    /// It has worked since it is here.
+    pub(super) proved: bool,
+    /// Of the direct way, and of the detour over a TURN server.
+    pub(super) trust: [Trust; 2],
+}
+
+impl Reputation {
+    /// It went away, or silent under our feet.
+    pub(super) fn flap(&mut self, now: Instant) {
+        let forgiven = self.last_flap.is_none_or(|last| now.saturating_duration_since(last) >= FORGIVE_AFTER);
+        self.flaps = if forgiven { 1 } else { self.flaps.saturating_add(1) };
+        self.last_flap = Some(now);
+    }
+
+    /// For how long it has to be good before it is gone back to.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        let forgiven = self.last_flap.is_none_or(|last| now.saturating_duration_since(last) >= FORGIVE_AFTER);
+        let flaps = if forgiven { 0 } else { self.flaps };
+        doubled(RETURN_AFTER, flaps.saturating_sub(1), RETURN_AFTER_MAX)
+    }
+
+    pub(super) fn not_opened(&mut self, now: Instant) {
+        self.open_again = Some(now + doubled(OPEN_AGAIN_AFTER, self.refusals, OPEN_AGAIN_AFTER_MAX));
+        self.refusals = self.refusals.saturating_add(1);
+    }
+}
+
+pub(super) fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
+    (first * 2_u32.pow(times.min(10))).min(max)
 }
 
 #[cfg(test)]

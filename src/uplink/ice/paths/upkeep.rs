@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::trust::Trust;
+use super::trust::{Trust, doubled};
 use super::{BURST, CADENCE_STANDBY, Paths, Step, TICK, TICK_IN_DOUBT, usable};
 use crate::supervisor::event::LocalAddress;
 use crate::uplink::ice::words::{Route, SocketId};
@@ -20,55 +20,8 @@ const ANCHOR_AFTER: Duration = Duration::from_secs(3);
 pub(super) const ANCHOR_REST: Duration = Duration::from_secs(1);
 /// The path in use that is dead, with no other, gets a fresh socket after this.
 const REVIVE_AFTER: Duration = Duration::from_secs(3);
-/// A path that was left or has come must be good for so long before media goes there by preference. Doubles with each flap.
-const RETURN_AFTER: Duration = Duration::from_secs(5);
-const RETURN_AFTER_MAX: Duration = Duration::from_secs(60);
-/// Flaps are forgiven after so long without one.
-const FORGIVE_AFTER: Duration = Duration::from_secs(120);
-/// After a socket could not be opened. Doubles up to 10 s.
-const OPEN_AGAIN_AFTER: Duration = Duration::from_millis(250);
-const OPEN_AGAIN_AFTER_MAX: Duration = Duration::from_secs(10);
 /// Addresses that are remembered after they went.
 const REPUTATIONS_MAX: usize = 64;
-
-/// What is remembered of an address, also while it is away.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Reputation {
-    flaps: u32,
-    last_flap: Option<Instant>,
-    refusals: u32,
-    open_again: Option<Instant>,
-    renewals: u32,
-    /// It has worked since it is here.
-    pub(super) proved: bool,
-    /// Of the direct way, and of the detour over a TURN server.
-    pub(super) trust: [Trust; 2],
-}
-
-impl Reputation {
-    /// It went away, or silent under our feet.
-    pub(super) fn flap(&mut self, now: Instant) {
-        let forgiven = self.last_flap.is_none_or(|last| now.saturating_duration_since(last) >= FORGIVE_AFTER);
-        self.flaps = if forgiven { 1 } else { self.flaps.saturating_add(1) };
-        self.last_flap = Some(now);
-    }
-
-    /// For how long it has to be good before it is gone back to.
-    pub(super) fn wait(&self, now: Instant) -> Duration {
-        let forgiven = self.last_flap.is_none_or(|last| now.saturating_duration_since(last) >= FORGIVE_AFTER);
-        let flaps = if forgiven { 0 } else { self.flaps };
-        doubled(RETURN_AFTER, flaps.saturating_sub(1), RETURN_AFTER_MAX)
-    }
-
-    pub(super) fn not_opened(&mut self, now: Instant) {
-        self.open_again = Some(now + doubled(OPEN_AGAIN_AFTER, self.refusals, OPEN_AGAIN_AFTER_MAX));
-        self.refusals = self.refusals.saturating_add(1);
-    }
-}
-
-pub(super) fn doubled(first: Duration, times: u32, max: Duration) -> Duration {
-    (first * 2_u32.pow(times.min(10))).min(max)
-}
 
 impl Paths {
     /// Takes over the ranking; what is gone is closed now.

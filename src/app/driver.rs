@@ -22,7 +22,7 @@ use crate::supervisor::event::{Action, Attempt, Command, Event, Failure, MediaEv
 use crate::systemd;
 use crate::uplink::{Line, Parting, Session};
 
-use crate::house::board::Board;
+use crate::app::publish::Board;
 
 /// A camera that does not let go in this time is left behind; the brain may open it again.
 const STUDIO_DEADLINE: Duration = Duration::from_secs(4);

@@ -12,15 +12,16 @@ use tokio::sync::watch;
 
 use crate::signal::roamcast::text::Stats;
 
-use super::broadcast::Phase;
-use super::http::{Refusal, Server, check_name};
-use super::media;
+use crate::ingest::broadcast::Phase;
+use crate::ingest::media;
+use crate::ingest::refusal::{Refusal, check_name};
+use crate::ingest::server::Server;
 
 /// Proxies and browsers give up on streams that are silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The handler.
-pub(super) async fn stream(
+pub(in crate::ingest) async fn stream(
     State(server): State<Server>,
     Path(name): Path<String>,
     headers: HeaderMap,

@@ -22,13 +22,14 @@ use crate::signal::roamcast::text::{
     self as text, Claim, ErrorName, ErrorText, ParseError, ToClient, ToServer, VERSION,
 };
 
-pub(super) use upgrade::upgrade;
+pub(in crate::ingest) use upgrade::upgrade;
 
-use super::broadcast::{RESUME_WINDOW, SILENT_AFTER};
-use super::http::{Server, random_key};
-use super::media::{self, Busy};
-use super::peer::Role;
-use super::sessions::{self, Claimed, New, Order, Refused, Request};
+use crate::ingest::broadcast::{RESUME_WINDOW, SILENT_AFTER};
+use crate::ingest::media::sessions::{self, Claimed, New, Order, Refused, Request};
+use crate::ingest::media::{self, Busy};
+use crate::ingest::peer::Role;
+use crate::ingest::refusal::ROOM_AFTER;
+use crate::ingest::server::{Server, random_key};
 
 /// Who opens a WebSocket knows what to say.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -243,7 +244,7 @@ impl Conversation {
 
     /// There are as many sessions as there may be.
     async fn no_room(&mut self) -> Flow {
-        let retry_after_ms = u64::try_from(super::http::ROOM_AFTER.as_millis()).unwrap_or(u64::MAX);
+        let retry_after_ms = u64::try_from(ROOM_AFTER.as_millis()).unwrap_or(u64::MAX);
         self.say(ToClient::GoingAway { retry_after_ms }).await?;
         self.close(TRY_AGAIN_LATER, "too many sessions").await
     }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::cli::lines::Lines;
+use crate::app::stdout::Lines;
 use crate::control::feed::{Feed, Told};
 use crate::status::Status;
 use crate::status::notice::{Notice, notices};

@@ -8,13 +8,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::signal::roamcast::text::{Claim, ErrorName, ErrorText, Hidden, Stats, ToClient, ends_session};
 
-use super::broadcast::{PeerId, RESUME_WINDOW, Signalling};
-use super::media::{Address, Busy, Media};
-use super::peer::{OfferError, Peer, Role};
+use super::{Address, Busy, Media};
+use crate::ingest::broadcast::{PeerId, RESUME_WINDOW, Signalling};
+use crate::ingest::peer::{OfferError, Peer, Role};
 
 /// What the loop wants of a connection.
 #[derive(Debug)]
-pub(super) enum Order {
+pub(in crate::ingest) enum Order {
     /// Say this.
     Say(ToClient),
     /// Close with this code.
@@ -26,10 +26,10 @@ pub(super) enum Order {
 }
 
 /// The way to a connection.
-pub(super) type Line = mpsc::Sender<Order>;
+pub(in crate::ingest) type Line = mpsc::Sender<Order>;
 
 /// What a connection asks of the loop.
-pub(super) enum Request {
+pub(in crate::ingest) enum Request {
     /// A session for a connection: the one it claims, else a new one. `None`: there is no room for another.
     Open { new: New, name: String, claim: Option<Claim>, line: Line, reply: oneshot::Sender<Option<Opened>> },
     /// A new media connection.
@@ -49,25 +49,25 @@ pub(super) enum Request {
 }
 
 /// What makes a session; random, made outside the loop.
-pub(super) struct New {
-    pub(super) id: String,
-    pub(super) resume_token: String,
+pub(in crate::ingest) struct New {
+    pub(in crate::ingest) id: String,
+    pub(in crate::ingest) resume_token: String,
 }
 
 /// The session that a connection has now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Opened {
-    pub(super) id: String,
-    pub(super) resume_token: Hidden,
+pub(in crate::ingest) struct Opened {
+    pub(in crate::ingest) id: String,
+    pub(in crate::ingest) resume_token: Hidden,
     /// Its number among all sessions.
-    pub(super) slot: u16,
+    pub(in crate::ingest) slot: u16,
     /// What became of the claim.
-    pub(super) claim: Claimed,
+    pub(in crate::ingest) claim: Claimed,
 }
 
 /// What became of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Claimed {
+pub(in crate::ingest) enum Claimed {
     /// There was none.
     None,
     /// Granted; with the name the session had, if it has another one now.
@@ -78,7 +78,7 @@ pub(super) enum Claimed {
 
 /// Why a request of a session is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(in crate::ingest) enum Refused {
     /// There is no such session any more.
     Gone,
     /// There is no media connection yet.
@@ -93,7 +93,7 @@ pub(super) enum Refused {
 
 /// Faults that happen in the loop.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(in crate::ingest) enum Fault {
     /// For the publisher's connection.
     Order(Order),
     /// Refuse every claim, or no longer.
@@ -124,7 +124,7 @@ struct Session {
 
 /// All sessions.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(in crate::ingest) struct Sessions {
     by_id: BTreeMap<String, Session>,
     refusing: BTreeMap<String, bool>,
     renaming: BTreeMap<String, bool>,
@@ -132,7 +132,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// The session of this media connection, whose connection is told why, is over.
-    pub(super) fn evict(&mut self, media: PeerId) {
+    pub(in crate::ingest) fn evict(&mut self, media: PeerId) {
         let id = self.by_id.iter().find(|(_, session)| session.media == Some(media)).map(|(id, _)| id.clone());
         let Some(session) = id.and_then(|id| self.by_id.remove(&id)) else { return };
         tracing::info!(name = session.name, "a session is ended: nothing is heard of it");
@@ -144,24 +144,24 @@ impl Sessions {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::ingest) fn len(&self) -> usize {
         self.by_id.len()
     }
 
     /// The numbers that are taken.
-    pub(super) fn slots(&self) -> impl Iterator<Item = u16> {
+    pub(in crate::ingest) fn slots(&self) -> impl Iterator<Item = u16> {
         self.by_id.values().map(|session| session.slot)
     }
 
     /// Its media connection is no more.
-    pub(super) fn media_gone(&mut self, media: PeerId) {
+    pub(in crate::ingest) fn media_gone(&mut self, media: PeerId) {
         for session in self.by_id.values_mut().filter(|session| session.media == Some(media)) {
             session.media = None;
         }
     }
 
     /// Forgets those that nobody came back to.
-    pub(super) fn forget(&mut self, now: Instant) {
+    pub(in crate::ingest) fn forget(&mut self, now: Instant) {
         self.by_id.retain(|_, session| session.is_held(now));
     }
 
@@ -191,7 +191,7 @@ impl Session {
 }
 
 impl Media {
-    pub(super) fn session(&mut self, request: Request, now: Instant) {
+    pub(in crate::ingest) fn session(&mut self, request: Request, now: Instant) {
         match request {
             Request::Open { new, name, claim, line, reply } => {
                 drop(reply.send(self.open(new, name, claim.as_ref(), line, now)));
@@ -245,7 +245,7 @@ impl Media {
     }
 
     /// A connection whose task has died says no goodbye; without this its name would stay taken.
-    pub(super) fn lose_dead_lines(&mut self, now: Instant) {
+    pub(in crate::ingest) fn lose_dead_lines(&mut self, now: Instant) {
         let dead = |session: &Session| session.line.as_ref().is_some_and(Line::is_closed);
         let dead: Vec<_> = self.sessions.by_id.iter().filter(|(_, s)| dead(s)).map(|(id, _)| id.clone()).collect();
         dead.iter().for_each(|id| self.lose_line(id, now));
@@ -394,8 +394,8 @@ fn tell(line: &Line, order: Order) {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "a test needs some Instant to count from")]
 mod tests {
-    use super::super::addresses::MediaAddress;
     use super::*;
+    use crate::ingest::addresses::MediaAddress;
 
     fn session(line: Option<Line>, media: Option<PeerId>, lost: Instant) -> Session {
         Session { name: "live".into(), slot: 0, resume_token: "right".into(), media, inherits: None, line, lost }
@@ -429,7 +429,7 @@ mod tests {
         assert!(!claimed("s", "right", "live", t + RESUME_WINDOW));
     }
 
-    const OFFER: &str = include_str!("../../tests/support/offer.sdp");
+    const OFFER: &str = include_str!("../../../tests/support/offer.sdp");
 
     async fn media() -> Media {
         let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -475,7 +475,7 @@ mod tests {
     async fn who_is_gone_before_the_answer_leaves_nothing_behind() {
         let (mut media, t) = (media().await, Instant::now());
         let at = || Address { role: Role::Publisher, name: "live".into(), key: "k".into() };
-        media.answer(super::super::media::Request::Join { at: at(), peer: Box::new(peer()), reply: to_nobody() });
+        media.answer(super::super::Request::Join { at: at(), peer: Box::new(peer()), reply: to_nobody() });
         assert_eq!((media.peers.len(), media.free_slot()), (0, 0));
         assert_eq!(media.broadcast("live", t).may_publish(t), Ok(()));
 
@@ -498,7 +498,7 @@ mod tests {
             let new = New { id: id.to_string(), resume_token: "right".into() };
             media.open(new, "live".into(), claim, line, t).is_some()
         };
-        for id in 0..super::super::room::SESSIONS_MAX {
+        for id in 0..crate::ingest::room::SESSIONS_MAX {
             assert!(open(&mut media, id, None), "{id}");
         }
         assert!(!open(&mut media, 9999, None));

@@ -1,5 +1,7 @@
 //! The laws of the house as tests (law 12 in the architecture; the map is `src/lib.rs`).
 
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -103,48 +105,55 @@ fn paths_are_taken_apart() {
     );
 }
 
-/// Which rooms a room may name. `None`: all of them.
-fn allowed(source: &Source) -> Option<&'static [&'static str]> {
-    match source.room() {
-        "supervisor" => Some(&["supervisor", "status"]),
-        "status" => Some(&["status"]),
-        "config" => Some(&["config", "supervisor::Policy", "supervisor::Retries", "supervisor::SignallingPolicy"]),
-        "inbox" => Some(&["inbox", "supervisor::event", "status", "config::mask"]),
-        "media" => Some(&["media", "supervisor::event", "status", "config", "inbox"]),
-        "network" => Some(&["network", "supervisor::event", "config", "inbox"]),
-        "uplink" => Some(&[
-            "uplink",
-            "supervisor::event",
-            "status",
+/// What a room may name besides itself: whole rooms, or some modules of theirs. There is no room without a list, and no
+/// exception (`circles` holds this table against itself).
+fn allowed(room: &str) -> &'static [&'static str] {
+    match room {
+        // The ground floor: they name nobody.
+        "status" | "server" | "rtp" => &[],
+        "supervisor" | "systemd" => &["status"],
+        "config" => &["supervisor::policy"],
+        "inbox" => &["supervisor::event", "config::mask"],
+        "sdp" => &["supervisor::event", "status"],
+        "network" => &["supervisor::event", "config", "inbox"],
+        "media" => &["supervisor::event", "status", "config", "inbox"],
+        "signal" => &["supervisor::event", "status", "config", "sdp"],
+        "probe" => &["supervisor::event", "config", "inbox", "signal::transport::dns", "signal::origin"],
+        "uplink" => &["supervisor::event", "status", "config", "inbox", "signal", "sdp", "rtp", "media::handover"],
+        "control" => &["status", "supervisor::event", "supervisor::policy", "config", "inbox", "server"],
+        "ingest" => &["server", "signal::whip::text", "signal::roamcast::text"],
+        "app" => &[
             "config",
+            "control",
             "inbox",
+            "media",
+            "network",
+            "probe",
             "signal",
-            "sdp",
-            "rtp",
-            "media::handover",
-        ]),
-        "rtp" => Some(&["rtp"]),
-        "sdp" => Some(&["sdp", "supervisor::event", "status"]),
-        "signal" => Some(&["signal", "supervisor::event", "status", "config", "sdp"]),
-        "control" => {
-            Some(&["control", "status", "supervisor::event", "supervisor::Policy", "config", "inbox", "server"])
-        }
-        "server" => Some(&["server"]),
-        "probe" => Some(&["probe", "supervisor::event", "config", "inbox", "signal::transport::dns", "signal::origin"]),
-        "systemd" => Some(&["systemd", "status"]),
-        "ingest" => Some(&["ingest", "server", "signal::whip::text", "signal::roamcast::text"]),
-        "main" | "lib" | "cli" | "house" | "driver" => None,
+            "status",
+            "supervisor",
+            "systemd",
+            "uplink",
+        ],
+        "cli" => &["app", "config", "control", "ingest", "media", "server", "signal", "status"],
+        // The root of the library declares the rooms, the program calls `cli` by the name of the crate.
+        "lib" | "main" => &[],
         room => panic!("`src/{room}` is a new room: say here what it may name"),
     }
+}
+
+/// Is `path` the module `prefix`, or in it?
+fn is_within(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 #[test]
 fn the_arrows_between_rooms_point_one_way() {
     let mut complaints = Vec::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
-        let Some(allowed) = allowed(source) else { continue };
+        let (room, allowed) = (source.room(), allowed(source.room()));
         for path in crate_paths(&source.product()) {
-            if !allowed.iter().any(|prefix| path.starts_with(prefix)) {
+            if !is_within(&path, room) && !allowed.iter().any(|prefix| is_within(&path, prefix)) {
                 complaints.push(format!("src/{} names `crate::{path}`; it may name {allowed:?}", source.path));
             }
         }

@@ -1,5 +1,7 @@
 //! The media loop: one task, one UDP socket, all connections of all broadcasts.
 
+pub(super) mod sessions;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,10 +17,10 @@ use super::broadcast::{Arrived, Broadcast, PeerId, Phase, Signalling};
 use super::peer::{Frame, OfferError, Peer, PeerEvent, Role};
 use super::pulse::{self, Living, Pulse};
 use super::sdp::Fragment;
-use super::sessions::{self, Sessions};
 use super::slots;
 use super::tally::Tally;
 use super::timeline::Report;
+use sessions::Sessions;
 
 /// A viewer that is not connected for this long is gone.
 const VIEWER_LOST_AFTER: Duration = Duration::from_secs(15);

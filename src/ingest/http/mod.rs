@@ -1,8 +1,9 @@
 //! WHIP (RFC 9725) and WHEP over HTTP: who may, what is well-formed, which status. The media loop does the rest.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+pub(super) mod events;
+mod fault_orders;
+pub(super) mod page;
+pub(super) mod signalling;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,35 +14,25 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
-use secrecy::{ExposeSecret, SecretString};
-use str0m::config::DtlsCert;
-use subtle::ConstantTimeEq;
-use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::server::host::{Hosts, Pages, Stranger};
+use crate::server::host::{Pages, Stranger};
 use crate::server::seats::Limits;
 use crate::server::{self, Ends, files};
-use crate::signal::roamcast::text::IceServer;
 use crate::signal::whip::text::RETRY_SLOT;
 
-use super::addresses::MediaAddress;
-use super::faults::Faults;
-use super::media::{self, Address, Board, Busy, Denied, Guard, PatchError, Patched, Request};
-use super::peer::{OfferError, Peer, Role};
-use super::pulse::Pulse;
+use super::media::{self, Address, Busy, Denied, Guard, PatchError, Patched, Request};
+use super::offer;
+use super::peer::Role;
+use super::refusal::{Refusal, check_name};
 use super::sdp::Fragment;
+use super::server::{Joined, Server, random_key};
 use super::tls::Door;
-use super::{events, faults, offer, page, signalling};
 
 /// No body is as long as an offer may be.
 const BODY_MAX: usize = offer::BYTES_MAX;
 /// Connections: some for each session that there may be (a browser has up to six). One address may have most of them: behind
 /// a proxy all clients have the same.
 const CONNECTIONS: Limits = Limits { total: 1024, per_address: 768 };
-/// When there is no room for another session, one may have ended by then.
-pub(super) const ROOM_AFTER: Duration = Duration::from_secs(5);
-/// Longer names make ugly URLs.
-const NAME_MAX: usize = 64;
 
 const SDP: &str = "application/sdp";
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -51,25 +42,6 @@ const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 /// What scripts of other origins may read of an answer.
 const EXPOSED: &str =
     "Location, ETag, Link, Allow, Accept-Patch, Accept-Post, Access-Control-Allow-Methods, Retry-After";
-
-/// What all handlers share.
-#[derive(Clone)]
-pub(super) struct Server {
-    pub(super) requests: mpsc::Sender<Request>,
-    pub(super) board: watch::Receiver<Board>,
-    pub(super) certificate: DtlsCert,
-    pub(super) media: MediaAddress,
-    pub(super) token: Option<SecretString>,
-    pub(super) status_feed: Option<watch::Receiver<String>>,
-    /// Names by which we are reached, besides addresses.
-    pub(super) hosts: Hosts,
-    /// How the media loop is.
-    pub(super) pulse: Arc<Pulse>,
-    /// What tests have asked for, with `--faults` only.
-    pub(super) faults: Option<Arc<Faults>>,
-    /// Changes when the server is to stop.
-    pub(super) stopped: watch::Receiver<()>,
-}
 
 /// Serves until `server.stopped`.
 pub(super) async fn serve(door: Door, server: Server) {
@@ -99,111 +71,13 @@ fn routes(server: Server) -> Router {
             .route(&format!("/{path}/{{name}}/{{key}}"), patch);
     }
     if server.faults.is_some() {
-        router = router.route("/faults/{name}", post(faults::order));
+        router = router.route("/faults/{name}", post(fault_orders::order));
     }
     router
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn(cross_origin))
         .layer(middleware::from_fn_with_state(server.clone(), keep_strangers_out))
         .with_state(server)
-}
-
-/// A refusal: a status, and one sentence for the person at the other end.
-#[derive(Debug)]
-pub(super) struct Refusal(StatusCode, String, Option<(HeaderName, HeaderValue)>);
-
-impl Refusal {
-    pub(super) fn new(status: StatusCode, words: impl Into<String>) -> Self {
-        Self(status, words.into(), None)
-    }
-
-    pub(super) fn with(self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
-        Self(self.0, self.1, Some((name, value.into())))
-    }
-
-    fn no_session() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is no such session (any more)")
-    }
-
-    fn no_room() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "there are as many sessions as this ingest has room for")
-            .with(header::RETRY_AFTER, ROOM_AFTER.as_secs())
-    }
-
-    pub(super) fn stopping() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the ingest is stopping").with(header::RETRY_AFTER, 2)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let Self(status, words, extra) = self;
-        let mut response = (status, format!("{words}\n")).into_response();
-        response.headers_mut().extend(extra);
-        response
-    }
-}
-
-/// Who has been let in.
-struct Joined {
-    answer: String,
-    /// Of a publisher.
-    slot: Option<u16>,
-}
-
-impl Server {
-    /// Checks the Bearer token, in constant time.
-    pub(super) fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
-        let Some(token) = &self.token else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-        let (scheme, given) = given.split_at_checked("Bearer ".len()).unwrap_or_default();
-        let right: bool = given.trim_ascii().ct_eq(token.expose_secret().as_bytes()).into();
-        if right && scheme.eq_ignore_ascii_case(b"Bearer ") {
-            return Ok(());
-        }
-        let words = "this needs the ingest's token: `Authorization: Bearer <token>`";
-        Err(Refusal::new(StatusCode::UNAUTHORIZED, words)
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"roamcast\"")))
-    }
-
-    pub(super) async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(request(reply)).await.map_err(|_| Refusal::stopping())?;
-        answer.await.map_err(|_| Refusal::stopping())
-    }
-
-    /// Negotiates on this task: a peculiar offer must not stop the media of others. Gives the answer as well.
-    pub(super) fn negotiate(&self, offer: &str, role: Role, reached: SocketAddr) -> Result<(Peer, String), OfferError> {
-        let candidates = self.media.candidates(reached.ip());
-        Peer::accept(offer, role, candidates, self.certificate.clone(), media::now())
-    }
-
-    async fn join(&self, at: &Address, offer: &str, reached: SocketAddr) -> Result<Result<Joined, Denied>, Refusal> {
-        let (peer, answer) = self
-            .negotiate(offer, at.role, reached)
-            .map_err(|error| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-        let joined = self.ask(|reply| Request::Join { at: at.clone(), peer: Box::new(peer), reply }).await?;
-        Ok(joined.map(|slot| Joined { answer, slot }))
-    }
-}
-
-impl Server {
-    /// The STUN and TURN servers of this publisher, when a test has asked for some.
-    pub(super) fn ice_servers(&self, name: &str) -> Vec<IceServer> {
-        self.faults.as_ref().map(|faults| faults.ice_servers(name)).unwrap_or_default()
-    }
-
-    /// The same as `Link`s (RFC 9725, section 4.6).
-    fn links(&self, at: &Address) -> Vec<(HeaderName, String)> {
-        let servers = if at.role == Role::Publisher { self.ice_servers(&at.name) } else { Vec::new() };
-        let link = |url: &String, server: &IceServer| {
-            let (user, password) = (server.username.as_deref(), server.credential.as_ref().map(|text| text.0.as_str()));
-            let (user, password) = (user.unwrap_or_default(), password.unwrap_or_default());
-            let link = format!("<{url}>; rel=\"ice-server\"; username=\"{user}\"; credential=\"{password}\"");
-            (header::LINK, format!("{link}; credential-type=\"password\""))
-        };
-        servers.iter().flat_map(|server| server.urls.iter().map(|url| link(url, server))).collect()
-    }
 }
 
 /// POST of an offer.
@@ -352,16 +226,6 @@ async fn cross_origin(method: Method, headers: HeaderMap, request: axum::extract
     response
 }
 
-/// A name is what needs no escaping anywhere.
-pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if plain && (1..=NAME_MAX).contains(&name.len()) {
-        return Ok(());
-    }
-    let words = format!("a broadcast's name has 1 to {NAME_MAX} letters, digits, `-` and `_`");
-    Err(Refusal::new(StatusCode::NOT_FOUND, words))
-}
-
 /// The body as text, if it says that it is of the type `wanted`; `hint` is the header that names the right type.
 fn text_body(
     headers: &HeaderMap,
@@ -409,12 +273,4 @@ const fn path_of(role: Role) -> &'static str {
         Role::Publisher => "whip",
         Role::Viewer => "whep",
     }
-}
-
-/// 128 random bits: who knows the URL of a session may change and end it.
-pub(super) fn random_key() -> Result<String, Refusal> {
-    let mut bytes = [0; 16];
-    let random = rustls::crypto::ring::default_provider().secure_random;
-    random.fill(&mut bytes).map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "no randomness"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

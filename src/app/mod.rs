@@ -1,7 +1,10 @@
 //! Opens the rooms in order, joins them by channels, closes them in reverse.
 
-pub mod board;
+pub mod driver;
+pub mod publish;
 mod signals;
+pub mod stdout;
+pub mod writer;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -10,11 +13,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::cli::print;
+use crate::app::driver::Driver;
 use crate::config::{Config, DtlsCertificate};
 use crate::control::desk::{Desk, Origin};
 use crate::control::{self, Windows};
-use crate::driver::Driver;
 use crate::inbox::Inbox;
 use crate::media::handover::{Hatch, SharedClock, TrackKind};
 use crate::network::Watch;
@@ -27,21 +29,23 @@ use crate::systemd;
 use crate::uplink::Line;
 use crate::uplink::certificate::Certificate;
 
-use board::Board;
+use publish::Board;
 
 /// Runs a broadcast from its first frame to its last. Needs a tokio runtime; GStreamer must be initialised.
 /// `origin`: what `config` was made of. With `run_for` it stops by itself after that time.
-pub async fn run(config: Config, origin: Origin, board: Board, run_for: Option<Duration>) -> StopReason {
+///
+/// # Errors
+/// One sentence: a socket or address of `[control]` cannot be had, and nothing was broadcast.
+pub async fn run(
+    config: Config,
+    origin: Origin,
+    board: Board,
+    run_for: Option<Duration>,
+) -> Result<StopReason, String> {
     let inbox = Inbox::default();
     let (feed, view) = control::feed::feed();
     let desk = Arc::new(Desk::new(&config, origin, inbox.clone(), view));
-    let windows = match Windows::open(&config.control, &desk).await {
-        Ok(windows) => windows,
-        Err(words) => {
-            print::err(&format!("error: {words}"));
-            return StopReason::BadConfig;
-        }
-    };
+    let windows = Windows::open(&config.control, &desk).await?;
     signals::listen(&inbox, &desk);
     if let Some(limit) = run_for {
         signals::stop_after(limit, &inbox);
@@ -60,7 +64,7 @@ pub async fn run(config: Config, origin: Origin, board: Board, run_for: Option<D
         state.erase();
     }
     windows.close().await;
-    reason
+    Ok(reason)
 }
 
 fn line(config: &Config, inbox: &Inbox, addresses: Option<watch::Receiver<Vec<LocalAddress>>>) -> Line {

@@ -17,14 +17,14 @@ enum Order {
 }
 
 /// Writes records in order, on a thread of its own. Dropping it waits a moment for the last ones.
-pub(super) struct WriterThread {
+pub(crate) struct WriterThread {
     waiting: SyncSender<Order>,
     lost: AtomicU64,
 }
 
 impl WriterThread {
     /// Starts the thread; it ends with the first error of `write`: nobody reads any more.
-    pub(super) fn start(mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> Self {
+    pub(crate) fn start(mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> Self {
         let (waiting, orders) = sync_channel(WAITING_MAX);
         std::thread::spawn(move || {
             for order in orders {
@@ -42,7 +42,7 @@ impl WriterThread {
 
     /// Puts a record in the queue. Never blocks: one that finds it full is lost. Gives how many were lost before this one,
     /// once, when there is room again.
-    pub(super) fn write(&self, record: Vec<u8>) -> u64 {
+    pub(crate) fn write(&self, record: Vec<u8>) -> u64 {
         match self.waiting.try_send(Order::Write(record)) {
             Ok(()) => self.lost.swap(0, Ordering::Relaxed),
             Err(TrySendError::Full(_)) => {
@@ -54,7 +54,7 @@ impl WriterThread {
     }
 
     /// Waits a moment until all is written that was put in the queue before.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let (tell, done) = sync_channel(1);
         if self.waiting.try_send(Order::Flush(tell)).is_ok() {
             let _too_slow = done.recv_timeout(FLUSH_WITHIN);

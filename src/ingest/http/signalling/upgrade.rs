@@ -13,11 +13,12 @@ use tokio_tungstenite::tungstenite::protocol::{Role as Side, WebSocketConfig};
 use crate::server::Ends;
 use crate::signal::roamcast::text::{MESSAGE_BYTES_MAX, SUBPROTOCOL};
 
-use super::super::http::{Refusal, Server, check_name};
 use super::Conversation;
+use crate::ingest::refusal::{Refusal, check_name};
+use crate::ingest::server::Server;
 
 /// `GET /signal/<name>`
-pub(in super::super) async fn upgrade(
+pub(in crate::ingest) async fn upgrade(
     State(server): State<Server>,
     ConnectInfo(Ends { local: reached, .. }): ConnectInfo<Ends>,
     Path(name): Path<String>,

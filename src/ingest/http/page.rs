@@ -4,22 +4,23 @@ use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 
-use super::http::{Refusal, Server, check_name};
+use crate::ingest::refusal::{Refusal, check_name};
+use crate::ingest::server::Server;
 
-const VIEWER: &str = include_str!("viewer.html");
-const INDEX: &str = include_str!("index.html");
+const VIEWER: &str = include_str!("../viewer.html");
+const INDEX: &str = include_str!("../index.html");
 /// Nothing from anywhere else, and nobody may frame us.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
                       img-src data:; media-src blob: mediastream:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// `GET /<name>`.
-pub(super) async fn viewer(Path(name): Path<String>) -> Result<Response, Refusal> {
+pub(in crate::ingest) async fn viewer(Path(name): Path<String>) -> Result<Response, Refusal> {
     check_name(&name)?;
     Ok(html(VIEWER.to_owned()))
 }
 
 /// `GET /`: straight to the only broadcast, or a list. With a token, names are not for everybody.
-pub(super) async fn index(State(server): State<Server>) -> Response {
+pub(in crate::ingest) async fn index(State(server): State<Server>) -> Response {
     if server.token.is_some() {
         return Redirect::temporary("/live").into_response();
     }
