@@ -59,24 +59,25 @@
 //!   mod.rs           (-) Session: open, close(self)
 //!   negotiate.rs     (-) from offer to answer; where a server refuses the sound, once more without
 //!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it; restart.rs: new ICE credentials for it
-//!   ice/                 THE ROAMING AGENT - many paths, one connection
-//!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
-//!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders
-//!     consent.rs pacing.rs pulse.rs standing.rs awake.rs (P) our own checks; how soon checks follow each other; how a path is;
-//!                        how the connection stands; the time we were awake
-//!     paths.rs lines.rs (P) the rules of the road; which sockets there are. paths/ moves.rs (when media moves), trust.rs (who dies
-//!                        young), upkeep.rs (sockets come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
-//!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
-//!     engine.rs sockets.rs clock.rs (-) the hands: one task a session; one UDP socket an address; their clock; encore.rs (P): what leaves once more
-//!     names.rs mdns.rs (-)(P) candidates at host names; one question of multicast DNS
-//!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server
-//!     rehearsal.rs   (-) any bytes on all of these, for the fuzzer
-//!     glue.rs glue/methods.rs (-) the GObject face webrtcbin sees: the only `unsafe` in the house
 //!   offered.rs       (P) what our offer says of the formats, and what an answer may say of them; picture.rs (-): a camera is waited for
 //!   messenger.rs     (-) the task that owns the messenger of one session
 //!   certificate.rs   (-) ECDSA P-256 for DTLS
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) figures of the RTP session -> LinkStats
+//! ice/                   THE ROAMING AGENT - many paths, one connection
+//!   mod.rs           (-) Roaming: takes the place of webrtcbin's own agent; types.rs (P): what its parts say to each other
+//!   agent/           (P) the sans-IO ICE agent driven by (now, input) -> orders: checks.rs our own, pacing.rs how soon they follow
+//!                        each other, state.rs how the connection stands, clock.rs the time we were awake
+//!   paths/           (P) which path media takes: sockets.rs which there are, liveness.rs how a path is, select.rs when media
+//!                        moves, flapping.rs who dies young, lifecycle.rs sockets come and go, resend.rs what the far end may
+//!                        have missed, rtcp_watch.rs does it still report?
+//!   turn/            (-) STUN and TURN servers: mod.rs when they are asked; servers.rs, stun.rs, allocation/ (P): what they see of
+//!                        us, one address that one lends us; relays.rs one task a lease; connection.rs UDP, TCP or TLS to it
+//!   io/              (-) the hands: mod.rs one task a session; sockets.rs one UDP socket an address; history.rs (P): what leaves
+//!                        once more. clock.rs: their clock; wire.rs: what a datagram leaves through
+//!   names.rs mdns.rs (-)(P) candidates at host names; one question of multicast DNS
+//!   gst/             (-) the GObject face webrtcbin sees, and methods.rs: the only `unsafe` in the house
+//!   fuzz.rs          (-) any bytes on all of these, for the fuzzer
 //! sdp/               (P) mod.rs: is the answer one that we can live with? description.rs, candidate.rs: others' SDP, read
 //!                        generously; normal.rs: a checked answer as webrtcbin takes it; edit.rs: the edits of the offer
 //! rtp/               (P) packet.rs: what a packet is; rtcp.rs: what tells us that the far end gets our media
@@ -146,7 +147,7 @@
 //! 10. Small: functions <= 70 lines, files <= 400 code lines.
 //! 11. Comments say why; constants say why this number.
 //! 12. Laws are tests: `tests/pure/house_rules/mod.rs`.
-//! 13. `unsafe` lives in `uplink/ice/glue` alone.
+//! 13. `unsafe` lives in `ice/gst` alone.
 //!
 //! # Absent on purpose
 //!
@@ -159,6 +160,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod ice;
 pub mod inbox;
 #[cfg(feature = "ingest")]
 pub mod ingest;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use roamcast::config::units::{IceServer, Secret};
 use roamcast::config::{self, Uplink};
+use roamcast::ice;
 use roamcast::ingest::rehearsal::offers as ingest_offers;
 use roamcast::ingest::sdp::{self as ingest_sdp, Fragment};
 use roamcast::media::template::{LaunchFile, Part, Values};
@@ -20,7 +21,7 @@ use roamcast::signal::roamcast::text::{Message, ToClient, ToServer};
 use roamcast::signal::transport::headers;
 use roamcast::signal::whip::text as whip_text;
 use roamcast::signal::{origin, state, token};
-use roamcast::uplink::{ice, ice_server};
+use roamcast::uplink::ice_server;
 use url::Url;
 
 /// Takes any bytes; panics when something is found.
@@ -291,6 +292,6 @@ pub fn rtcp(data: &[u8]) {
 
 /// What arrives on the UDP sockets of the agent, and on its connections to TURN servers.
 pub fn datagram(data: &[u8]) {
-    let lent = ice::rehearsal::arrives(data);
+    let lent = ice::fuzz::arrives(data);
     assert!(lent <= 2, "{lent} addresses of one lease");
 }

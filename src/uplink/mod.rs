@@ -4,7 +4,6 @@
 //! anything twice: when it fails it says so, waits to be closed, and is gone. The brain decides what comes next.
 
 pub mod certificate;
-pub mod ice;
 pub mod ice_server;
 mod messenger;
 mod negotiate;
@@ -33,9 +32,9 @@ use crate::signal::{Ghost, Memory, RestartError, ResumeError, Timeouts, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
+use crate::ice::types::Told;
 use crate::rtp::rtcp::{self, Proof};
 use certificate::Certificate;
-use ice::words::Told;
 use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
 
@@ -277,7 +276,7 @@ impl Life<'_> {
             PeerEvent::Feedback(feedback) => self.feedback(&feedback),
             PeerEvent::Path(Told::Incomplete) => self.peer.iter().for_each(Peer::request_keyframe),
             PeerEvent::Path(Told::Moved(step)) => {
-                let change = ice::path_change(&step);
+                let change = crate::ice::path_change(&step);
                 change.into_iter().for_each(|change| self.voice(SessionEvent::Moved(change)));
             }
             PeerEvent::HungUp => return Err(crate::signal::failure::hung_up()),

@@ -17,11 +17,11 @@ use crate::media::handover::TrackKind;
 use crate::signal::{Accepted, Signaller};
 use crate::supervisor::event::{Event, Failure, SessionEvent};
 
-use super::ice::Roaming;
 use super::messenger::{Messenger, Said};
 use super::offered::Offered;
 use super::peer::{Peer, PeerEvent};
 use super::{Life, Line, TEARDOWN_DEADLINE, internal};
+use crate::ice::Roaming;
 use crate::sdp::{self, Answer, Rejection};
 
 /// What both sides have agreed on.

@@ -20,11 +20,11 @@ use crate::status::path::PathStats;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 use super::certificate::Certificate;
-use super::ice::words::Told;
-use super::ice::{Roaming, Servers};
 use super::offered::Offered;
 use super::outlet::Outlet;
 use super::stats::{self, Reading};
+use crate::ice::types::Told;
+use crate::ice::{Roaming, Servers};
 use crate::rtp::rtcp::{self, Feedback};
 use crate::sdp::{self, Answer, Candidate};
 use crate::signal::Accepted;

@@ -6,7 +6,7 @@
 //! belongs to the file that defines it.
 //!
 //! What does not count: a module and those that it lies in. A parent calls its children, and a child may be a part of what its
-//! parent defines (`impl Paths` in `paths/moves.rs`); methods that are called without naming their module cannot be seen here.
+//! parent defines (`impl Paths` in `paths/select.rs`); methods that are called without naming their module cannot be seen here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
