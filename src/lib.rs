@@ -100,17 +100,17 @@
 //! supervisor/          7 THE BRAIN - std and status types only
 //!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status(); policy.rs: the numbers it lives by
 //!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
-//!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
+//!   broadcast/       (P) mod.rs: the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
 //!   reachability.rs  (P) whose outage is it, ours or the server's? What else answers
-//!   broadcast/ heir.rs wait.rs loss.rs climb.rs proof.rs shown.rs outage.rs (P) make before break; what follows from a loss, of
-//!                        media alone; what a refusal means from a server that has taken our media; what is shown
-//!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
-//!   acknowledgements.rs (P) how long the far end may be silent about our media, by its own rhythm
-//!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
+//!     successor.rs wait.rs session_loss.rs media_loss.rs proof.rs status.rs outage.rs: make before break; what follows from a
+//!                        loss, of media alone; what a refusal means from a server that has taken our media; what is shown
+//!   session.rs signalling.rs media/ teardown.rs (P) the present session, its two planes, those being closed
+//!   acknowledgements/ (P) how long the far end may be silent about our media, by its own rhythm
+//!   ice_restart.rs   (P) ICE restarts while media is lost and the server hears us
 //!   endpoints.rs     (P) which server next: fallbackUrls, what is remembered of each, the way back
 //!   capture.rs       (P) machine of the capture side
 //!   backoff.rs slot.rs trouble.rs (P) how long to wait, seeded, or by a number of the server; Failure -> what the outside is told
-//!   tests.rs             golden traces
+//!   tests/               golden traces
 //! status/              8 THE NOTICE BOARD
 //!   mod.rs           (P) Status: one value, the only truth shown outside
 //!   notice.rs text.rs (P) events derived by comparing two Status values; the same in words

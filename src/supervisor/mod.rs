@@ -17,12 +17,10 @@ mod broadcast;
 mod capture;
 mod endpoints;
 pub mod event;
-mod ladder;
+mod ice_restart;
 mod media;
 pub mod policy;
 mod reachability;
-#[cfg(test)]
-mod rungs;
 mod session;
 mod signalling;
 mod slot;

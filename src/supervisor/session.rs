@@ -6,7 +6,7 @@ use crate::status::{ErrorCode, LinkStats, Message, PlaneState};
 
 use super::capture::Capture;
 use super::event::{Attempt, Failure, Phase, Retry, SessionEvent};
-use super::ladder::Ladder;
+use super::ice_restart::Ladder;
 use super::media::Media;
 use super::policy::Policy;
 use super::signalling::Signalling;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use crate::status::path::PathChange;
 use crate::status::{self, Message, Plane};
 
-use super::super::ladder::Ladder;
+use super::super::ice_restart::Ladder;
 use super::super::policy::Retries;
 use super::{Broadcast, Policy, State, trouble};
 
 impl Broadcast {
     /// `nothing_answers`: neither the server nor anything else.
-    pub(in super::super) fn status(&self, policy: &Policy, nothing_answers: bool) -> Option<status::Broadcast> {
+    pub(in crate::supervisor) fn status(&self, policy: &Policy, nothing_answers: bool) -> Option<status::Broadcast> {
         let (message, attempt, wait) = match &self.state {
             State::Off => return None,
             State::Waiting(wait) => (Message::ReconnectingBroadcast, self.tries, Some(wait)),
@@ -60,7 +60,7 @@ impl Broadcast {
     }
 
     /// Signalling and media.
-    pub(in super::super) fn planes(&self) -> (Plane, Plane) {
+    pub(in crate::supervisor) fn planes(&self) -> (Plane, Plane) {
         match &self.state {
             State::Off => (Plane::default(), Plane::default()),
             State::Waiting(_) => trouble::failed_planes(self.trouble.as_ref()),
@@ -71,7 +71,7 @@ impl Broadcast {
         }
     }
 
-    pub(in super::super) fn link(&self) -> Option<&status::LinkStats> {
+    pub(in crate::supervisor) fn link(&self) -> Option<&status::LinkStats> {
         match &self.state {
             State::Live(session) => session.link.as_ref(),
             State::Off | State::Waiting(_) => None,
@@ -79,22 +79,22 @@ impl Broadcast {
     }
 
     /// Seconds of outage after which the operator was told.
-    pub(in super::super) fn stuck(&self) -> Option<f64> {
+    pub(in crate::supervisor) fn stuck(&self) -> Option<f64> {
         self.outage.as_ref().and_then(|outage| outage.told).map(seconds)
     }
 
     /// How many gaps viewers have seen, and the seconds of the last one.
-    pub(in super::super) fn gaps(&self) -> (u64, Option<f64>) {
+    pub(in crate::supervisor) fn gaps(&self) -> (u64, Option<f64>) {
         (self.gaps.0, self.gaps.1.map(seconds))
     }
 
     /// How often media has moved to another path, and the last time that it did.
-    pub(in super::super) const fn moves(&self) -> (u64, Option<&PathChange>) {
+    pub(in crate::supervisor) const fn moves(&self) -> (u64, Option<&PathChange>) {
         (self.moves.0, self.moves.1.as_ref())
     }
 
     /// The wait in ms that the server asked for when it said that it will go away.
-    pub(in super::super) fn going_away(&self) -> Option<u64> {
+    pub(in crate::supervisor) fn going_away(&self) -> Option<u64> {
         self.going_away.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -1,5 +1,8 @@
 //! Golden traces of the whole brain, and what its machines' tests share.
 
+#[cfg(test)]
+mod ice_restart;
+
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 

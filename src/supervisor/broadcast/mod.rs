@@ -4,12 +4,12 @@
 //! Off --> Waiting <--> Live (+ an Heir: the session that is to take its place, while it still feeds)
 //! ```
 
-mod climb;
-mod heir;
-mod loss;
+mod media_loss;
 mod outage;
 mod proof;
-mod shown;
+mod session_loss;
+mod status;
+mod successor;
 mod wait;
 
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ use super::signalling::{Due, Terms};
 use super::teardown::Teardown;
 use super::trouble::{self, Trouble, Verdict};
 
-use heir::Heir;
 pub(super) use outage::Outside;
+use successor::Heir;
 use wait::Wait;
 
 /// A session that was acknowledged for this long was sound, and the budget of retries is whole again. A minute: a server
@@ -200,7 +200,7 @@ impl Broadcast {
         match &mut self.state {
             State::Off => {}
             State::Waiting(wait) => {
-                if let Some(max) = loss::used_up(around.policy, self.tries) {
+                if let Some(max) = session_loss::used_up(around.policy, self.tries) {
                     return Some(trouble::retries_used_up(max, self.trouble.as_ref()));
                 }
                 if wait.refit(around) {

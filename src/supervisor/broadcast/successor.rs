@@ -8,7 +8,7 @@ use super::super::event::{Action, Failure, SessionEvent};
 use super::super::policy::Retries;
 use super::super::session::Session;
 use super::super::signalling::Due;
-use super::loss::{self, Next};
+use super::session_loss::{self, Next};
 use super::{Around, Broadcast, Policy, STABLE_SPELL, State, Wait, WaitingFor, after, outage, trouble};
 use crate::supervisor::trouble::Verdict;
 
@@ -182,7 +182,7 @@ impl Broadcast {
     /// Opens the heir that waits, or waits for what forbids it.
     pub(super) fn try_heir(&mut self, around: Around<'_>, orders: &mut Vec<Action>) {
         self.restore_budget(around.now);
-        if loss::used_up(around.policy, self.tries).is_some() {
+        if session_loss::used_up(around.policy, self.tries).is_some() {
             return self.heir_waits_for_budget(around);
         }
         let cause = self.heir.as_ref().map_or(Cause::Orphaned, |heir| heir.cause);
@@ -326,7 +326,7 @@ impl Broadcast {
             }
             return trouble::passing(failure);
         }
-        if self.is_in_our_own_way(around.now, failure) && loss::used_up(around.policy, self.tries).is_none() {
+        if self.is_in_our_own_way(around.now, failure) && session_loss::used_up(around.policy, self.tries).is_none() {
             self.clear_the_way(around, failure, orders);
             return trouble::passing(failure);
         }

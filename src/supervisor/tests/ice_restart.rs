@@ -1,9 +1,9 @@
 //! Pure: golden traces of the ICE restart ladder in the whole brain.
 
-use super::event::{Action, Attempt, Event, Failure, PathEvent, Phase, Retry, SessionEvent};
-use super::policy::{Policy, Retries};
-use super::tests::{Run, policy};
+use super::{Run, policy};
 use crate::status::{ErrorCode, Layer, Message, Reason, StopReason, WaitingFor};
+use crate::supervisor::event::{Action, Attempt, Event, Failure, PathEvent, Phase, Retry, SessionEvent};
+use crate::supervisor::policy::{Policy, Retries};
 
 fn unreachable() -> Failure {
     Failure::new(Phase::Dial, Retry::Backoff, ErrorCode::SignallingFailed, "no answer")

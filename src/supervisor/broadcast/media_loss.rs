@@ -1,8 +1,8 @@
 //! Pure: media is lost while the server still hears us - ICE restarts, then another session in the place of this one.
 
 use super::super::event::{Action, Failure, Phase, Retry, SessionEvent};
-use super::super::ladder::Step;
-use super::heir::Cause;
+use super::super::ice_restart::Step;
+use super::successor::Cause;
 use super::{Around, Broadcast, State, Trouble, trouble};
 use crate::status::ErrorCode;
 use crate::supervisor::trouble::Verdict;
