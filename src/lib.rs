@@ -42,19 +42,18 @@
 //!   tests.rs             exact words for malformed configs
 //! media/               2 THE STUDIO - capture and encode; runs whether or not anyone listens
 //!   mod.rs           (-) Studio: start, stop, set_bitrate, force_keyframe
-//!   placeholder.rs   (P) what stands in braces there
-//!   template.rs      (P) pipelines/*.launch + Config -> launch line, or a complaint
-//!   library.rs build.rs (-) where pipeline files are found; config -> checked plan -> GStreamer pipeline
-//!   promise.rs       (-) what is known of the picture before its first frame; passthrough.rs: what a source sends instead of it
-//!   bus.rs packages.rs nearest.rs (P) an error of the pipeline -> Failure in words; Debian packages; nearest names
+//!   pipeline/        (-) template.rs, placeholder.rs (P): pipelines/*.launch + Config -> launch line, or a complaint; library.rs
+//!                        build.rs: where those files are found, config -> checked plan -> GStreamer pipeline; probe.rs: is there
+//!                        anything to play in a file? promise.rs: what is known of the picture before its first frame;
+//!                        bus.rs packages.rs nearest.rs (P): an error of the pipeline -> Failure in words; Debian packages; names
+//!   input/           (-) devices.rs what is plugged in; playback.rs still.rs test_card.rs a file as a live source; a still
+//!                        picture; the clock, flash and beep of the test picture
+//!   raw_video.rs frame_rate.rs (-)(P) raw pictures are completed and thinned out before any element that asserts on them
+//!   passthrough.rs   (-) what a source sends instead of raw pictures
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
 //!   watch.rs wake.rs (-) one thread: bus, frame counter, deferred keyframes; how it is woken
-//!   raw_video.rs frame_rate.rs (-)(P) raw pictures are completed and thinned out before any element that asserts on them
-//!   playback.rs still.rs test_card.rs (-) a file as a live source; a still picture; the clock, flash and beep of the test picture
-//!   rehearsal.rs     (-) is there anything to play in a file?
-//!   devices.rs       (-) what is plugged in
-//!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
-//!   handover/h264.rs (P) what an H.264 stream says of itself: profile, level, B-frames
+//!   tracks/          (-) 3 THE HATCH - encoded tracks out, keyframe wishes back; h264/ (P): what an H.264 stream says of
+//!                        itself: profile, level, B-frames
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
 //!   negotiate.rs     (-) from offer to answer; where a server refuses the sound, once more without
@@ -152,7 +151,7 @@
 //! # Absent on purpose
 //!
 //! - No retry anywhere but in `supervisor/`: a transport that loops hides what the operator must see.
-//! - No GStreamer clock but one ([`media::handover::SharedClock`]): running time means the same in studio and sessions.
+//! - No GStreamer clock but one ([`media::tracks::SharedClock`]): running time means the same in studio and sessions.
 //! - No candidates in the offer: they are trickled once the server has named its ICE servers, so nothing is gathered twice.
 //! - No key in the config for what is not built yet.
 

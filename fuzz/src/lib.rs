@@ -11,7 +11,7 @@ use roamcast::config::{self, Uplink};
 use roamcast::ice;
 use roamcast::ingest::rehearsal::offers as ingest_offers;
 use roamcast::ingest::sdp::{self as ingest_sdp, Fragment};
-use roamcast::media::template::{LaunchFile, Part, Values};
+use roamcast::media::pipeline::template::{LaunchFile, Part, Values};
 use roamcast::rtp::rtcp;
 use roamcast::sdp;
 use roamcast::sdp::LocalCandidate;

@@ -13,7 +13,7 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::inbox::Inbox;
-use crate::media::handover::TrackKind;
+use crate::media::tracks::TrackKind;
 use crate::media::{self, Studio};
 use crate::probe::Prober;
 use crate::status::{CaptureState, ErrorCode, StopReason};

@@ -18,7 +18,7 @@ use crate::config::{Config, DtlsCertificate};
 use crate::control::desk::{Desk, Origin};
 use crate::control::{self, Windows};
 use crate::inbox::Inbox;
-use crate::media::handover::{Hatch, SharedClock, TrackKind};
+use crate::media::tracks::{Hatch, SharedClock, TrackKind};
 use crate::network::Watch;
 use crate::probe::Prober;
 use crate::signal::state::StateFile;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::bus::{self, Fault, FaultKind, Side, Subject};
 use super::flow::{Change, Flow};
-use super::handover::{SharedClock, Track};
+use super::input::playback::Playback;
 use super::keyframes::Limiter;
 use super::passthrough;
-use super::playback::Playback;
-use super::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER, VIDEO_SOURCE};
+use super::pipeline::bus::{self, Fault, FaultKind, Side, Subject};
+use super::pipeline::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER, VIDEO_SOURCE};
+use super::tracks::{SharedClock, Track};
 use super::wake::{Wake, wake};
 use crate::config::address::with_shown_addresses;
 use crate::inbox::Inbox;

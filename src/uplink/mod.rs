@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{Network, Uplink, Video};
 use crate::inbox::Inbox;
-use crate::media::handover::{Hatch, Promise, SharedClock};
+use crate::media::tracks::{Hatch, Promise, SharedClock};
 use crate::sdp::LocalCandidate;
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;

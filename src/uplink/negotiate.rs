@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::config::{IceAgent, Protocol};
-use crate::media::handover::TrackKind;
+use crate::media::tracks::TrackKind;
 use crate::signal::{Accepted, Signaller};
 use crate::supervisor::event::{Event, Failure, SessionEvent};
 

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Uplink;
 use crate::config::units::IceServer;
-use crate::media::handover::{SharedClock, Track, shut_down};
+use crate::media::tracks::{SharedClock, Track, shut_down};
 use crate::status::ErrorCode;
 use crate::status::path::PathStats;
 use crate::supervisor::event::{Failure, Phase, Retry};
@@ -249,7 +249,7 @@ impl Peer {
         let transceiver = sink.property::<WebRTCRTPTransceiver>("transceiver");
         transceiver.set_property("direction", WebRTCRTPTransceiverDirection::Sendonly);
         transceiver.set_property("codec-preferences", &outlet.caps);
-        if outlet.kind() == crate::media::handover::TrackKind::Video {
+        if outlet.kind() == crate::media::tracks::TrackKind::Video {
             transceiver.set_property("do-nack", true);
         }
         let source = outlet.bin.static_pad("src").ok_or_else(|| internal(&"no src pad"))?;
@@ -469,7 +469,7 @@ fn bad_sdp(problem: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::handover::{Hatch, Promise, TrackKind};
+    use crate::media::tracks::{Hatch, Promise, TrackKind};
 
     /// A session can be opened while the camera is still waking up, or is gone.
     #[tokio::test]

@@ -9,7 +9,7 @@ use roamcast::config::units::Bitrate;
 use roamcast::config::*;
 use roamcast::inbox::Inbox;
 use roamcast::media::Studio;
-use roamcast::media::handover::{Hatch, SharedClock, Subscription, Track, TrackKind};
+use roamcast::media::tracks::{Hatch, SharedClock, Subscription, Track, TrackKind};
 use roamcast::supervisor::event::{Attempt, Event, Failure, MediaEvent};
 use roamcast::supervisor::policy::{Policy, Retries};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roamcast::app::driver::Driver;
 use roamcast::app::publish::{Board, Output};
 use roamcast::inbox::Inbox;
-use roamcast::media::handover::{Hatch, Promise, SharedClock, TrackKind};
+use roamcast::media::tracks::{Hatch, Promise, SharedClock, TrackKind};
 use roamcast::signal::token::Tokens;
 use roamcast::uplink::Line;
 

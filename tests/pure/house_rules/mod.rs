@@ -120,9 +120,7 @@ fn allowed(room: &str) -> &'static [&'static str] {
         "signal" => &["supervisor::event", "status", "config", "sdp"],
         "probe" => &["supervisor::event", "config", "inbox", "signal::transport::dns", "signal::origin"],
         "ice" => &["supervisor::event", "status", "config", "signal", "sdp", "rtp"],
-        "uplink" => {
-            &["supervisor::event", "status", "config", "inbox", "signal", "sdp", "rtp", "ice", "media::handover"]
-        }
+        "uplink" => &["supervisor::event", "status", "config", "inbox", "signal", "sdp", "rtp", "ice", "media::tracks"],
         "control" => &["status", "supervisor::event", "supervisor::policy", "config", "inbox", "server"],
         "ingest" => &["server", "signal::whip::text", "signal::roamcast::text"],
         "app" => &[

@@ -16,9 +16,9 @@ macro_rules! built_in {
             (Part::$part, $name, built_in!(@text $part $name)),
         )+)+];
     };
-    (@text Video $name:literal) => { include_str!(concat!("../../pipelines/video/", $name, ".launch")) };
-    (@text Audio $name:literal) => { include_str!(concat!("../../pipelines/audio/", $name, ".launch")) };
-    (@text Encoder $name:literal) => { include_str!(concat!("../../pipelines/encoder/", $name, ".launch")) };
+    (@text Video $name:literal) => { include_str!(concat!("../../../pipelines/video/", $name, ".launch")) };
+    (@text Audio $name:literal) => { include_str!(concat!("../../../pipelines/audio/", $name, ".launch")) };
+    (@text Encoder $name:literal) => { include_str!(concat!("../../../pipelines/encoder/", $name, ".launch")) };
 }
 
 built_in! {

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::library::Library;
 use super::packages::how_to_get;
-use super::rehearsal::rehearse;
+use super::probe::rehearse;
 use super::template::{self, Complaint, LaunchFile, Part, Plan, VIDEO_ENCODER, Values, codec_name};
 use crate::config::{Config, Video};
 use crate::status::{ErrorCode, Source};
@@ -66,7 +66,7 @@ pub fn source(config: &Config) -> Source {
 }
 
 /// The plan and its pipeline, still in NULL.
-pub(super) fn build(config: &Config, library: &Library) -> Result<(Plan, gst::Pipeline), Failure> {
+pub(in crate::media) fn build(config: &Config, library: &Library) -> Result<(Plan, gst::Pipeline), Failure> {
     let hopeless = |code| move |complaint: Complaint| Failure::new(Phase::Capture, Retry::Never, code, complaint.0);
     let video = library.load(Part::Video, &config.video.pipeline).map_err(hopeless(ErrorCode::BadConfig))?;
     let audio = config.audio.as_ref().map(|audio| library.load(Part::Audio, &audio.pipeline)).transpose();
@@ -180,7 +180,7 @@ fn encoder_for(config: &Config, library: &Library, video: &LaunchFile) -> Result
 ///
 /// # Errors
 /// Why it does not work here.
-pub(super) fn try_encoder(video: &Video, file: &LaunchFile) -> Result<(), Complaint> {
+pub(in crate::media) fn try_encoder(video: &Video, file: &LaunchFile) -> Result<(), Complaint> {
     let pipeline = pipeline(&format!("{} ! fakesink", file.fill(&Values::new(video, None, None))?))?;
     let opened = pipeline.by_name(VIDEO_ENCODER).is_some_and(|encoder| {
         let opened = encoder.set_state(gst::State::Ready).is_ok();

@@ -1,13 +1,13 @@
 //! Pure: what stands in braces in a pipeline file, and how its value is written so that it stays one value.
 
 /// `{name}`, or `{property=name?}`: the whole assignment, left out when the value is unset.
-pub(super) struct Placeholder<'a> {
-    pub(super) name: &'a str,
-    pub(super) property: Option<&'a str>,
+pub(in crate::media) struct Placeholder<'a> {
+    pub(in crate::media) name: &'a str,
+    pub(in crate::media) property: Option<&'a str>,
 }
 
 impl<'a> Placeholder<'a> {
-    pub(super) fn parse(inner: &'a str) -> Option<Self> {
+    pub(in crate::media) fn parse(inner: &'a str) -> Option<Self> {
         let is_word = |text: &str| {
             text.starts_with(|first: char| first.is_ascii_lowercase())
                 && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
@@ -24,7 +24,7 @@ impl<'a> Placeholder<'a> {
 ///
 /// `None` for what gst-launch's lexer cannot carry: a control character, and a backslash at the end, which it would
 /// take, escaped or quoted, as the escape of what follows.
-pub(super) fn escape(value: &str) -> Option<String> {
+pub(in crate::media) fn escape(value: &str) -> Option<String> {
     if value.ends_with('\\') {
         return None;
     }

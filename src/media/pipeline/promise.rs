@@ -1,9 +1,9 @@
 //! What is known of the picture before its first frame: is it encoded here, and which level will the encoder declare?
 
-use super::handover::Promise;
 use super::library::Library;
 use super::template::{LaunchFile, Part};
 use crate::config::Config;
+use crate::media::tracks::Promise;
 
 /// What the pipeline files of this config promise. Opens nothing: what `auto` will choose is not known yet, so each file
 /// that it may take, and whose element is there, has a say.

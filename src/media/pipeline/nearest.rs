@@ -1,7 +1,7 @@
 //! Pure: the known name that a mistyped one is nearest to.
 
 /// `; did you mean ...?` for the nearest of the known names, if one is near enough to be a slip.
-pub(super) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(in crate::media) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     known
         .map(|candidate| (edit_distance(name, candidate), candidate))
         .min()

@@ -8,11 +8,11 @@ use std::time::Duration;
 use gst::prelude::*;
 use serde::Serialize;
 
-use super::build::try_encoder;
-use super::library::Library;
-use super::template::{Complaint, Part, codec_name};
 use crate::config::units::Bitrate;
 use crate::config::{Video, VideoCodec};
+use crate::media::pipeline::build::try_encoder;
+use crate::media::pipeline::library::Library;
+use crate::media::pipeline::template::{Complaint, Part, codec_name};
 
 /// All of it, as `roamcast devices --json` writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -85,7 +85,7 @@ pub struct LaunchFile {
     name: String,
     header: BTreeMap<String, String>,
     /// The text, comment lines blanked, so that line numbers stay true.
-    pub(super) body: String,
+    pub(in crate::media) body: String,
 }
 
 impl LaunchFile {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Studio;
-use super::handover::{Hatch, SharedClock, TrackKind};
 use crate::config::Config;
 use crate::inbox::Inbox;
+use crate::media::Studio;
+use crate::media::tracks::{Hatch, SharedClock, TrackKind};
 use crate::supervisor::event::{Attempt, Event, MediaEvent};
 
 /// A file is at hand, so its first picture comes within a second; a busy small board gets more.
@@ -15,7 +15,7 @@ const FIRST_PICTURE_MAX: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// One sentence when it cannot be played.
-pub(super) fn rehearse(config: &Config, sound_is_in_it: bool) -> Result<(), String> {
+pub(in crate::media) fn rehearse(config: &Config, sound_is_in_it: bool) -> Result<(), String> {
     let mut config = config.clone();
     config.audio = config.audio.filter(|_| sound_is_in_it);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();

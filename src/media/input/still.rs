@@ -3,7 +3,7 @@
 use gst::prelude::*;
 
 /// True when what this element of a pipeline file plays (a `uridecodebin`) is a picture and no film, by its first bytes.
-pub(super) fn is_still(file: &gst::Element) -> bool {
+pub(in crate::media) fn is_still(file: &gst::Element) -> bool {
     let Some(bin) = file.downcast_ref::<gst::Bin>() else { return false };
     let typefinds = bin.iterate_recurse().into_iter().flatten().filter(is_typefind);
     let found = typefinds.filter_map(|element| element.property::<Option<gst::Caps>>("caps"));
@@ -18,7 +18,7 @@ fn is_typefind(element: &gst::Element) -> bool {
 /// Puts a repeater between this pad, which gives one picture, and what it is linked to. Gives the repeater's own pad.
 ///
 /// It scales first: a photo of 24 megapixels would else be scaled anew for each frame.
-pub(super) fn repeat(
+pub(in crate::media) fn repeat(
     pipeline: &gst::Pipeline,
     pad: &gst::Pad,
     size: (u32, u32),

@@ -5,7 +5,7 @@
 
 use gst::prelude::*;
 
-use super::handover::SharedClock;
+use crate::media::tracks::SharedClock;
 
 const SECOND_US: i64 = 1_000_000;
 /// Long enough to be seen in three frames of 30 a second, short enough to be a beep.
@@ -14,7 +14,7 @@ const MARK_US: i64 = 100_000;
 const SOFT: f64 = 0.05;
 
 /// Sets up those of the elements `wall_clock`, `second_flash` and `second_beep` that the pipeline has.
-pub(super) fn animate(pipeline: &gst::Pipeline, clock: &SharedClock) {
+pub(in crate::media) fn animate(pipeline: &gst::Pipeline, clock: &SharedClock) {
     let running_us = i64::try_from(clock.now().useconds()).unwrap_or_default();
     let Ok(epoch) = gst::glib::DateTime::now_local().and_then(|now| now.add(gst::glib::TimeSpan(-running_us))) else {
         return;

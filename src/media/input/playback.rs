@@ -9,17 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gst::prelude::*;
 
-use super::handover::SharedClock;
 use super::still;
-use super::template::{AUDIO_SOURCE, FILE};
-use super::wake::{Wake, wake};
 use crate::config::Video;
+use crate::media::pipeline::template::{AUDIO_SOURCE, FILE};
+use crate::media::tracks::SharedClock;
+use crate::media::wake::{Wake, wake};
 
 /// From the first decoded frame to its turn: time for the decoders to fill the queues.
 const LEAD: gst::ClockTime = gst::ClockTime::from_mseconds(100);
 
 /// The file of one studio.
-pub(super) struct Playback {
+pub(in crate::media) struct Playback {
     clock: SharedClock,
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
     repeat: bool,
@@ -50,7 +50,7 @@ struct Stream {
 
 impl Playback {
     /// Takes the `file` element of a pipeline in NULL into care.
-    pub(super) fn attach(
+    pub(in crate::media) fn attach(
         pipeline: &gst::Pipeline,
         clock: &SharedClock,
         video: &Video,
@@ -69,7 +69,7 @@ impl Playback {
     }
 
     /// All streams have ended: plays them again. Blocks for the seek; false if the file cannot be rewound.
-    pub(super) fn rewind(&self) -> bool {
+    pub(in crate::media) fn rewind(&self) -> bool {
         let pads: Vec<gst::Pad> = {
             let mut state = self.lock();
             let longest = state.streams.iter().map(|stream| stream.end).max().unwrap_or_default();
