@@ -7,6 +7,7 @@
 #   make test-on RELEASE=trixie   unit, pure and loopback tests in a fresh root of another Debian release (needs root), so
 #                             with its GStreamer: trixie has 1.26, testing 1.28
 #   make sessions             1000 sessions with each ICE agent, ten minutes: does anything leak?
+#   make lint                 form, lints, documentation, licences, the oldest Rust
 #   make restarts             500 restarts of a Janus beside one encoder, a quarter of an hour: the same question
 
 SHELL := /bin/bash
@@ -31,8 +32,7 @@ packages-test:
 	@./scripts/packages run test
 
 lint:
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	@./scripts/lint
 
 test: packages-test
 	@./scripts/test

@@ -45,7 +45,7 @@
 //!   pipeline/        (-) template.rs, placeholder.rs (P): pipelines/*.launch + Config -> launch line, or a complaint; library.rs
 //!                        build.rs: where those files are found, config -> checked plan -> GStreamer pipeline; probe.rs: is there
 //!                        anything to play in a file? promise.rs: what is known of the picture before its first frame;
-//!                        bus.rs packages.rs nearest.rs (P): an error of the pipeline -> Failure in words; Debian packages; names
+//!                        bus.rs packages.rs (P): an error of the pipeline -> Failure in words; Debian packages
 //!   input/           (-) devices.rs what is plugged in; playback.rs still.rs test_card.rs a file as a live source; a still
 //!                        picture; the clock, flash and beep of the test picture
 //!   raw_video.rs frame_rate.rs (-)(P) raw pictures are completed and thinned out before any element that asserts on them
@@ -53,7 +53,7 @@
 //!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
 //!   watch.rs wake.rs (-) one thread: bus, frame counter, deferred keyframes; how it is woken
 //!   tracks/          (-) 3 THE HATCH - encoded tracks out, keyframe wishes back; h264/ (P): what an H.264 stream says of
-//!                        itself: profile, level, B-frames
+//!                        itself: profile, level, B-frames; rising.rs (P): time does not step back
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
 //!   negotiate.rs     (-) from offer to answer; where a server refuses the sound, once more without
@@ -74,6 +74,7 @@
 //!                        us, one address that one lends us; relays.rs one task a lease; connection.rs UDP, TCP or TLS to it
 //!   io/              (-) the hands: mod.rs one task a session; sockets.rs one UDP socket an address; history.rs (P): what leaves
 //!                        once more. clock.rs: their clock; wire.rs: what a datagram leaves through
+//!   disguise.rs      (P) ICE credentials of odd characters on their way through webrtcbin
 //!   names.rs mdns.rs (-)(P) candidates at host names; one question of multicast DNS
 //!   gst/             (-) the GObject face webrtcbin sees, and methods.rs: the only `unsafe` in the house
 //!   fuzz.rs          (-) any bytes on all of these, for the fuzzer

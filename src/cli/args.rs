@@ -170,7 +170,7 @@ pub struct Ingest {
     /// HTTPS
     #[command(flatten)]
     pub tls: Tls,
-    /// Answer POST /faults/<name> (docs/signalling.md): for tests only
+    /// Answer POST /faults/NAME (docs/signalling.md): for tests only
     #[arg(long)]
     pub faults: bool,
 }

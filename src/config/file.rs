@@ -1,5 +1,5 @@
 //! Pure: what the TOML may say. The docs of the fields are the descriptions in `docs/config.schema.json`; the ranges and
-//! defaults here are the ones that [`super::document`] holds the text against.
+//! defaults here are the ones that `document.rs` holds the text against.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -251,7 +251,7 @@ pub struct Signalling {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MediaPlane {
-    /// The path in use is probed, and every other one, when nothing has proved it alive for this long, 100ms to 2s.
+    /// Half of this without a sign of life makes the path in use suspect: every path is probed. 100ms to 500ms.
     #[schemars(schema_with = "duration")]
     pub suspect_after: Quantity,
     /// ICE may be `disconnected` this long before the session counts as lost, 100ms to 5m.

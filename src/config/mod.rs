@@ -40,6 +40,7 @@ use origin::TrustedOrigin;
 pub use schema::schema;
 use units::{Bitrate, IceServer, Secret};
 pub use words::is_same_key;
+pub(crate) use words::nearest;
 
 /// The prefix of variables that override keys.
 pub const ENV_PREFIX: &str = "ROAMCAST__";
@@ -318,7 +319,8 @@ pub struct Network {
     pub exclude: Vec<String>,
     /// Whether media goes over two paths at once.
     pub redundancy: Redundancy,
-    /// `mediaPlane.suspectAfter`: without a sign of life for this long the path in use is probed.
+    /// `mediaPlane.suspectAfter`: after half of this without a sign of life every path is probed. Up to 500 ms: later, viewers
+    /// have seen the picture stand still.
     pub suspect_after: Duration,
     /// `uplink.iceAgent`.
     pub agent: IceAgent,

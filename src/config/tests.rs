@@ -143,6 +143,8 @@ fn what_an_operator_sets_wins_over_everything_and_gets_the_same_complaints() {
         ("reconnect", "3", "unknown key `reconnect` (its form is `section.key`)"),
         ("reconnect.minDelay", "20", "`reconnect.minDelay` (20s) must not be longer than `reconnect.maxDelay` (10s)"),
         ("signalling.jitter", "2", "`signalling.jitter` must be between 0 and 1, not 2"),
+        // What is not cut in silence is refused: the agent knows no longer patience.
+        ("mediaPlane.suspectAfter", "1", "`mediaPlane.suspectAfter` must be between 100ms and 500ms, not 1"),
         ("signalling.keepMediaOnLoss", "perhaps", "`signalling.keepMediaOnLoss` must be `true` or `false`, not text"),
     ] {
         assert_eq!(refused(&[(key, value)]), words);

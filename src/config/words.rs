@@ -16,7 +16,7 @@ pub fn is_same_key(one: &str, other: &str) -> bool {
 }
 
 /// The known word that `word` was probably meant to be: at most one slip in three letters.
-pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     // No known word is longer; and the distance costs the product of both lengths.
     const LENGTH_MAX: usize = 64;
     if word.len() > LENGTH_MAX {

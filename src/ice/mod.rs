@@ -1,12 +1,13 @@
 //! The roaming agent - many paths, one connection: an address or interface change moves the media within the same session,
 //! with the same DTLS and without a word of signalling.
 //!
-//! [`Roaming`] takes the place of webrtcbin's own ICE agent. Why the agent is built on the crate `is`: it is sans-IO, it
+//! `Roaming` takes the place of webrtcbin's own ICE agent. Why the agent is built on the crate `is`: it is sans-IO, it
 //! nominates anew whenever a better pair has proved good (rice-proto follows RFC 8445 to the letter: once nominated, only
 //! an ICE restart moves it), and str0m keeps it alive against real browsers.
 
 mod agent;
 mod clock;
+mod disguise;
 pub mod fuzz;
 #[allow(unsafe_code, reason = "the one file of the house that may, see its first lines")]
 mod gst;
@@ -48,6 +49,7 @@ use crate::config::{Network, Uplink};
 use crate::status::path::{PathChange, PathChangeReason, PathStats};
 use crate::supervisor::event::LocalAddress;
 
+pub(crate) use disguise::disguised;
 pub(crate) use turn::servers::Servers;
 
 use gst::Face;

@@ -1,7 +1,7 @@
 //! HTTP for strangers: whatever they do, they cost a bounded number of connections, for a bounded time.
 //!
 //! Shared by the control API and the ingest. [`serve`] is the accept loop; [`seats`] decides who may stay when it is full,
-//! [`stream`] hangs up on readers that do not read, [`host`] keeps web pages of strangers out.
+//! `stream` hangs up on readers that do not read, [`host`] keeps web pages of strangers out.
 
 mod crowd;
 pub mod files;

@@ -24,7 +24,7 @@ use super::offered::Offered;
 use super::outlet::Outlet;
 use super::stats::{self, Reading};
 use crate::ice::types::Told;
-use crate::ice::{Roaming, Servers};
+use crate::ice::{self, Roaming, Servers};
 use crate::rtp::rtcp::{self, Feedback};
 use crate::sdp::{self, Answer, Candidate};
 use crate::signal::Accepted;
@@ -177,7 +177,9 @@ impl Peer {
 
     /// Takes the checked answer: ICE and DTLS begin.
     pub(crate) async fn answer(&self, answer: &str) -> Result<(), Failure> {
-        self.describe("set-remote-description", WebRTCSDPType::Answer, answer).await
+        // webrtcbin's own agent takes its credentials from it.
+        let answer = if self.roaming.is_some() { ice::disguised(answer) } else { answer.into() };
+        self.describe("set-remote-description", WebRTCSDPType::Answer, &answer).await
     }
 
     /// Is there any way to the server? See [`Answer::check_reach`]. webrtcbin's own agent can be found by the server, and

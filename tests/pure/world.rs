@@ -61,16 +61,15 @@
 //! | it never makes way | a try later than maxDelay (one world in 20 000); too few were seen (the totals) |
 //! | the next try does not wait until what makes way is closed | a try before minDelay |
 //! | the wait for a Resume never grows; its jitter is above the cap | a Resume too early / too late |
+//! | what only an unproven server means for good ends a proven one | signalling alone ended what feeds |
+//! | an unproven server is tried on | tried again after a final refusal |
+//! | accepted counts as proven; no proof is written down | on air, and not written down |
+//! | a proof is written down twice | a proof of nothing |
+//! | the slot of a lost session is asked for at 2 s; of somebody else at 3 s | a try / a Resume inside a hint |
+//! | consent is never believed where no report ever comes | a healthy session was given up |
 //!
-//! Expected to be caught, but not made by hand yet:
-//!
-//! | mutation | by |
-//! |---|---|
-//! | what only an unproven server means for good ends a proven one | a proven server's refusal was final |
-//! | an unproven server is tried on; accepted counts as proven | tried again after a final refusal |
-//! | no proof is written down; one twice | on air, and not written down; a proof of nothing |
-//! | the slot of a lost session is asked for at 2 s; of somebody else at 3 s | a try inside a hint |
-//! | consent is not believed where no report ever comes; it is after 4 s; a pause of 9 s is a stall | the message is not the truth; a healthy session was given up |
+//! Expected to be caught, but not made by hand yet: consent is believed after 4 s; a pause of 9 s is a stall (the message is not
+//! the truth; a healthy session was given up).
 //!
 //! Not caught here, only by a golden trace (`a_forgotten_session_that_holds_the_slot_makes_way_...`): what makes way is
 //! closed, and the next try waits on for the whole 1.5 s.

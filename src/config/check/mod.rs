@@ -30,7 +30,7 @@ pub(super) fn check(document: &mut Document<'_>, file: &File, is_own: &dyn Fn(Ip
     let disconnected = time(document, "mediaPlane.disconnectedTimeout", media, DELAY_MIN, 300 * SECOND);
     let grace = time(document, "mediaPlane.statusGrace", &file.media_plane.status_grace, Duration::ZERO, 60 * SECOND);
     let suspect = &file.media_plane.suspect_after;
-    let suspect_after = time(document, "mediaPlane.suspectAfter", suspect, DELAY_MIN, 2 * SECOND);
+    let suspect_after = time(document, "mediaPlane.suspectAfter", suspect, DELAY_MIN, SECOND / 2);
     let capture = &file.fallback.capture_timeout;
     let capture = time(document, "fallback.captureTimeout", capture, SECOND / 2, 300 * SECOND);
     let retry = time(document, "fallback.retryDelay", &file.fallback.retry_delay, DELAY_MIN, HOUR);

@@ -17,6 +17,7 @@ use crate::supervisor::event::LocalAddress;
 
 use super::agent::Agent;
 use super::clock::now;
+use super::disguise::undisguised;
 use super::gst::{Face, Mind};
 use super::names::Names;
 use super::turn::relays::News;
@@ -94,7 +95,7 @@ impl Mind for Ear {
     }
 
     fn remote_credentials(&self, ufrag: &str, pwd: &str) {
-        self.tell(Input::RemoteCredentials(ufrag.to_owned(), pwd.to_owned()));
+        self.tell(Input::RemoteCredentials(undisguised(ufrag), undisguised(pwd)));
     }
 
     fn set_controlling(&self, controlling: bool) {

@@ -3,7 +3,6 @@
 pub(super) mod build;
 pub mod bus;
 pub mod library;
-pub(super) mod nearest;
 pub mod packages;
 pub(super) mod placeholder;
 pub(super) mod probe;

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::nearest::did_you_mean;
 use super::placeholder::{Placeholder, escape};
-use crate::config::{Audio, Config, Video, VideoCodec};
+use crate::config::{Audio, Config, Video, VideoCodec, nearest};
 use crate::status::Source;
 
 /// What is wrong with a pipeline, as one sentence for people.
@@ -469,6 +468,11 @@ pub fn unknown_name(part: Part, name: &str, known: &[String]) -> Complaint {
         did_you_mean(name, known.iter().map(String::as_str)),
         known.join("`, `")
     ))
+}
+
+/// `; did you mean ...?` for the nearest of the known names, if one is near enough to be a slip.
+fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, known).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
 #[cfg(test)]

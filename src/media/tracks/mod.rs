@@ -4,10 +4,12 @@
 //! lost) without either noticing the other. Frames that nobody listens to are dropped; the encoder never waits.
 
 pub mod h264;
+mod rising;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gst::prelude::*;
 use gst_app::{AppSink, AppSinkCallbacks, AppSrc};
@@ -16,6 +18,7 @@ use tokio::sync::watch;
 use crate::status::StreamWarning;
 
 use h264::{Inspection, Profile, ProfileLevelId};
+use rising::Rising;
 
 /// The one clock of the broadcast. Studio and session pipelines all run on it with the same base time, so that running
 /// time is the same everywhere and goes on through every rebuild of either side.
@@ -120,6 +123,7 @@ struct State {
     caps: Option<gst::Caps>,
     listeners: Vec<Listener>,
     h264: Inspection,
+    times: Rising,
     warnings: BTreeSet<StreamWarning>,
     told: BTreeSet<StreamWarning>,
 }
@@ -146,6 +150,15 @@ impl State {
         self.warn(StreamWarning::BFrames, self.h264.has_b_frames());
         self.warn(StreamWarning::Interlaced, is_interlaced);
         goes_out
+    }
+
+    /// Frames that are sent in another order than they are shown in step back by nature; all others never do.
+    fn correct(&mut self, buffer: &mut gst::Buffer) {
+        let Some(at) = buffer.pts().map(Duration::from).filter(|_| !self.h264.has_b_frames()) else { return };
+        let time = self.times.take(at);
+        if time != at {
+            buffer.make_mut().set_pts(gst::ClockTime::try_from(time).ok());
+        }
     }
 }
 
@@ -274,7 +287,7 @@ impl Track {
     }
 
     fn pass_on(&self, sample: &gst::Sample) {
-        let Some(buffer) = on_running_time(sample) else { return };
+        let Some(mut buffer) = on_running_time(sample) else { return };
         self.frames.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(buffer.size() as u64, Ordering::Relaxed);
         let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
@@ -289,6 +302,7 @@ impl Track {
         if !state.inspect(&buffer, is_key) {
             return;
         }
+        state.correct(&mut buffer);
         self.made.send_if_modified(|made| {
             let now = state.h264.made().or(*made);
             std::mem::replace(made, now) != now
