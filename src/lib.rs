@@ -20,13 +20,14 @@
 //! (P) = pure: std and our own types only; no IO, no clock, no tasks, no locks, no dice. (-) = touches the world.
 //!
 //! ```text
-//! main.rs            (-) args -> config -> house -> exit code
+//! main.rs            (-) args -> config -> app -> exit code
 //! cli/               (-) one file a command: args.rs (what may be said), run.rs, demo.rs, ingest.rs, check.rs, devices.rs,
 //!                        completions.rs, man.rs, status.rs, events.rs, wish.rs (start, stop, reconnect, set, reload);
-//!                        shared: client.rs (of the control socket), print.rs, lines.rs, logging.rs, journal.rs, writer.rs (a
-//!                        thread that writes what others read), world.rs (GStreamer, TLS, runtime)
-//! house/             (-) mod.rs opens the rooms and joins them; board.rs tells every window; signals.rs hears SIGTERM, SIGHUP
-//! driver.rs          (-) THE HANDS: the one loop, the one place that reads the clock
+//!                        shared: client.rs (of the control socket), print.rs, logging.rs, log_sink.rs (where the log leaves),
+//!                        journal.rs, world.rs (GStreamer, TLS, runtime)
+//! app/               (-) mod.rs opens the rooms and joins them; driver.rs: THE HANDS, the one loop, which reads the clock;
+//!                        publish.rs tells every window; stdout.rs; writer.rs: a thread that writes what others read;
+//!                        signals.rs hears SIGTERM, SIGHUP
 //! inbox.rs           (-) the one bounded queue into the brain
 //! config/              1 THE FRONT DOOR - nothing unchecked gets past
 //!   mod.rs           (P) Config (checked); load(text) -> Config, or every complaint at once
@@ -41,74 +42,75 @@
 //!   tests.rs             exact words for malformed configs
 //! media/               2 THE STUDIO - capture and encode; runs whether or not anyone listens
 //!   mod.rs           (-) Studio: start, stop, set_bitrate, force_keyframe
-//!   placeholder.rs   (P) what stands in braces there
-//!   template.rs      (P) pipelines/*.launch + Config -> launch line, or a complaint
-//!   library.rs build.rs (-) where pipeline files are found; config -> checked plan -> GStreamer pipeline
-//!   promise.rs       (-) what is known of the picture before its first frame; passthrough.rs: what a source sends instead of it
-//!   bus.rs packages.rs (P) an error of the pipeline -> Failure in words; Debian packages
-//!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
-//!   watch.rs         (-) one thread: bus, frame counter, deferred keyframes
+//!   pipeline/        (-) template.rs, placeholder.rs (P): pipelines/*.launch + Config -> launch line, or a complaint; library.rs
+//!                        build.rs: where those files are found, config -> checked plan -> GStreamer pipeline; probe.rs: is there
+//!                        anything to play in a file? promise.rs: what is known of the picture before its first frame;
+//!                        bus.rs packages.rs (P): an error of the pipeline -> Failure in words; Debian packages
+//!   input/           (-) devices.rs what is plugged in; playback.rs still.rs test_card.rs a file as a live source; a still
+//!                        picture; the clock, flash and beep of the test picture
 //!   raw_video.rs frame_rate.rs (-)(P) raw pictures are completed and thinned out before any element that asserts on them
-//!   playback.rs still.rs test_card.rs (-) a file as a live source; a still picture; the clock, flash and beep of the test picture
-//!   rehearsal.rs     (-) is there anything to play in a file?
-//!   devices.rs       (-) what is plugged in
-//!   handover.rs      (-) 3 THE HATCH - encoded tracks out, keyframe wishes back
-//!   handover/h264.rs (P) what an H.264 stream says of itself: profile, level, B-frames; rising.rs (P): time does not step back
+//!   passthrough.rs   (-) what a source sends instead of raw pictures
+//!   flow.rs keyframes.rs (P) frame counters -> flowing / stalled; keyframe wishes -> keyframes, not too many
+//!   watch.rs wake.rs (-) one thread: bus, frame counter, deferred keyframes; how it is woken
+//!   tracks/          (-) 3 THE HATCH - encoded tracks out, keyframe wishes back; h264/ (P): what an H.264 stream says of
+//!                        itself: profile, level, B-frames; rising.rs (P): time does not step back
 //! uplink/              4 THE LINE - one session, one webrtcbin, one life
 //!   mod.rs           (-) Session: open, close(self)
 //!   negotiate.rs     (-) from offer to answer; where a server refuses the sound, once more without
 //!   peer.rs          (-) the only file that names webrtcbin; outlet.rs: one track on its way into it; restart.rs: new ICE credentials for it
-//!   ice/                 THE ROAMING AGENT - many paths, one connection
-//!     mod.rs         (-) Roaming: takes the place of webrtcbin's own agent; words.rs (P): what its rooms say to each other
-//!     agent.rs       (P) the sans-IO ICE agent driven by (now, input) -> orders
-//!     consent.rs pacing.rs pulse.rs standing.rs awake.rs (P) our own checks; how soon checks follow each other; how a path is;
-//!                        how the connection stands; the time we were awake
-//!     paths.rs lines.rs (P) the rules of the road; which sockets there are. paths/ moves.rs (when media moves), trust.rs (who dies
-//!                        young), upkeep.rs (sockets come and go), again.rs (what the far end may have missed), ears.rs (does it still report?)
-//!     servers.rs reflexive.rs turn.rs (P) STUN and TURN servers; what they see of us; one address that one lends us
-//!     engine.rs sockets.rs (-) the hands: one task a session; one UDP socket an address; encore.rs (P): what leaves once more
-//!     disguise.rs    (P) ICE credentials of odd characters on their way through webrtcbin
-//!     names.rs mdns.rs (-)(P) candidates at host names; one question of multicast DNS
-//!     helpers.rs relays.rs link.rs (-) when servers are asked; one task a lease; UDP, TCP or TLS to the server
-//!     rehearsal.rs   (-) any bytes on all of these, for the fuzzer
-//!     glue.rs glue/methods.rs (-) the GObject face webrtcbin sees: the only `unsafe` in the house
 //!   offered.rs       (P) what our offer says of the formats, and what an answer may say of them; picture.rs (-): a camera is waited for
 //!   messenger.rs     (-) the task that owns the messenger of one session
 //!   certificate.rs   (-) ECDSA P-256 for DTLS
-//!   sdp.rs           (P) is the answer one that we can live with?
-//!   sdp/             (P) description.rs, candidate.rs: others' SDP, read generously; normal.rs: a checked answer as webrtcbin
-//!                        takes it; edit.rs: the edits of the offer
-//!   rtcp.rs          (P) what tells us that the far end gets our media
 //!   ice_server.rs    (P) RTCIceServer -> webrtcbin's own URLs
 //!   stats.rs         (-) figures of the RTP session -> LinkStats
-//!   failure.rs       (P) every error -> Failure { phase, retry, code, words }
-//!   failure/         (P) the same for WebSocket closes (closes.rs), Janus (janus.rs), roamcast signalling (roamcast.rs)
+//! ice/                   THE ROAMING AGENT - many paths, one connection
+//!   mod.rs           (-) Roaming: takes the place of webrtcbin's own agent; types.rs (P): what its parts say to each other
+//!   agent/           (P) the sans-IO ICE agent driven by (now, input) -> orders: checks.rs our own, pacing.rs how soon they follow
+//!                        each other, state.rs how the connection stands, clock.rs the time we were awake
+//!   paths/           (P) which path media takes: sockets.rs which there are, liveness.rs how a path is, select.rs when media
+//!                        moves, flapping.rs who dies young, lifecycle.rs sockets come and go, resend.rs what the far end may
+//!                        have missed, rtcp_watch.rs does it still report?
+//!   turn/            (-) STUN and TURN servers: mod.rs when they are asked; servers.rs, stun.rs, allocation/ (P): what they see of
+//!                        us, one address that one lends us; relays.rs one task a lease; connection.rs UDP, TCP or TLS to it
+//!   io/              (-) the hands: mod.rs one task a session; sockets.rs one UDP socket an address; history.rs (P): what leaves
+//!                        once more. clock.rs: their clock; wire.rs: what a datagram leaves through
+//!   disguise.rs      (P) ICE credentials of odd characters on their way through webrtcbin
+//!   names.rs mdns.rs (-)(P) candidates at host names; one question of multicast DNS
+//!   gst/             (-) the GObject face webrtcbin sees, and methods.rs: the only `unsafe` in the house
+//!   fuzz.rs          (-) any bytes on all of these, for the fuzzer
+//! sdp/               (P) mod.rs: is the answer one that we can live with? description.rs, candidate.rs: others' SDP, read
+//!                        generously; normal.rs: a checked answer as webrtcbin takes it; edit.rs: the edits of the offer
+//! rtp/               (P) packet.rs: what a packet is; rtcp.rs: what tells us that the far end gets our media
 //! signal/              5 THE MESSENGERS - carry words, decide nothing, never retry
 //!   mod.rs           (-) enum Signaller { Whip }; the same few verbs for all
-//!   janus.rs janus/ghost.rs janus/unasked.rs janus_text.rs (-)(-)(-)(P) Janus VideoRoom; roamcast.rs roamcast/ghost.rs roamcast_text.rs (-)(-)(P) docs/signalling.md
-//!   ws.rs            (-) one WebSocket with limits; watchdog.rs (P): does the server at its other end hang?
-//!   whip.rs whip_text.rs (-)(P) RFC 9725; courier.rs: where the token may go; http.rs: one request with limits
-//!   tls.rs unencrypted.rs (-) which certificates are trusted; which addresses of a name may get a secret unencrypted
-//!   state.rs         (-) what outlives a kill -9; state/proofs.rs: which servers have taken our media
-//!   dns.rs           (-) names -> addresses, with a memory; Happy Eyeballs
+//!   failure/         (P) every error -> Failure { phase, retry, code, words }; websocket.rs: refused handshakes and closes
+//!   origin.rs        (P) which origins may see the token, which addresses a server may name
+//!   whip/ janus/ roamcast/ one folder a protocol: mod.rs (-) the conversation; text.rs (P) the words of RFC 9725, Janus
+//!                        VideoRoom, docs/signalling.md; failures.rs (P) their own errors; resume.rs (-) the session of a
+//!                        process that died; janus/ unasked.rs (-) what Janus says of itself
+//!   transport/       (-) shared by them: http.rs one request with limits, redirect.rs where it may lead, headers.rs (P) what
+//!                        all servers say alike; websocket.rs one WebSocket with limits, keepalive.rs (P) does its server hang?
+//!                        dns.rs names -> addresses, with a memory, Happy Eyeballs; tls.rs which certificates are trusted;
+//!                        unencrypted.rs guarded.rs which addresses of a name may get a secret unencrypted
+//!   state/           (-) what outlives a kill -9; proofs.rs: which servers have taken our media
 //!   token/           (-) mod.rs: where credentials come from; command.rs url.rs: programs and servers; text.rs (P): their words
 //!                        renewal.rs: when the one of a live session is renewed
 //! probe/             (-) mod.rs: one probe each time that the brain wants one; target.rs (P): what can be probed; packet.rs (P)
 //! network/             6 THE LOOKOUT - mod.rs (-) and netlink.rs (P): snapshot; diff.rs (P) -> PathEvent
 //! supervisor/          7 THE BRAIN - std and status types only
-//!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status()
+//!   mod.rs           (P) Supervisor: step(now, event) -> Vec<Action>, deadline(), status(); policy.rs: the numbers it lives by
 //!   event.rs         (P) all it can hear (Event), all it can order (Action), Attempt, Failure
-//!   broadcast.rs     (P) the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
+//!   broadcast/       (P) mod.rs: the whole broadcast: budgets (minDelay, maxDelay, maxRetries), halting, BroadcastStatus
 //!   reachability.rs  (P) whose outage is it, ours or the server's? What else answers
-//!   broadcast/ heir.rs wait.rs loss.rs climb.rs proof.rs shown.rs outage.rs (P) make before break; what follows from a loss, of
-//!                        media alone; what a refusal means from a server that has taken our media; what is shown
-//!   session.rs signalling.rs media.rs teardown.rs (P) the present session, its two planes, those being closed
-//!   acknowledgements.rs (P) how long the far end may be silent about our media, by its own rhythm
-//!   ladder.rs        (P) ICE restarts while media is lost and the server hears us; rungs.rs: its golden traces
+//!     successor.rs wait.rs session_loss.rs media_loss.rs proof.rs status.rs outage.rs: make before break; what follows from a
+//!                        loss, of media alone; what a refusal means from a server that has taken our media; what is shown
+//!   session.rs signalling.rs media/ teardown.rs (P) the present session, its two planes, those being closed
+//!   acknowledgements/ (P) how long the far end may be silent about our media, by its own rhythm
+//!   ice_restart.rs   (P) ICE restarts while media is lost and the server hears us
 //!   endpoints.rs     (P) which server next: fallbackUrls, what is remembered of each, the way back
 //!   capture.rs       (P) machine of the capture side
 //!   backoff.rs slot.rs trouble.rs (P) how long to wait, seeded, or by a number of the server; Failure -> what the outside is told
-//!   tests.rs             golden traces
+//!   tests/               golden traces
 //! status/              8 THE NOTICE BOARD
 //!   mod.rs           (P) Status: one value, the only truth shown outside
 //!   notice.rs text.rs (P) events derived by comparing two Status values; the same in words
@@ -123,8 +125,9 @@
 //!                        stays when it is full; stream.rs: readers that do not read; host.rs (P): Host and Origin, for pages of
 //!                        strangers; seldom.rs (P): lines in the log that anybody can cause; files.rs: how many files are open
 //! systemd.rs         (-) THE LANDLORD - READY, STATUS, WATCHDOG, STOPPING
-//! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, http.rs (WHIP, WHEP), media.rs (the
-//!                        loop), peer.rs (one connection), events.rs, page.rs, tls.rs, signalling.rs, signalling/upgrade.rs and sessions.rs (WebSocket), faults.rs, addresses.rs (where we are reached), handshake.rs (a lost DTLS flight is sent again), contained.rs (panics of
+//! ingest/            (-) THE HOUSE ACROSS THE STREET - embedded ingest on str0m: mod.rs, server.rs (what all handlers share),
+//!                        refusal.rs, http/ (WHIP, WHEP; events.rs, page.rs, fault_orders.rs; signalling/ and its upgrade.rs: WebSocket), media/ (the
+//!                        loop; sessions.rs), peer.rs (one connection), tls.rs, faults.rs, addresses.rs (where we are reached), handshake.rs (a lost DTLS flight is sent again), contained.rs (panics of
 //!                        str0m), pulse.rs (does the loop turn?), room.rs, rehearsal.rs (for the fuzzer); pure: broadcast.rs, offer.rs, outage.rs, timeline.rs, tally.rs, slots.rs, sdp.rs
 //! ```
 //!
@@ -143,27 +146,29 @@
 //! 9. Two config types, one door; all complaints at once; unknown keys are errors.
 //! 10. Small: functions <= 70 lines, files <= 400 code lines.
 //! 11. Comments say why; constants say why this number.
-//! 12. Laws are tests: `tests/pure/house_rules.rs`.
-//! 13. `unsafe` lives in `uplink/ice/glue` alone.
+//! 12. Laws are tests: `tests/pure/house_rules/mod.rs`.
+//! 13. `unsafe` lives in `ice/gst` alone.
 //!
 //! # Absent on purpose
 //!
 //! - No retry anywhere but in `supervisor/`: a transport that loops hides what the operator must see.
-//! - No GStreamer clock but one ([`media::handover::SharedClock`]): running time means the same in studio and sessions.
+//! - No GStreamer clock but one ([`media::tracks::SharedClock`]): running time means the same in studio and sessions.
 //! - No candidates in the offer: they are trickled once the server has named its ICE servers, so nothing is gathered twice.
 //! - No key in the config for what is not built yet.
 
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod control;
-pub mod driver;
-pub mod house;
+pub mod ice;
 pub mod inbox;
 #[cfg(feature = "ingest")]
 pub mod ingest;
 pub mod media;
 pub mod network;
 pub mod probe;
+pub mod rtp;
+pub mod sdp;
 pub mod server;
 pub mod signal;
 pub mod status;

@@ -27,6 +27,6 @@ fn main() -> ExitCode {
         Command::Completions(args) => cli::completions::run(&args),
         Command::Man => cli::man::run(),
     };
-    cli::logging::flush();
+    cli::log_sink::flush();
     exit.into()
 }

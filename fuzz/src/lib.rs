@@ -8,12 +8,20 @@ use std::time::{Duration, SystemTime};
 
 use roamcast::config::units::{IceServer, Secret};
 use roamcast::config::{self, Uplink};
+use roamcast::ice;
 use roamcast::ingest::rehearsal::offers as ingest_offers;
 use roamcast::ingest::sdp::{self as ingest_sdp, Fragment};
-use roamcast::media::template::{LaunchFile, Part, Values};
-use roamcast::signal::roamcast_text::{Message, ToClient, ToServer};
-use roamcast::signal::{LocalCandidate, janus_text, roamcast_text, state, token, whip_text};
-use roamcast::uplink::{ice, ice_server, rtcp, sdp};
+use roamcast::media::pipeline::template::{LaunchFile, Part, Values};
+use roamcast::rtp::rtcp;
+use roamcast::sdp;
+use roamcast::sdp::LocalCandidate;
+use roamcast::signal::janus::text as janus_text;
+use roamcast::signal::roamcast::text as roamcast_text;
+use roamcast::signal::roamcast::text::{Message, ToClient, ToServer};
+use roamcast::signal::transport::headers;
+use roamcast::signal::whip::text as whip_text;
+use roamcast::signal::{origin, state, token};
+use roamcast::uplink::ice_server;
 use url::Url;
 
 /// Takes any bytes; panics when something is found.
@@ -97,25 +105,25 @@ pub fn whip_text(data: &[u8]) {
     let text = text(data);
     let (line, rest) = text.split_once('\n').unwrap_or((&text, &text));
     let base: Url = "https://h.example/whip?key=1".parse().expect("an address");
-    if let Some(url) = whip_text::location(&base, line) {
+    if let Some(url) = headers::location(&base, line) {
         assert!(matches!(url.scheme(), "http" | "https") && url.password().is_none(), "{url}");
-        fit_for_the_log(&whip_text::shown(&url), 8 * 1024);
-        let _any = whip_text::may_carry_token(&base, &[], &base, &url);
+        fit_for_the_log(&origin::shown(&url), 8 * 1024);
+        let _any = origin::may_carry_token(&base, &[], &base, &url);
     }
-    if let Some(wait) = whip_text::retry_after(line, SystemTime::UNIX_EPOCH) {
+    if let Some(wait) = headers::retry_after(line, SystemTime::UNIX_EPOCH) {
         assert!((Duration::from_secs(1)..=Duration::from_secs(600)).contains(&wait), "{wait:?}");
     }
-    let _any = (whip_text::body_kind(line, rest.as_bytes()), whip_text::retry_slot(line));
+    let _any = (headers::body_kind(line, rest.as_bytes()), whip_text::retry_slot(line));
     let echoed = format!("{rest}{SECRET}");
     for kind in [line, "text/plain"] {
-        if let Some(said) = whip_text::excerpt(kind, echoed.as_bytes(), &[SECRET]) {
+        if let Some(said) = headers::excerpt(kind, echoed.as_bytes(), &[SECRET]) {
             fit_for_the_log(&said, 160 * 4);
             assert!(!said.contains(SECRET), "{said}");
         }
     }
     for near in [false, true] {
         let (servers, left_out) = whip_text::ice_servers(rest.lines(), near);
-        assert!(servers.len() <= whip_text::ICE_SERVERS_MAX);
+        assert!(servers.len() <= origin::ICE_SERVERS_MAX);
         for server in &servers {
             assert!(!ice_server::for_webrtcbin(server).is_empty(), "{server:?}");
         }
@@ -212,7 +220,7 @@ pub fn ice_server(data: &[u8]) {
         let server = IceServer { urls: vec![url.to_owned()], username: Some(username.to_owned()), credential };
         let urls = ice_server::for_webrtcbin(&server);
         for near in [false, true] {
-            match whip_text::check_ice_url(url, near) {
+            match origin::check_ice_url(url, near) {
                 Ok(()) => assert_eq!(urls.len(), 1, "{url}"),
                 Err(why) => fit_for_the_log(&why, 4 * 1024),
             }
@@ -284,6 +292,6 @@ pub fn rtcp(data: &[u8]) {
 
 /// What arrives on the UDP sockets of the agent, and on its connections to TURN servers.
 pub fn datagram(data: &[u8]) {
-    let lent = ice::rehearsal::arrives(data);
+    let lent = ice::fuzz::arrives(data);
     assert!(lent <= 2, "{lent} addresses of one lease");
 }

@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use super::args::Demo;
 use super::ingest::Manner;
-use super::{Exit, default_config, load_config, logging, print, world};
+use super::{Exit, default_config, exit_of, load_config, logging, print, world};
+use crate::app;
+use crate::app::publish::Board;
 use crate::config::{Config, Protocol, TokenSource, Uplink};
-use crate::house;
-use crate::house::board::Board;
 use crate::ingest::{Options, addresses};
 
 /// Broadcasts to itself until it is stopped.
@@ -68,7 +68,7 @@ pub fn run(args: &Demo) -> Exit {
         config.policy.needs_network = false;
         print::err(&format!("{}\nstop with    Ctrl-C", manner.pages(server.address(), &public).join("\n")));
         let exit = tokio::select! {
-            reason = house::run(config, origin, board, stop_after) => reason.into(),
+            reason = app::run(config, origin, board, stop_after) => exit_of(reason),
             () = server.dead() => return Exit::INTERNAL,
         };
         server.stop().await;

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::io;
 
 use super::{Exit, print};
-use crate::media::devices::{Device, Devices, InterfaceKind};
-use crate::media::{self, devices};
+use crate::media;
+use crate::media::input::devices;
+use crate::media::input::devices::{Device, Devices, InterfaceKind};
 
 /// Runs the command.
 #[must_use]
@@ -84,7 +85,7 @@ fn section(text: &mut String, title: &str, lines: impl Iterator<Item = String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::devices::{Encoder, Interface};
+    use crate::media::input::devices::{Encoder, Interface};
 
     #[test]
     fn people_see_what_to_write_into_the_config() {

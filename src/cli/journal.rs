@@ -12,7 +12,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::writer::WriterThread;
+use crate::app::writer::WriterThread;
 use crate::config::mask::masked;
 
 /// Where journald listens.

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use tracing::warn;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, Targets};
@@ -13,8 +13,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use super::journal::Journal;
+use super::log_sink::{OUTLET, Outlet};
 use super::print;
-use super::writer::WriterThread;
+use crate::app::writer::WriterThread;
 use crate::config::mask::masked;
 use crate::config::{Log, LogFormat};
 
@@ -82,29 +83,6 @@ pub(super) fn start(log: &Log) -> impl Fn(&str) + Send + Sync + use<> {
             let _log_gone = handle.reload(parse(level));
         }
     }
-}
-
-/// Where the log leaves this process.
-struct Outlet {
-    writer: Arc<WriterThread>,
-    is_stderr: bool,
-}
-
-static OUTLET: OnceLock<Outlet> = OnceLock::new();
-
-/// Waits a moment for the last lines of the log. Before the process ends.
-pub fn flush() {
-    if let Some(outlet) = OUTLET.get() {
-        outlet.writer.flush();
-    }
-}
-
-/// Puts a line for people behind the log lines that wait for stderr; false when the log does not go there.
-pub(super) fn write_behind_log(line: &str) -> bool {
-    let Some(outlet) = OUTLET.get().filter(|outlet| outlet.is_stderr) else { return false };
-    outlet.writer.write(format!("{line}\n").into_bytes());
-    outlet.writer.flush();
-    true
 }
 
 /// What log lines are written to: a queue before stderr.

@@ -11,7 +11,7 @@ pub mod events;
 #[cfg(feature = "ingest")]
 pub mod ingest;
 mod journal;
-pub mod lines;
+pub mod log_sink;
 pub mod logging;
 pub mod man;
 pub mod print;
@@ -19,7 +19,6 @@ pub mod run;
 pub mod status;
 pub mod wish;
 mod world;
-mod writer;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -62,6 +61,15 @@ impl From<StopReason> for Exit {
     fn from(reason: StopReason) -> Self {
         Self(reason.exit_code())
     }
+}
+
+/// How the process ends after a broadcast. One that could not begin is told here.
+fn exit_of(ended: Result<StopReason, String>) -> Exit {
+    let reason = ended.unwrap_or_else(|words| {
+        print::err(&format!("error: {words}"));
+        StopReason::BadConfig
+    });
+    reason.into()
 }
 
 impl From<Exit> for ExitCode {

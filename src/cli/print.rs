@@ -2,19 +2,11 @@
 
 use std::io::{self, IsTerminal, Write};
 
-/// A line on stdout.
-///
-/// # Errors
-/// When nobody reads it any more: a command that prints a lot may stop then.
-pub fn out(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{text}")?;
-    stdout.flush()
-}
+pub use crate::app::stdout::out;
 
 /// A line on stderr. When that is closed there is nobody left to tell; once the log goes there, the line waits its turn.
 pub fn err(text: &str) {
-    if !super::logging::write_behind_log(text) {
+    if !super::log_sink::write_behind_log(text) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 }

@@ -1,9 +1,9 @@
 //! `roamcast run`: the encoder.
 
 use super::args::{Events, EventsForm, Run};
-use super::{Exit, load_config, logging, world};
-use crate::house;
-use crate::house::board::{Board, Output};
+use super::{Exit, exit_of, load_config, logging, world};
+use crate::app;
+use crate::app::publish::{Board, Output};
 
 /// Broadcasts until it is stopped, or has to stop.
 #[must_use]
@@ -14,7 +14,7 @@ pub fn run(args: &Run) -> Exit {
     };
     origin.log_level = Box::new(logging::start(&config.log));
     let board = Board::new(output(&args.events), None);
-    world::enter(async move { house::run(config, origin, board, None).await.into() })
+    world::enter(async move { exit_of(app::run(config, origin, board, None).await) })
 }
 
 /// What stdout carries.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::words::is_secret_text;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
@@ -161,11 +162,6 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     ["token", "credential", "password", "passwd", "secret", "bearer", "apikey", "auth"].iter().any(|w| key.contains(w))
         || key.ends_with("pin")
         || ["token", "credential", "password"].iter().any(|word| strsim::osa_distance(&key, word) <= 2)
-}
-
-/// May this text hold a secret whatever its key? User information and queries of URLs often do.
-pub(super) fn is_secret_text(text: &str) -> bool {
-    text.contains('@') || (text.contains("://") && text.contains('?'))
 }
 
 /// What to mask in comments: a key that is commented out may still be secret, and so may what follows a secret.

@@ -8,11 +8,10 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::ENV_PREFIX as PREFIX;
-use super::complaint::{self, Complaint, Place, Spot, is_secret_key, is_secret_text};
+use super::complaint::{self, Complaint, Place, Spot, is_secret_key};
 use super::file::File;
-use super::schema;
-use super::words::{clip, list, nearest, one_of, plain, quoted, wanted};
+use super::words::{clip, is_secret_text, list, nearest, one_of, plain, quoted, wanted};
+use super::{ENV_PREFIX as PREFIX, schema};
 
 /// More complaints than this help nobody, and collecting them from a hostile file would take long.
 const COMPLAINTS_MAX: usize = 100;

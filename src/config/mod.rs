@@ -31,7 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::supervisor::Policy;
+use crate::supervisor::policy::Policy;
 pub use changes::changed_keys;
 use clear_text::ClearText;
 pub use complaint::{Complaint, Complaints, Place};

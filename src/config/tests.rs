@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::supervisor::Retries;
+use crate::supervisor::policy::Retries;
 use file::File;
 use proptest::prelude::*;
 
@@ -164,7 +164,7 @@ fn the_keys_of_signalling_are_the_policy_of_signalling() {
          maxAttempts = \"unlimited\"\ninactivityTimeout = \"2m\"",
         &[],
     );
-    let expected = crate::supervisor::SignallingPolicy {
+    let expected = crate::supervisor::policy::SignallingPolicy {
         keep_media_on_loss: false,
         min_delay: Duration::from_secs(1),
         max_delay: Duration::from_secs(9),
@@ -173,7 +173,7 @@ fn the_keys_of_signalling_are_the_policy_of_signalling() {
         inactivity_timeout: Duration::from_secs(120),
     };
     assert_eq!(config.unwrap().policy.signalling, expected);
-    assert_eq!(read("", &[]).unwrap().policy.signalling, crate::supervisor::SignallingPolicy::default());
+    assert_eq!(read("", &[]).unwrap().policy.signalling, crate::supervisor::policy::SignallingPolicy::default());
 }
 
 #[test]

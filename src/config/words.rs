@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::complaint::is_secret_text;
 use super::schema;
 
 /// A key without case, `_` and `-`: how people misspell camelCase.
@@ -73,4 +72,9 @@ pub(super) fn clip(text: &str) -> String {
         clipped.push_str("...");
     }
     clipped
+}
+
+/// May this text hold a secret whatever its key? User information and queries of URLs often do.
+pub(super) fn is_secret_text(text: &str) -> bool {
+    text.contains('@') || (text.contains("://") && text.contains('?'))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::file::File;
 use crate::config::{Config, Loaded, changed_keys};
-use crate::supervisor::Policy;
+use crate::supervisor::policy::Policy;
 
 /// Sections and keys whose values live in the brain, or in the log, and nowhere else.
 const LIVE: &[&str] = &["reconnect.", "signalling.", "mediaPlane.", "fallback.retryDelay", "log.level"];
@@ -66,7 +66,7 @@ impl Settings {
 mod tests {
     use super::*;
     use crate::config::load_with;
-    use crate::supervisor::Retries;
+    use crate::supervisor::policy::Retries;
 
     fn loaded(text: &str) -> Loaded {
         load_with(text, "", std::iter::empty(), &BTreeMap::new(), |_| false).unwrap()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::signal::roamcast_text::Stats;
+use crate::signal::roamcast::text::Stats;
 
 use super::timeline::{Kind, Report, SenderClock, Timeline};
 

@@ -21,21 +21,19 @@
 pub mod addresses;
 mod broadcast;
 mod contained;
-mod events;
 mod faults;
 mod handshake;
 mod http;
 mod media;
 pub mod offer;
 mod outage;
-mod page;
 mod peer;
 mod pulse;
+mod refusal;
 pub mod rehearsal;
 mod room;
 pub mod sdp;
-mod sessions;
-mod signalling;
+mod server;
 mod slots;
 mod tally;
 mod timeline;
@@ -188,7 +186,7 @@ impl Ingest {
         let dead = pulse::watch(Arc::clone(&pulse), unwatched).map_err(IngestError::Thread)?;
         let media = media::Media::new(socket, board_writer, Arc::clone(&pulse));
         let media = tokio::spawn(media.run(inbox, stopped.clone()));
-        let server = http::Server {
+        let server = server::Server {
             requests,
             board,
             certificate,

@@ -1,23 +1,14 @@
 //! The studio - capture and encode; runs whether or not anyone listens.
 
-mod build;
-pub mod bus;
-pub mod devices;
 pub mod flow;
 pub mod frame_rate;
-pub mod handover;
+pub mod input;
 pub mod keyframes;
-pub mod library;
-pub mod packages;
 mod passthrough;
-mod placeholder;
-mod playback;
-mod promise;
+pub mod pipeline;
 mod raw_video;
-mod rehearsal;
-mod still;
-pub mod template;
-mod test_card;
+pub mod tracks;
+mod wake;
 mod watch;
 
 use std::sync::Arc;
@@ -35,15 +26,16 @@ use crate::inbox::Inbox;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, MediaEvent, Phase, Retry};
 
-use bus::Subject;
 use flow::Flow;
-use handover::{Hatch, SharedClock, Track, TrackKind};
-use library::Library;
-use template::{AUDIO_OUT, BitrateControl, Plan, VIDEO_ENCODER, VIDEO_OUT};
-use watch::{Wake, Watcher};
+use pipeline::bus::Subject;
+use pipeline::library::Library;
+use pipeline::template::{AUDIO_OUT, BitrateControl, Plan, VIDEO_ENCODER, VIDEO_OUT};
+use tracks::{Hatch, SharedClock, Track, TrackKind};
+use wake::Wake;
+use watch::Watcher;
 
-pub use build::{check, source};
-pub use promise::promise;
+pub use pipeline::build::{check, source};
+pub use pipeline::promise::promise;
 
 /// Gets GStreamer ready. Once for each process, before anything else of this room or the line.
 ///
@@ -79,15 +71,15 @@ impl Studio {
         clock: &SharedClock,
         inbox: Inbox,
     ) -> Result<Self, Failure> {
-        let (plan, pipeline) = build::build(config, &Library::of_this_machine())?;
+        let (plan, pipeline) = pipeline::build::build(config, &Library::of_this_machine())?;
         let video_track = hatch.track(TrackKind::Video).ok_or_else(|| internal("the hatch has no video track"))?;
         let video_out = pipeline.by_name(VIDEO_OUT).ok_or_else(|| internal("the pipeline has no video sink"))?;
         let video_sink = video_out.static_pad("sink").ok_or_else(|| internal("the video sink has no pad"))?;
         clock.govern(&pipeline);
         raw_video::guard(&pipeline, clock, config.video.framerate);
-        test_card::animate(&pipeline, clock);
+        input::test_card::animate(&pipeline, clock);
         let playback = if plan.is_media_file {
-            playback::Playback::attach(&pipeline, clock, &config.video, plan.audio_from_file)
+            input::playback::Playback::attach(&pipeline, clock, &config.video, plan.audio_from_file)
         } else {
             None
         };
@@ -162,12 +154,12 @@ impl Drop for Studio {
             track.unplug(sink);
         }
         self.stopped.store(true, Ordering::Release);
-        watch::wake(&self.pipeline, Wake::Look);
+        wake::wake(&self.pipeline, Wake::Look);
         if let Some(watcher) = self.watcher.take() {
             // A watcher that panicked has nothing left to clean up.
             let _panicked = watcher.join();
         }
-        handover::shut_down(&self.pipeline);
+        tracks::shut_down(&self.pipeline);
     }
 }
 
@@ -193,7 +185,7 @@ fn subject(config: &Config, plan: &Plan) -> Subject {
         video: name(&config.video.pipeline, config.video.device.as_ref().or(config.video.uri.as_ref())),
         audio: config.audio.as_ref().map_or_else(String::new, |audio| name(&audio.pipeline, audio.device.as_ref())),
         is_media_file: plan.is_media_file,
-        passes_on: plan.passes_on.map(template::codec_name),
+        passes_on: plan.passes_on.map(pipeline::template::codec_name),
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use gst::prelude::*;
 
 use super::frame_rate::{Limiter, announced};
-use super::handover::SharedClock;
-use super::template::RAW_VIDEO;
+use super::pipeline::template::RAW_VIDEO;
+use super::tracks::SharedClock;
 
 /// Guards the raw pictures of a pipeline in NULL; does nothing where the source is encoded already.
 pub(super) fn guard(pipeline: &gst::Pipeline, clock: &SharedClock, framerate: u32) {

@@ -6,51 +6,18 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::bus::{self, Fault, FaultKind, Side, Subject};
 use super::flow::{Change, Flow};
-use super::handover::{SharedClock, Track};
+use super::input::playback::Playback;
 use super::keyframes::Limiter;
 use super::passthrough;
-use super::playback::Playback;
-use super::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER, VIDEO_SOURCE};
+use super::pipeline::bus::{self, Fault, FaultKind, Side, Subject};
+use super::pipeline::template::{AUDIO_ENCODER, AUDIO_SOURCE, VIDEO_ENCODER, VIDEO_SOURCE};
+use super::tracks::{SharedClock, Track};
+use super::wake::{Wake, wake};
 use crate::config::address::with_shown_addresses;
 use crate::inbox::Inbox;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, MediaEvent, Phase, Retry};
-
-/// Why a streaming thread wakes the watcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wake {
-    /// Something to look at: the first frame, or a deferred keyframe.
-    Look,
-    /// The picture has come to its end.
-    PictureEnded,
-    /// All streams of a repeated file have ended.
-    FileEnded,
-    /// The file has no picture.
-    NoPicture,
-}
-
-impl Wake {
-    const ALL: [Self; 4] = [Self::Look, Self::PictureEnded, Self::FileEnded, Self::NoPicture];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Look => "roamcast-look",
-            Self::PictureEnded => "roamcast-picture-ended",
-            Self::FileEnded => "roamcast-file-ended",
-            Self::NoPicture => "roamcast-no-picture",
-        }
-    }
-}
-
-/// Puts a word for the watcher on the bus. Never blocks.
-pub(super) fn wake(pipeline: &gst::Pipeline, why: Wake) {
-    let Some(bus) = pipeline.bus() else { return };
-    let message = gst::message::Application::new(gst::Structure::new_empty(why.name()));
-    // Refused only by a bus that is being closed: then there is no watcher to wake.
-    let _refused = bus.post(message);
-}
 
 /// All that the watcher's thread owns.
 pub(super) struct Watcher {

@@ -23,8 +23,8 @@ use url::Host;
 
 use crate::config::Uplink;
 use crate::inbox::Inbox;
-use crate::signal::dns::Resolver;
-use crate::signal::whip_text::is_near_ip;
+use crate::signal::origin::is_near_ip;
+use crate::signal::transport::dns::Resolver;
 use crate::supervisor::event::{Event, ProbeTarget};
 
 use packet::Question;

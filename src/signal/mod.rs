@@ -1,20 +1,13 @@
 //! The messengers - they carry words, decide nothing, never retry (law 6).
 
-mod courier;
-pub(crate) mod dns;
-mod http;
+pub mod failure;
 pub mod janus;
-pub mod janus_text;
+pub mod origin;
 pub mod roamcast;
-pub mod roamcast_text;
 pub mod state;
-mod tls;
 pub mod token;
-mod unencrypted;
-mod watchdog;
+pub mod transport;
 pub mod whip;
-pub mod whip_text;
-mod ws;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,23 +20,24 @@ use url::Url;
 
 use crate::config::units::IceServer;
 use crate::config::{Protocol, Uplink};
+use crate::sdp::LocalCandidate;
 use crate::status::LinkStats;
 use crate::supervisor::event::{Failure, Phase, Retry, RetrySlot};
-use crate::uplink::failure::{self, Place, Redirect};
 
-pub(crate) use dns::Resolver;
-pub use http::Timeouts;
-pub(crate) use tls::{tls, trouble as tls_trouble};
+use failure::{Place, Redirect};
+use origin::{may_carry_token, shown};
 use token::Tokens;
-pub use unencrypted::is_own_address;
-use whip_text::{may_carry_token, shown};
+pub(crate) use transport::dns::Resolver;
+pub use transport::http::Timeouts;
+pub(crate) use transport::tls::{tls, trouble as tls_trouble};
+pub use transport::unencrypted::is_own_address;
 
 /// What the server said to our offer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Accepted {
-    /// SDP answer, as it came; `uplink::sdp` checks it.
+    /// SDP answer, as it came; `sdp` checks it.
     pub answer: String,
-    /// ICE servers that the server named and that passed the rules of `whip_text`.
+    /// ICE servers that the server named and that passed the rules of [`origin`].
     pub ice_servers: Vec<IceServer>,
     /// The server that named them lies on this machine or a private network, and may name others there.
     pub near: bool,
@@ -163,17 +157,6 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// One local ICE candidate on its way to the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalCandidate {
-    /// `a=mid` of its m-line.
-    pub mid: String,
-    /// Number of its m-line.
-    pub mline: u32,
-    /// The candidate attribute without the leading `a=`.
-    pub candidate: String,
-}
-
 /// What became of local candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trickle {
@@ -225,7 +208,7 @@ impl Signaller {
     /// [`goodbye`](Self::goodbye) either way).
     ///
     /// # Errors
-    /// The table of `uplink::failure`.
+    /// The table of [`failure`].
     pub async fn publish(&mut self, offer: &str) -> Result<Accepted, Failure> {
         match self {
             Self::Whip(whip) => whip.publish(offer).await,
@@ -237,7 +220,7 @@ impl Signaller {
     /// Sends local candidates after the offer, with the ICE credentials of that offer.
     ///
     /// # Errors
-    /// The table of `uplink::failure`; that the server takes no trickle is not one.
+    /// The table of [`failure`]; that the server takes no trickle is not one.
     pub async fn candidates(&mut self, parts: &[LocalCandidate], end_of_candidates: bool) -> Result<Trickle, Failure> {
         match self {
             Self::Whip(whip) => whip.candidates(parts, end_of_candidates).await,
@@ -250,7 +233,7 @@ impl Signaller {
     /// ended.
     ///
     /// # Errors
-    /// The table of `uplink::failure`. The session is forgotten all the same.
+    /// The table of [`failure`]. The session is forgotten all the same.
     pub async fn goodbye(&mut self) -> Result<(), Failure> {
         match self {
             Self::Whip(whip) => whip.goodbye().await,
@@ -263,7 +246,7 @@ impl Signaller {
     /// of ours that would be in the way. Janus and roamcast signalling replace it with the next `publish`.
     ///
     /// # Errors
-    /// The table of `uplink::failure`.
+    /// The table of [`failure`].
     pub async fn withdraw(&mut self) -> Result<(), Failure> {
         match self {
             Self::Whip(whip) => whip.goodbye().await,
@@ -285,7 +268,7 @@ impl Signaller {
     pub async fn stats(&mut self, link: &LinkStats) {
         if let Self::Roamcast(roamcast) = self {
             let (bitrate, fps) = (Some(link.bitrate), Some(link.fps));
-            roamcast.stats(roamcast_text::Stats { bitrate, rtt_ms: link.rtt_ms, loss: link.loss, fps }).await;
+            roamcast.stats(roamcast::text::Stats { bitrate, rtt_ms: link.rtt_ms, loss: link.loss, fps }).await;
         }
     }
 
@@ -353,7 +336,7 @@ impl Signaller {
     /// Ends a session that was left behind. The future borrows nothing: run it beside the new `publish`.
     ///
     /// # Errors
-    /// The table of `uplink::failure`.
+    /// The table of [`failure`].
     pub fn bury(&self, ghost: Ghost) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
         type Burial = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
         let burial: Burial = match self {

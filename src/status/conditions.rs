@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use super::notice::TOKEN_FAILURES_TOLD;
 use super::{CaptureState, ErrorCode, Message, PlaneState, Status, StreamWarning, WaitingFor};
+
+/// From so many failures in a row on the provider of tokens is worth an event (product.md: "failing 3x").
+pub const TOKEN_FAILURES_TOLD: u32 = 3;
 
 /// Who must act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,15 +4,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::conditions;
+use super::conditions::{self, TOKEN_FAILURES_TOLD};
 use super::path::PathChange;
 use super::{
     Broadcast, BroadcastError, CaptureState, Layer, LinkStats, Message, Plane, PlaneState, Reason, Source, Status,
     StopReason, StreamWarning, WaitingFor,
 };
-
-/// From so many failures in a row on the provider of tokens is worth an event (product.md: "failing 3x").
-pub const TOKEN_FAILURES_TOLD: u32 = 3;
 
 /// One event for the outside.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::event::RetrySlot;
+use super::policy::{Policy, SignallingPolicy};
 use super::slot::{Plain, Slot};
-use super::{Policy, SignallingPolicy};
 
 /// Whatever the config says, tries are never closer than this: below it a loop only heats the CPU.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);

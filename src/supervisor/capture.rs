@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::status::{CaptureState, StreamWarning};
 
-use super::Policy;
 use super::backoff::after;
 use super::event::{Action, Attempt, Failure, MediaEvent, Retry};
+use super::policy::Policy;
 
 /// A source that has given no frame for this long hangs. Slow RTSP cameras need up to 20 s.
 const STARTING_TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::status::path::PathChange;
 use crate::status::{ErrorCode, LinkStats, StopReason, StreamWarning};
 
-use super::Policy;
+use super::policy::Policy;
 
 /// The number of one try at opening something (a session, or the studio).
 ///

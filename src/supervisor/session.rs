@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::status::{ErrorCode, LinkStats, Message, PlaneState};
 
-use super::Policy;
 use super::capture::Capture;
 use super::event::{Attempt, Failure, Phase, Retry, SessionEvent};
-use super::ladder::Ladder;
+use super::ice_restart::Ladder;
 use super::media::Media;
+use super::policy::Policy;
 use super::signalling::Signalling;
 
 /// One session, from `Open` to the moment it is lost or replaced.

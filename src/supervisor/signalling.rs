@@ -12,7 +12,8 @@ use crate::status::{ErrorCode, Plane, PlaneState, Reason};
 
 use super::backoff::{self, Dice, after};
 use super::event::{Failure, Phase, Retry};
-use super::{Retries, SignallingPolicy, trouble};
+use super::policy::{Retries, SignallingPolicy};
+use super::trouble;
 
 /// A backstop, not a tuning knob: the messenger has deadlines of its own for each request (10 s or so), and may follow a
 /// redirect or publish twice (when the ghost that it buries held the slot); an attempt that is silent for longer than this

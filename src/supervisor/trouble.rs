@@ -4,8 +4,14 @@ use std::time::Duration;
 
 use crate::status::{BroadcastError, ErrorCode, Layer, Plane, PlaneState, Reason, RetryAdvice, StopReason};
 
-use super::broadcast::Verdict;
 use super::event::{Failure, Phase, Retry};
+
+/// Something went wrong; with `halt` it was the last thing.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) error: BroadcastError,
+    pub(super) halt: Option<StopReason>,
+}
 
 /// Why the broadcast is not on air.
 #[derive(Debug, Clone)]

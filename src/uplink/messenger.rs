@@ -13,13 +13,14 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::config::Protocol;
+use crate::sdp::LocalCandidate;
 use crate::signal::state::StateFile;
-use crate::signal::{Accepted, Ghost, LocalCandidate, Memory, RestartError, ResumeError, Resumed, Signaller, Word};
+use crate::signal::{Accepted, Ghost, Memory, RestartError, ResumeError, Resumed, Signaller, Word};
 use crate::status::{ErrorCode, LinkStats};
 use crate::supervisor::event::{Failure, Phase, Retry};
 
-use super::failure::SLOT_BUSY_WAIT_MIN;
 use super::{Line, Parting};
+use crate::signal::failure::SLOT_BUSY_WAIT_MIN;
 
 /// Removing a file takes a millisecond; a disk that hangs must not keep us from the goodbye.
 const FORGET_DEADLINE: Duration = Duration::from_millis(300);
@@ -356,7 +357,7 @@ fn gone() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uplink::failure;
+    use crate::signal::failure;
 
     async fn heard(protocol: Protocol, words: Vec<Word>) -> Failure {
         let (tell, mut said) = mpsc::unbounded_channel();

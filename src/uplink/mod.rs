@@ -4,8 +4,6 @@
 //! anything twice: when it fails it says so, waits to be closed, and is gone. The brain decides what comes next.
 
 pub mod certificate;
-pub mod failure;
-pub mod ice;
 pub mod ice_server;
 mod messenger;
 mod negotiate;
@@ -14,8 +12,6 @@ mod outlet;
 mod peer;
 mod picture;
 mod restart;
-pub mod rtcp;
-pub mod sdp;
 mod stats;
 
 use std::sync::atomic::AtomicBool;
@@ -28,18 +24,19 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::config::{Network, Uplink, Video};
 use crate::inbox::Inbox;
-use crate::media::handover::{Hatch, Promise, SharedClock};
+use crate::media::tracks::{Hatch, Promise, SharedClock};
+use crate::sdp::LocalCandidate;
 use crate::signal::state::StateFile;
 use crate::signal::token::Tokens;
-use crate::signal::{Ghost, LocalCandidate, Memory, RestartError, ResumeError, Timeouts, Word};
+use crate::signal::{Ghost, Memory, RestartError, ResumeError, Timeouts, Word};
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Attempt, Event, Failure, LocalAddress, Phase, Retry, SessionEvent};
 
+use crate::ice::types::Told;
+use crate::rtp::rtcp::{self, Proof};
 use certificate::Certificate;
-use ice::words::Told;
 use messenger::{Messenger, Said};
 use peer::{Peer, PeerEvent};
-use rtcp::Proof;
 
 /// A goodbye may hold up the end of the process: Ctrl-C has to be done within 2 s. What is not said in time is a ghost,
 /// and buried beside the next publish.
@@ -279,10 +276,10 @@ impl Life<'_> {
             PeerEvent::Feedback(feedback) => self.feedback(&feedback),
             PeerEvent::Path(Told::Incomplete) => self.peer.iter().for_each(Peer::request_keyframe),
             PeerEvent::Path(Told::Moved(step)) => {
-                let change = ice::path_change(&step);
+                let change = crate::ice::path_change(&step);
                 change.into_iter().for_each(|change| self.voice(SessionEvent::Moved(change)));
             }
-            PeerEvent::HungUp => return Err(failure::hung_up()),
+            PeerEvent::HungUp => return Err(crate::signal::failure::hung_up()),
             PeerEvent::Broken(words) => return Err(internal(&words)),
         }
         Ok(())
@@ -384,7 +381,7 @@ impl Life<'_> {
                              needs `uplink.dtlsCertificate = \"rsa\"`)";
                 Err(Failure::new(Phase::Connect, Retry::Backoff, ErrorCode::IceConnectionFailed, words))
             }
-            WebRTCPeerConnectionState::Closed => Err(failure::hung_up()),
+            WebRTCPeerConnectionState::Closed => Err(crate::signal::failure::hung_up()),
             _ => Ok(()),
         }
     }

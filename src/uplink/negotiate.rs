@@ -13,16 +13,16 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::config::{IceAgent, Protocol};
-use crate::media::handover::TrackKind;
+use crate::media::tracks::TrackKind;
 use crate::signal::{Accepted, Signaller};
 use crate::supervisor::event::{Event, Failure, SessionEvent};
 
-use super::ice::Roaming;
 use super::messenger::{Messenger, Said};
 use super::offered::Offered;
 use super::peer::{Peer, PeerEvent};
-use super::sdp::{self, Answer, Rejection};
 use super::{Life, Line, TEARDOWN_DEADLINE, internal};
+use crate::ice::Roaming;
+use crate::sdp::{self, Answer, Rejection};
 
 /// What both sides have agreed on.
 struct Agreement {

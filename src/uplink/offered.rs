@@ -1,8 +1,8 @@
 //! Pure: what our offer says of the formats, and what an answer may say of them.
 
 use crate::config::{Video, VideoCodec};
-use crate::media::handover::Promise;
-use crate::media::handover::h264::{ProfileLevelId, level_idc_for};
+use crate::media::tracks::Promise;
+use crate::media::tracks::h264::{ProfileLevelId, level_idc_for};
 
 /// Every player takes level 3.1 (RFC 7742), so no less is worth offering.
 const LEVEL_IDC_MIN: u8 = 31;
@@ -64,7 +64,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::media::handover::h264::Profile;
+    use crate::media::tracks::h264::Profile;
 
     fn video(width: u32, height: u32, framerate: u32, bitrate: u32) -> Video {
         let mut video = crate::config::load("", "defaults", std::iter::empty()).unwrap().video;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gst::prelude::*;
 
 use crate::config::VideoCodec;
-use crate::media::handover::{Subscription, Track, TrackKind};
+use crate::media::tracks::{Subscription, Track, TrackKind};
 
 use super::offered::Offered;
 

@@ -14,20 +14,19 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Uplink;
 use crate::config::units::IceServer;
-use crate::media::handover::{SharedClock, Track, shut_down};
+use crate::media::tracks::{SharedClock, Track, shut_down};
 use crate::status::ErrorCode;
 use crate::status::path::PathStats;
 use crate::supervisor::event::{Failure, Phase, Retry};
 
 use super::certificate::Certificate;
-use super::ice::Servers;
-use super::ice::words::Told;
-use super::ice::{self, Roaming};
 use super::offered::Offered;
 use super::outlet::Outlet;
-use super::rtcp::{self, Feedback};
-use super::sdp::{self, Answer, Candidate};
 use super::stats::{self, Reading};
+use crate::ice::types::Told;
+use crate::ice::{self, Roaming, Servers};
+use crate::rtp::rtcp::{self, Feedback};
+use crate::sdp::{self, Answer, Candidate};
 use crate::signal::Accepted;
 
 /// What a peer connection reports.
@@ -252,7 +251,7 @@ impl Peer {
         let transceiver = sink.property::<WebRTCRTPTransceiver>("transceiver");
         transceiver.set_property("direction", WebRTCRTPTransceiverDirection::Sendonly);
         transceiver.set_property("codec-preferences", &outlet.caps);
-        if outlet.kind() == crate::media::handover::TrackKind::Video {
+        if outlet.kind() == crate::media::tracks::TrackKind::Video {
             transceiver.set_property("do-nack", true);
         }
         let source = outlet.bin.static_pad("src").ok_or_else(|| internal(&"no src pad"))?;
@@ -472,7 +471,7 @@ fn bad_sdp(problem: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::handover::{Hatch, Promise, TrackKind};
+    use crate::media::tracks::{Hatch, Promise, TrackKind};
 
     /// A session can be opened while the camera is still waking up, or is gone.
     #[tokio::test]

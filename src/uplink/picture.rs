@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::Line;
 use super::offered::Offered;
 use crate::config::VideoCodec;
-use crate::media::handover::{Track, TrackKind};
+use crate::media::tracks::{Track, TrackKind};
 
 /// An IP camera is reached within a second and has a keyframe every 1 - 4 s; before that nothing can be seen of it anyway.
 const CAMERA_WAIT_MAX: Duration = Duration::from_secs(5);

@@ -5,7 +5,8 @@ use crate::signal::Accepted;
 use crate::supervisor::event::{Failure, SessionEvent};
 
 use super::peer::Peer;
-use super::{Life, Wish, internal, sdp};
+use super::{Life, Wish, internal};
+use crate::sdp;
 
 impl Life<'_> {
     /// What is wanted of the session.

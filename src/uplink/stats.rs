@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::media::handover::Hatch;
+use crate::media::tracks::Hatch;
 use crate::status::LinkStats;
 
 /// Turns growing counters into rates.

@@ -7,7 +7,7 @@ use glib::translate::IntoGlib;
 use roamcast::config::{JanusRoom, Protocol};
 use roamcast::inbox::Inbox;
 use roamcast::media::Studio;
-use roamcast::media::handover::{Hatch, Promise, SharedClock, TrackKind};
+use roamcast::media::tracks::{Hatch, Promise, SharedClock, TrackKind};
 use roamcast::signal::token::Tokens;
 use roamcast::status::LinkStats;
 use roamcast::supervisor::event::{Attempt, Event, LocalAddress, SessionEvent};

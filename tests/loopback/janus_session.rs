@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use roamcast::config::units::Secret;
 use roamcast::config::{JanusRoom, Protocol, TokenSource, Uplink};
-use roamcast::signal::{Ghost, LocalCandidate, ResumeError, Signaller, Trickle, Word};
+use roamcast::sdp;
+use roamcast::sdp::LocalCandidate;
+use roamcast::signal::{Ghost, ResumeError, Signaller, Trickle, Word};
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Failure, Retry};
-use roamcast::uplink::sdp;
 use serde_json::json;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};

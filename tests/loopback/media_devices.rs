@@ -6,9 +6,9 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use gst::ClockTime;
 use gst::prelude::*;
-use roamcast::media::devices;
-use roamcast::media::library::BUILT_IN;
-use roamcast::media::template::{LaunchFile, Part, Values};
+use roamcast::media::input::devices;
+use roamcast::media::pipeline::library::BUILT_IN;
+use roamcast::media::pipeline::template::{LaunchFile, Part, Values};
 
 use super::media_kit::{Rig, assert_rising, config};
 

@@ -9,9 +9,9 @@ use roamcast::config::units::Bitrate;
 use roamcast::config::*;
 use roamcast::inbox::Inbox;
 use roamcast::media::Studio;
-use roamcast::media::handover::{Hatch, SharedClock, Subscription, Track, TrackKind};
+use roamcast::media::tracks::{Hatch, SharedClock, Subscription, Track, TrackKind};
 use roamcast::supervisor::event::{Attempt, Event, Failure, MediaEvent};
-use roamcast::supervisor::{Policy, Retries};
+use roamcast::supervisor::policy::{Policy, Retries};
 
 /// Nothing here should take this long; only a hang does.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ pub(crate) fn config() -> Config {
             capture_retry_delay: Duration::from_secs(2),
             watches_consent: true,
             needs_network: false,
-            signalling: roamcast::supervisor::SignallingPolicy::default(),
+            signalling: roamcast::supervisor::policy::SignallingPolicy::default(),
             endpoints: 1,
         },
         capture_timeout: Duration::from_secs(2),

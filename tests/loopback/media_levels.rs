@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use roamcast::config::units::Bitrate;
 use roamcast::media;
-use roamcast::media::handover::TrackKind;
-use roamcast::media::handover::h264::{Profile, ProfileLevelId};
+use roamcast::media::tracks::TrackKind;
+use roamcast::media::tracks::h264::{Profile, ProfileLevelId};
 use roamcast::uplink::offered::Offered;
 
 use super::media_kit::{Rig, config};

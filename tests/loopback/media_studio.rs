@@ -3,7 +3,7 @@
 use gst::ClockTime;
 use roamcast::config::VideoCodec;
 use roamcast::config::units::Bitrate;
-use roamcast::media::handover::TrackKind;
+use roamcast::media::tracks::TrackKind;
 use roamcast::supervisor::event::MediaEvent;
 
 use super::media_kit::{Rig, assert_rising, config};

@@ -4,10 +4,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use roamcast::driver::Driver;
-use roamcast::house::board::{Board, Output};
+use roamcast::app::driver::Driver;
+use roamcast::app::publish::{Board, Output};
 use roamcast::inbox::Inbox;
-use roamcast::media::handover::{Hatch, Promise, SharedClock, TrackKind};
+use roamcast::media::tracks::{Hatch, Promise, SharedClock, TrackKind};
 use roamcast::signal::token::Tokens;
 use roamcast::uplink::Line;
 

@@ -4,7 +4,8 @@ use roamcast::config::origin::TrustedOrigin;
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::Retry;
 
-use roamcast::signal::{LocalCandidate, RestartError, Trickle};
+use roamcast::sdp::LocalCandidate;
+use roamcast::signal::{RestartError, Trickle};
 
 use crate::captured::Captured;
 use crate::http::{Canned, Request, Server, TOKEN, created, reply, signaller, uplink};

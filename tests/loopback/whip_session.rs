@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use roamcast::config::TokenSource;
 use roamcast::config::origin::TrustedOrigin;
-use roamcast::signal::{LocalCandidate, RestartError, Timeouts, Trickle, Word};
+use roamcast::sdp::LocalCandidate;
+use roamcast::signal::{RestartError, Timeouts, Trickle, Word};
 use roamcast::status::ErrorCode;
 use roamcast::supervisor::event::{Phase, Retry, RetrySlot};
 use tokio::sync::Notify;

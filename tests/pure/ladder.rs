@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use roamcast::status::{ErrorCode, Message};
+use roamcast::supervisor::Supervisor;
 use roamcast::supervisor::event::{
     Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, Retry, SessionEvent,
 };
-use roamcast::supervisor::{Policy, Supervisor};
+use roamcast::supervisor::policy::Policy;
 
 const WORLDS: u64 = 3_000;
 const RUNGS: u32 = 9;
@@ -154,8 +155,10 @@ fn whatever_happens_rungs_keep_their_laws_and_a_world_that_heals_is_on_air_again
     let mut counts = [0; 3];
     for seed in 0..WORLDS {
         let mut dice = fastrand::Rng::with_seed(seed);
-        let policy =
-            Policy { max_retries: roamcast::supervisor::Retries::Unlimited, ..crate::world::calm_policy(RUNGS) };
+        let policy = Policy {
+            max_retries: roamcast::supervisor::policy::Retries::Unlimited,
+            ..crate::world::calm_policy(RUNGS)
+        };
         let mut world = World::new(seed, policy);
         for _fault in 0..dice.u8(1..14) {
             world.fault(&mut dice);

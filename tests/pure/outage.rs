@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use roamcast::status::{ErrorCode, Message, StopReason, WaitingFor};
+use roamcast::supervisor::Supervisor;
 use roamcast::supervisor::event::{
     Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, ProbeTarget, Retry, SessionEvent,
 };
-use roamcast::supervisor::{Policy, Retries, Supervisor};
+use roamcast::supervisor::policy::{Policy, Retries};
 
 use crate::world::{base, calm_policy};
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use roamcast::media::library::BUILT_IN;
-use roamcast::media::template::{LaunchFile, Part};
+use roamcast::media::pipeline::library::BUILT_IN;
+use roamcast::media::pipeline::template::{LaunchFile, Part};
 use roamcast::status::Source;
 
 const PARTS: [Part; 3] = [Part::Video, Part::Audio, Part::Encoder];

@@ -4,11 +4,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use roamcast::signal::whip_text::{body_kind, excerpt, retry_after};
+use roamcast::signal::failure::{self, Body, Closed, Place, Redirect, Refusal};
+use roamcast::signal::transport::headers::{body_kind, excerpt, retry_after};
 use roamcast::status::{ErrorCode, RetryAdvice};
+use roamcast::supervisor::Supervisor;
 use roamcast::supervisor::event::{Action, Attempt, Command, Event, Failure, Retry, SessionEvent};
-use roamcast::supervisor::{Policy, Retries, Supervisor};
-use roamcast::uplink::failure::{self, Body, Closed, Place, Redirect, Refusal};
+use roamcast::supervisor::policy::{Policy, Retries};
 
 use crate::world::{base, calm_policy};
 

@@ -24,10 +24,11 @@ use std::time::{Duration, Instant};
 
 use roamcast::config;
 use roamcast::status::ErrorCode;
+use roamcast::supervisor::Supervisor;
 use roamcast::supervisor::event::{
     Action, Attempt, Command, Event, Failure, MediaEvent, Phase, ProbeTarget, Retry, RetrySlot, SessionEvent,
 };
-use roamcast::supervisor::{Policy, Retries, Supervisor};
+use roamcast::supervisor::policy::{Policy, Retries};
 
 use crate::world::base;
 

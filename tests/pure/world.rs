@@ -81,11 +81,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use roamcast::status::{ErrorCode, LinkStats, StopReason, StreamWarning};
+use roamcast::supervisor::Supervisor;
 use roamcast::supervisor::event::{
     Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Phase, ProbeTarget, Retry, SessionEvent,
     TokenEvent,
 };
-use roamcast::supervisor::{Policy, Retries, SignallingPolicy, Supervisor};
+use roamcast::supervisor::policy::{Policy, Retries, SignallingPolicy};
 
 pub(crate) use judge::base;
 use judge::{Judge, Seen};

@@ -10,11 +10,10 @@ use std::time::Duration;
 use super::address::secrets_of;
 use super::document::Document;
 use super::file::{self, File, Quantity};
-use super::mask;
 use super::units::{Bitrate, duration_text, parse_duration};
 use super::words::quoted;
-use super::{Audio, Config, IceAgent, Log, Network, Video};
-use crate::supervisor::{Policy, Retries, SignallingPolicy};
+use super::{Audio, Config, IceAgent, Log, Network, Video, mask};
+use crate::supervisor::policy::{Policy, Retries, SignallingPolicy};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);

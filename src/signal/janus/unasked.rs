@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::failures::{self, JanusError};
+use crate::sdp;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, Retry};
-use crate::uplink::failure::{self, JanusError};
-use crate::uplink::sdp;
 
 use super::super::Word;
-use super::super::janus_text::{Message, Room, Said};
-use super::super::whip_text::shown;
+use super::super::origin::shown;
+use super::text::{Message, Room, Said};
 use super::{Janus, Session, Unanswered};
 
 /// How long a `hangup` waits for the `detached` that explains it. Janus sends both at once; they may be in two TCP segments.
@@ -46,7 +46,7 @@ impl Janus {
         if message.session.is_some() && message.session != ours {
             return self.odd("a message is about a session that is not ours".to_owned());
         }
-        let ended = |retry, code, how: &str| failure::janus_ended(&shown(&self.url), self.room.room, retry, code, how);
+        let ended = |retry, code, how: &str| failures::janus_ended(&shown(&self.url), self.room.room, retry, code, how);
         let lost = |how: &str| ended(Retry::Backoff, ErrorCode::NetworkDisconnect, how);
         let failure = match message.said {
             Said::Timeout => lost("our session has expired, because the server has not heard from us"),

@@ -8,8 +8,8 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
+use crate::signal::failure::no_token;
 use crate::supervisor::event::Failure;
-use crate::uplink::failure::no_token;
 
 use super::text::{self, Given, TOKEN_BYTES_MAX};
 

@@ -16,10 +16,10 @@ use tracing::warn;
 
 use crate::config::units::Secret;
 use crate::config::{TokenSource, Uplink};
-use crate::signal::http::wall_clock;
+use crate::signal::failure::no_token;
+use crate::signal::transport::http::wall_clock;
 use crate::status::ErrorCode;
 use crate::supervisor::event::{Failure, TokenEvent};
-use crate::uplink::failure::no_token;
 
 use text::{Expiry, Given, TOKEN_BYTES_MAX};
 

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use crate::config::units::Secret;
+use crate::signal::failure::no_token;
 use crate::supervisor::event::Failure;
-use crate::uplink::failure::no_token;
 
 /// HTTP servers refuse headers longer than this anyway.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;

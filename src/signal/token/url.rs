@@ -6,11 +6,11 @@ use url::Url;
 
 use crate::config::Uplink;
 use crate::config::units::Secret;
-use crate::signal::courier::{Courier, Letter};
-use crate::signal::http::Timeouts;
-use crate::signal::whip_text::{may_carry_token, shown};
+use crate::signal::failure::no_token;
+use crate::signal::origin::{may_carry_token, shown};
+use crate::signal::transport::http::Timeouts;
+use crate::signal::transport::redirect::{Courier, Letter};
 use crate::supervisor::event::Failure;
-use crate::uplink::failure::no_token;
 
 use super::text::{self, Given};
 

@@ -6,9 +6,9 @@ mod answers;
 use fastrand::Rng;
 use gst_webrtc::WebRTCRTPTransceiverDirection::Sendonly;
 
-use crate::media::handover::{Hatch, Promise, SharedClock};
+use crate::media::tracks::{Hatch, Promise, SharedClock};
+use crate::sdp::check_answer;
 use crate::uplink::certificate::Certificate;
-use crate::uplink::sdp::check_answer;
 
 use super::*;
 use answers::{ANSWERS, illegal, legal, soundless};

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use roamcast::status::notice::{Notice, notices};
 use roamcast::status::{CaptureState, ErrorCode, Message, PlaneState, Status, StopReason, WaitingFor};
+use roamcast::supervisor::Supervisor;
 use roamcast::supervisor::event::{
     Action, Attempt, Command, Event, Failure, MediaEvent, PathEvent, Retry, SessionEvent, TokenEvent,
 };
-use roamcast::supervisor::{Policy, Retries, Supervisor};
+use roamcast::supervisor::policy::{Policy, Retries};
 
 /// A moment for all worlds.
 #[allow(clippy::disallowed_methods, reason = "a world needs some Instant to start from; the value does not matter")]

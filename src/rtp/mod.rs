@@ -1,0 +1,4 @@
+//! Pure: RTP as it goes over the wire.
+
+pub(crate) mod packet;
+pub mod rtcp;
